@@ -1,0 +1,1 @@
+"""Everything that reads images and labels; installed as ``slotseg.data``."""

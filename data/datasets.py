@@ -1,0 +1,237 @@
+"""Unlabelled sources of photos, and the stream of view pairs that training draws from them.
+
+Everything random is a pure function of seed, epoch and photo, so neither the number of workers
+nor an interruption changes what a run sees.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from slotseg.config import ViewsConfig
+from slotseg.data.images import list_images, read_image
+from slotseg.data.scenes import draw_scene
+from slotseg.data.views import make_views
+from slotseg.errors import DataError
+
+MAX_UNREADABLE_IN_A_ROW = 100
+
+
+class Source(Protocol):
+    """A numbered collection of photos."""
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What to call a photo in a message."""
+        ...
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """RGB, ``(H, W, 3)``; raises ``DataError`` where it cannot be read."""
+        ...
+
+
+class PhotoFolder:
+    """Photos in files and folders, found recursively.
+
+    Args:
+        inputs: Files and folders.
+
+    Raises:
+        DataError: If one does not exist or holds no image.
+    """
+
+    def __init__(self, inputs: Sequence[Path]) -> None:
+        self.paths = list_images(inputs)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """The file's path."""
+        return str(self.paths[index])
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """The photo, upright, as RGB."""
+        return read_image(self.paths[index])
+
+
+class Scenes:
+    """The built-in synthetic scenes, without their labels.
+
+    Args:
+        num_scenes: How many different ones.
+    """
+
+    def __init__(self, num_scenes: int = 2000) -> None:
+        self.num_scenes = num_scenes
+
+    def __len__(self) -> int:
+        return self.num_scenes
+
+    def name(self, index: int) -> str:
+        """``scene-<seed>``."""
+        return f"scene-{index}"
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """The scene drawn from ``index`` as its seed."""
+        return draw_scene(index)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewBatch:
+    """A batch of view pairs; index 0 is view 1."""
+
+    images: tuple[Tensor, Tensor]
+    """uint8 RGB, each ``(B, 3, S, S)``."""
+    overlap_boxes: tuple[Tensor, Tensor]
+    """xyxy in [0, 1] of each view, each ``(B, 4)``."""
+    flips: tuple[Tensor, Tensor]
+    """Whether mirrored left-right, boolean, each ``(B,)``."""
+    unreadable: tuple[str, ...] = ()
+    """Messages of photos that another one had to stand in for."""
+
+    def pin_memory(self) -> "ViewBatch":
+        """A copy in pinned memory, as the loader asks for."""
+        return self._map(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> "ViewBatch":
+        """A copy on a device."""
+        return self._map(lambda t: t.to(device, non_blocking=True))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "ViewBatch":
+        def both(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            return function(pair[0]), function(pair[1])
+
+        return replace(
+            self,
+            images=both(self.images),
+            overlap_boxes=both(self.overlap_boxes),
+            flips=both(self.flips),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sample:
+    images: Tensor
+    overlap_boxes: Tensor
+    flips: Tensor
+    unreadable: tuple[str, ...]
+
+
+class ViewPairs(Dataset[_Sample]):
+    """View pairs of a source, addressed by (epoch, photo)."""
+
+    def __init__(self, source: Source, config: ViewsConfig, seed: int) -> None:
+        self.source, self.config, self.seed = source, config, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> _Sample:
+        """The pair of a photo in an epoch; the next readable photo stands in for an unreadable one."""
+        epoch, index = key
+        image, unreadable = self._readable(index)
+        views = make_views(image, self.config, np.random.default_rng([self.seed, epoch, index]))
+        return _Sample(
+            images=views.images,
+            overlap_boxes=views.overlap_boxes,
+            flips=views.flips,
+            unreadable=tuple(unreadable),
+        )
+
+    def _readable(self, index: int) -> tuple[NDArray[np.uint8], list[str]]:
+        errors: list[str] = []
+        for offset in range(min(len(self.source), MAX_UNREADABLE_IN_A_ROW)):
+            try:
+                return self.source.read((index + offset) % len(self.source)), errors
+            except DataError as error:
+                errors.append(str(error))
+        raise DataError(
+            f"{len(errors)} photos in a row could not be read, the first because: {errors[0]}; "
+            "expected readable photos: check the folder"
+        )
+
+
+class Batches(Sampler[list[tuple[int, int]]]):
+    """(epoch, photo) keys of every batch from ``first_step`` to ``total_steps``.
+
+    Each epoch is a permutation that depends on seed and epoch only; what does not fill a batch is
+    left out, except where there are fewer photos than a batch holds: then photos repeat.
+    """
+
+    def __init__(
+        self, num_photos: int, batch_size: int, seed: int, first_step: int, total_steps: int
+    ) -> None:
+        self.num_photos, self.batch_size, self.seed = num_photos, batch_size, seed
+        self.first_step, self.total_steps = first_step, total_steps
+
+    def __len__(self) -> int:
+        return self.total_steps - self.first_step
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        per_epoch = steps_per_epoch(self.num_photos, self.batch_size)
+        order, ordered_epoch = np.empty(0, np.int64), -1
+        for step in range(self.first_step, self.total_steps):
+            epoch, batch = divmod(step, per_epoch)
+            if epoch != ordered_epoch:
+                order, ordered_epoch = self._order(epoch), epoch
+            start = batch * self.batch_size
+            yield [(epoch, int(i)) for i in order[start : start + self.batch_size]]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self.seed, epoch])
+        rounds = -(-self.batch_size // self.num_photos)
+        return np.concatenate([rng.permutation(self.num_photos) for _ in range(rounds)])
+
+
+def steps_per_epoch(num_photos: int, batch_size: int) -> int:
+    """Whole batches in a pass over the photos, at least one."""
+    return max(1, num_photos // batch_size)
+
+
+def view_batches(
+    source: Source,
+    config: ViewsConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    total_steps: int,
+    workers: int,
+    pin_memory: bool = False,
+) -> DataLoader[ViewBatch]:
+    """Stream the batches of a run from ``first_step`` on."""
+    return DataLoader(
+        ViewPairs(source, config, seed),  # type: ignore[arg-type]
+        batch_sampler=Batches(len(source), batch_size, seed, first_step, total_steps),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_quiet_worker,
+        pin_memory=pin_memory,
+    )
+
+
+def _collate(samples: list[_Sample]) -> ViewBatch:
+    def both(name: str) -> tuple[Tensor, Tensor]:
+        stacked = torch.stack([getattr(s, name) for s in samples], dim=1)
+        return stacked[0], stacked[1]
+
+    return ViewBatch(
+        images=both("images"),
+        overlap_boxes=both("overlap_boxes"),
+        flips=both("flips"),
+        unreadable=tuple(message for s in samples for message in s.unreadable),
+    )
+
+
+def _quiet_worker(_: int) -> None:
+    """Leave Ctrl-C to the main process, which finishes its step and saves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,120 @@
+"""The two views of a photo and their exact geometry.
+
+A crop box is in pixels of the photo; an overlap box is xyxy in [0, 1] of its own view, after the
+view's flip. The published code redraws the second crop a few times and can end without any
+overlap; here the first box takes its place, so two views always share something.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from slotseg.config import ViewsConfig
+
+Box = tuple[int, int, int, int]
+
+ATTEMPTS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewPair:
+    """Two crops of one photo, not yet augmented in colour."""
+
+    images: Tensor
+    """uint8 RGB, ``(2, 3, S, S)``."""
+    overlap_boxes: Tensor
+    """float32 xyxy in [0, 1] of each view, ``(2, 4)``."""
+    flips: Tensor
+    """Whether each view is mirrored left-right, boolean, ``(2,)``."""
+
+
+def draw_crop(
+    size_hw: tuple[int, int],
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    rng: np.random.Generator,
+) -> Box:
+    """A random crop box of a photo, xyxy in pixels.
+
+    Area and (log-uniform) aspect are drawn until the box fits; where none does, as in a
+    panorama, it is the largest centred box of an allowed aspect.
+    """
+    height, width = size_hw
+    for _ in range(10):
+        target = height * width * rng.uniform(*area)
+        ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return x, y, x + w, y + h
+    ratio = min(max(width / height, aspect[0]), aspect[1])
+    w, h = max(1, min(width, round(height * ratio))), max(1, min(height, round(width / ratio)))
+    x, y = (width - w) // 2, (height - h) // 2
+    return x, y, x + w, y + h
+
+
+def draw_crop_pair(
+    size_hw: tuple[int, int], config: ViewsConfig, rng: np.random.Generator
+) -> tuple[Box, Box]:
+    """Two crop boxes that overlap by at least ``config.min_overlap`` of the second's area.
+
+    The second is redrawn until they do; if it never does, it is the first.
+    """
+    first = draw_crop(size_hw, config.area, config.aspect, rng)
+    for _ in range(ATTEMPTS):
+        second = draw_crop(size_hw, config.area, config.aspect, rng)
+        if _area(_intersection(first, second)) >= max(1, config.min_overlap * _area(second)):
+            return first, second
+    return first, first
+
+
+def overlap_box(crop: Box, other: Box, flip: bool) -> NDArray[np.float32]:
+    """The part of ``crop`` that ``other`` shows too, xyxy in [0, 1] of the (flipped) crop."""
+    x1, y1, x2, y2 = _intersection(crop, other)
+    left, top = crop[0], crop[1]
+    width, height = crop[2] - left, crop[3] - top
+    x1, x2 = (x1 - left) / width, (x2 - left) / width
+    if flip:
+        x1, x2 = 1 - x2, 1 - x1
+    return np.array([x1, (y1 - top) / height, x2, (y2 - top) / height], np.float32)
+
+
+def make_views(image: NDArray[np.uint8], config: ViewsConfig, rng: np.random.Generator) -> ViewPair:
+    """Draw two overlapping, randomly mirrored crops of a photo.
+
+    Args:
+        image: RGB, ``(H, W, 3)``.
+        config: Sizes and ranges.
+        rng: The only source of randomness.
+    """
+    crops = draw_crop_pair(image.shape[:2], config, rng)  # type: ignore[arg-type]
+    flips = rng.random(2) < config.flip
+    photo = torch.from_numpy(image).permute(2, 0, 1)
+    boxes = [overlap_box(crops[i], crops[1 - i], bool(flips[i])) for i in (0, 1)]
+    return ViewPair(
+        images=torch.stack([_render(photo, crops[i], bool(flips[i]), config.image_size) for i in (0, 1)]),
+        overlap_boxes=torch.from_numpy(np.stack(boxes)),
+        flips=torch.from_numpy(flips),
+    )
+
+
+def _render(photo: Tensor, crop: Box, flip: bool, size: int) -> Tensor:
+    x1, y1, x2, y2 = crop
+    view: Tensor = transforms.resize(
+        photo[:, y1:y2, x1:x2].contiguous(), [size, size], InterpolationMode.BICUBIC, antialias=True
+    )
+    return view.flip(2) if flip else view
+
+
+def _intersection(a: Box, b: Box) -> Box:
+    return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+
+
+def _area(box: Box) -> int:
+    return max(0, box[2] - box[0]) * max(0, box[3] - box[1])

@@ -1,0 +1,1 @@
+"""Everything that scores; installed as ``slotseg.eval``."""

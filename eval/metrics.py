@@ -1,0 +1,83 @@
+"""IoU per class, mIoU and pixel accuracy from one table and one matching.
+
+Unmatched prototypes are never dropped: their pixels are errors of the true class, or K > C would
+inflate every score. Letters: K prototypes, C classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.errors import DataError
+from slotseg.eval.matching import UNMATCHED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The scores of a set, as fractions 0..1."""
+
+    miou: float
+    """Mean of the IoU over the classes that occur in ground truth or prediction."""
+    pixel_accuracy: float
+    """Right pixels / all labelled pixels."""
+    iou_per_class: tuple[float | None, ...]
+    """tp / (tp + fp + fn) for each of the C classes; None if it occurs in neither."""
+
+
+def confusion_matrix(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Add up the prototypes of each class.
+
+    Args:
+        table: Pixel counts, shape ``(K, C)``.
+        assignment: Class of each prototype or ``UNMATCHED``, shape ``(K,)``.
+
+    Returns:
+        Pixel counts, predicted class x true class, shape ``(C + 1, C)``; the last row holds the pixels
+        of the unmatched prototypes.
+
+    Raises:
+        DataError: If the assignment does not fit the table.
+    """
+    num_prototypes, num_classes = table.shape
+    if assignment.shape != (num_prototypes,):
+        raise DataError(
+            f"The assignment has shape {assignment.shape}, but the table has {num_prototypes} prototypes: "
+            "use the assignment that was matched for this model."
+        )
+    if ((assignment < UNMATCHED) | (assignment >= num_classes)).any():
+        raise DataError(
+            f"The assignment has classes {assignment.min()}..{assignment.max()}; expected "
+            f"0..{num_classes - 1} or {UNMATCHED}: use the assignment that was matched for these classes."
+        )
+    confusion = np.zeros((num_classes + 1, num_classes), dtype=np.int64)
+    np.add.at(confusion, assignment, table)  # UNMATCHED is -1: the last row
+    return confusion
+
+
+def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Scores:
+    """Score a table under a matching.
+
+    Args:
+        table: Pixel counts over the whole set, shape ``(K, C)``.
+        assignment: Class of each prototype or ``UNMATCHED``, shape ``(K,)``.
+
+    Returns:
+        The scores; one pass over the set, so IoU comes from sums and not from a mean over images.
+
+    Raises:
+        DataError: If the table is empty or the assignment does not fit it.
+    """
+    confusion = confusion_matrix(table, assignment)
+    num_labelled = int(confusion.sum())
+    if num_labelled == 0:
+        raise DataError("There is no labelled pixel to score: check the label maps and the ignore index.")
+    right = confusion.diagonal()
+    union = confusion[:-1].sum(axis=1) + confusion.sum(axis=0) - right
+    iou = tuple(float(r / u) if u else None for r, u in zip(right, union, strict=True))
+    present = [value for value in iou if value is not None]
+    return Scores(
+        miou=float(np.mean(present)),
+        pixel_accuracy=float(right.sum() / num_labelled),
+        iou_per_class=iou,
+    )

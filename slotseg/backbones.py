@@ -1,0 +1,91 @@
+"""A timm model as a dense feature extractor.
+
+The genuine timm model is kept, without the layers behind the level that is used, so its state
+has timm's own key names (torchvision's, for ResNets). Letters: B images, H W pixels, h w cells.
+"""
+
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from slotseg.config import BackboneConfig
+from slotseg.errors import ConfigError
+
+
+class Backbone(nn.Module):
+    """One feature level of a timm model.
+
+    Args:
+        config: Which model and level; weights are random until loaded (``slotseg.weights``).
+
+    Attributes:
+        channels: Channels of the dense map.
+        stride: Pixels per cell, the same in both directions.
+        known_keys: Every key of the whole model's state, those of the layers left out included.
+
+    Raises:
+        ConfigError: If timm has no such model, level, stride or option.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        model = _create(config)
+        levels = model.feature_info
+        self.stage = _choose_level(config, [int(level["reduction"]) for level in levels])
+        self.channels = int(levels[self.stage]["num_chs"])
+        self.stride = int(levels[self.stage]["reduction"])
+        self.known_keys = frozenset(model.state_dict())
+        # A plain ViT has one stride throughout; its final norm belongs to any of its levels.
+        self.norm = len({level["reduction"] for level in levels}) == 1 and len(levels) > 1
+        model.prune_intermediate_layers([self.stage], prune_norm=not self.norm, prune_head=True)
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Dense map ``(B, channels, h, w)`` of normalised images ``(B, 3, H, W)``."""
+        levels = self.model.forward_intermediates(
+            images, indices=[self.stage], norm=self.norm, stop_early=True, intermediates_only=True
+        )
+        dense: Tensor = levels[0]
+        return dense
+
+
+def _create(config: BackboneConfig) -> Any:
+    if not timm.is_model(config.name):
+        near = timm.list_models(f"*{config.name.split('.')[0]}*")[:5] or timm.list_models("resnet*")[:5]
+        raise ConfigError(
+            f"backbone {config.name!r} is not a timm model; expected a name such as {', '.join(near)}"
+        )
+    arguments: dict[str, Any] = {"in_chans": config.in_chans, **config.options}
+    if config.output_stride is not None:
+        arguments["output_stride"] = config.output_stride
+    try:
+        model = _create_for_any_size(config.name, arguments)
+    except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"backbone {config.name!r} cannot be built with {arguments}: {error}") from error
+    if not hasattr(model, "forward_intermediates") or not getattr(model, "feature_info", None):
+        raise ConfigError(f"backbone {config.name!r} has no dense feature levels in this version of timm")
+    return model
+
+
+def _create_for_any_size(name: str, arguments: dict[str, Any]) -> Any:
+    """Ask ViTs to resample their position embedding to the image; other models don't know the option."""
+    try:
+        return timm.create_model(name, pretrained=False, **{"dynamic_img_size": True, **arguments})
+    except TypeError:
+        return timm.create_model(name, pretrained=False, **arguments)
+
+
+def _choose_level(config: BackboneConfig, strides: list[int]) -> int:
+    if config.stride is not None:
+        levels = [i for i, stride in enumerate(strides) if stride == config.stride]
+        if not levels:
+            raise ConfigError(
+                f"stride is {config.stride}; {config.name} has levels of stride "
+                f"{', '.join(map(str, sorted(set(strides))))}"
+            )
+        return levels[-1]
+    stage = -1 if config.stage is None else config.stage
+    if not -len(strides) <= stage < len(strides):
+        raise ConfigError(f"stage is {stage}; {config.name} has levels 0 to {len(strides) - 1}")
+    return stage % len(strides)

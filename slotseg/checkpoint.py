@@ -1,0 +1,104 @@
+"""Checkpoints: one safetensors file, tensors plus JSON in its header; safe to load, atomic to write.
+
+Keys start with ``student.``, ``teacher.``, ``predictor.``, ``center.`` (a model, see
+``slotseg.model``) or ``optimizer.<parameter index>.``. The header's ``slotseg`` entry is JSON:
+``format``, ``version``, ``kind`` ("run" or "segmenter"), ``config``, ``step``, ``labels``.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import slotseg
+from slotseg.errors import CheckpointError
+from slotseg.files import replacing
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Tensors and what they belong to."""
+
+    tensors: dict[str, Tensor]
+    """The state, on the CPU."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """The header's JSON."""
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors under ``prefix``, without it."""
+        return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: Ends in ``.safetensors``.
+        tensors: State by key; copied to the CPU.
+        info: JSON-ready values for the header; ``format`` and ``version`` are added.
+
+    Raises:
+        CheckpointError: If the file cannot be written; an older file stays as it was.
+    """
+    header = {"format": FORMAT, "version": slotseg.__version__, **info}
+    contents = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    try:
+        with replacing(path) as temporary:
+            save_file(contents, temporary, metadata={"slotseg": json.dumps(header)})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be written: {error}") from error
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint that ``save`` has written.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or not one of ours.
+    """
+    header = read_header(path)
+    with safe_open(path, framework="pt") as file:
+        return Checkpoint(tensors={key: file.get_tensor(key) for key in file.keys()}, info=header)  # noqa: SIM118
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read the JSON of a checkpoint without its tensors.
+
+    Raises:
+        CheckpointError: As ``load``.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file; expected a checkpoint such as runs/NAME")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("slotseg", "null"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or no safetensors file ({error}); expected a checkpoint written by slotseg"
+        ) from error
+    if not isinstance(header, dict):
+        raise CheckpointError(
+            f"{path} was not written by slotseg; expected a run or its checkpoint (weights of others go to --init)"
+        )
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {header.get('format')} of slotseg {header.get('version')}; this version reads {FORMAT}"
+        )
+    return header
+
+
+def digest(path: Path) -> str:
+    """First 16 hexadecimal digits of the file's SHA-256, to name a checkpoint in a result."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            sha.update(chunk)
+    return sha.hexdigest()[:16]

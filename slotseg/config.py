@@ -1,0 +1,272 @@
+"""Every setting of a run, as frozen dataclasses that check themselves.
+
+A value outside its range raises ``ConfigError`` naming field, value and allowed range. Presets
+are in ``slotseg.presets``.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from slotseg.errors import ConfigError
+
+T = TypeVar("T")
+
+OPTIMIZERS = ("lars", "adamw")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def _require(ok: bool, config: object, name: str, expected: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} is {getattr(config, name)!r}; expected {expected}")
+
+
+def _require_range(config: object, low: float, high: float, *names: str) -> None:
+    for name in names:
+        _require(low <= getattr(config, name) <= high, config, name, f"a number from {low} to {high}")
+
+
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        _require(getattr(config, name) > 0, config, name, "a number above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """Which network turns a photo into a dense map, and how photos are normalised for it."""
+
+    name: str = "resnet50"
+    """A timm model name."""
+    stage: int | None = None
+    """Index of timm's feature level to take, from the end if negative; by default the deepest."""
+    stride: int | None = None
+    """Instead of a stage: the deepest level with this many pixels per cell."""
+    output_stride: int | None = None
+    """Dilate the last stages so that the network is no coarser than this (where timm can)."""
+    in_chans: int = 3
+    """Channels of the input image."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of ``timm.create_model``, such as ``pad_type`` or ``bn_eps``."""
+    init: str | None = None
+    """Weights to start from: a file, a run, or timm's pretrained name. None: random."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Subtracted from RGB in [0, 1]."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Divides RGB after the mean is subtracted."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without timm."""
+        _require(self.stage is None or self.stride is None, self, "stage", "None where stride is given")
+        _require(self.in_chans == 3, self, "in_chans", "3: photos are read as RGB")
+        _require(all(s > 0 for s in self.std), self, "std", "numbers above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes, temperatures and weights of SlotCon; the defaults are the paper's COCO recipe."""
+
+    num_prototypes: int = 256
+    """K, the number of concepts to look for."""
+    projection_dim: int = 256
+    """D, dimension of projected features, prototypes and slots."""
+    hidden_dim: int = 4096
+    """Width of the projector and the predictor."""
+    student_temperature: float = 0.1
+    """Softmax temperature of the student in the grouping loss."""
+    teacher_temperature: float = 0.07
+    """The same for the teacher; lower, so that its assignment is the sharper one."""
+    assignment_temperature: float = 0.07
+    """Softmax temperature of the assignment that pools the slots."""
+    slot_temperature: float = 0.2
+    """Temperature of the slot loss."""
+    center_momentum: float = 0.9
+    """Weight of the old centre in its update."""
+    grouping_weight: float = 0.5
+    """Weight of the grouping loss; the slot loss has the rest."""
+    freeze_backbone: bool = False
+    """Train heads and prototypes only; the backbone runs once per view, in eval mode."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require_range(self, 2, 65_535, "num_prototypes")  # 16-bit masks keep 65535 for ignore
+        _require_range(self, 1, 65_536, "projection_dim", "hidden_dim")
+        _require_positive(
+            self, "student_temperature", "teacher_temperature", "assignment_temperature", "slot_temperature"
+        )
+        _require_range(self, 0, 1, "center_momentum", "grouping_weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """Geometry and colour of the two views of a photo; pairs are (view 1, view 2)."""
+
+    image_size: int = 224
+    """Side of a view in pixels."""
+    area: tuple[float, float] = (0.08, 1.0)
+    """Range of a crop's share of the photo's area."""
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Range of a crop's width / height."""
+    min_overlap: float = 0.01
+    """Least overlap of the two crops, as a share of the second."""
+    flip: float = 0.5
+    """Probability of a left-right mirror, drawn for each view."""
+    jitter: float = 0.8
+    """Probability of colour jitter."""
+    brightness: float = 0.4
+    """Largest relative change of brightness."""
+    contrast: float = 0.4
+    """Largest relative change of contrast."""
+    saturation: float = 0.2
+    """Largest relative change of saturation."""
+    hue: float = 0.1
+    """Largest turn of the hue, in full circles."""
+    gray: float = 0.2
+    """Probability of grey."""
+    blur: tuple[float, float] = (1.0, 0.1)
+    """Probability of Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of the blur's sigma in pixels."""
+    solarize: tuple[float, float] = (0.0, 0.2)
+    """Probability of inverting the pixels above 128."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require_range(self, 16, 2048, "image_size")
+        _require(0 < self.area[0] <= self.area[1] <= 1, self, "area", "0 < low <= high <= 1")
+        _require(0 < self.aspect[0] <= self.aspect[1], self, "aspect", "0 < low <= high")
+        _require(0 < self.blur_sigma[0] <= self.blur_sigma[1], self, "blur_sigma", "0 < low <= high")
+        _require_range(self, 0, 1, "min_overlap", "flip", "jitter", "gray")
+        _require_range(self, 0, 1, "brightness", "contrast", "saturation")
+        _require_range(self, 0, 0.5, "hue")
+        for name in ("blur", "solarize"):
+            _require(all(0 <= p <= 1 for p in getattr(self, name)), self, name, "two numbers from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimiser and its schedule."""
+
+    name: str = "lars"
+    """``lars`` or ``adamw``."""
+    learning_rate: float = 1.0
+    """Peak learning rate; for LARS per 256 photos of the batch."""
+    weight_decay: float = 1e-5
+    """Decay of weights with two or more axes."""
+    momentum: float = 0.9
+    """Momentum of LARS."""
+    trust_coefficient: float = 0.001
+    """LARS: size of an update relative to its weight."""
+    warmup_epochs: float = 5.0
+    """Epochs over which the learning rate rises from a hundredth of its peak."""
+    final_learning_rate: float = 1e-6
+    """Learning rate at the end of the cosine."""
+    backbone_scale: float = 1.0
+    """Factor on the backbone's learning rate."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.name in OPTIMIZERS, self, "name", f"one of {', '.join(OPTIMIZERS)}")
+        _require_positive(self, "learning_rate", "trust_coefficient", "backbone_scale")
+        _require_range(self, 0, 1, "weight_decay", "momentum", "final_learning_rate")
+        _require(self.warmup_epochs >= 0, self, "warmup_epochs", "0 or more")
+
+    def peak_rate(self, batch_size: int) -> float:
+        """Learning rate after warm-up for a global batch of so many photos."""
+        return self.learning_rate * batch_size / 256 if self.name == "lars" else self.learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole training run."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """The network below the heads."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The method."""
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    """The two views."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The optimiser."""
+    batch_size: int = 512
+    """Photos per step, over all processes."""
+    epochs: int | None = 800
+    """Passes over the photos."""
+    steps: int | None = None
+    """Instead of epochs: optimiser steps."""
+    teacher_momentum: float = 0.99
+    """The teacher's EMA momentum at the first step; it rises to 1."""
+    seed: int = 0
+    """Seed of weights, data order, crops and colours."""
+    precision: str = "auto"
+    """``fp32``, ``bf16``, ``fp16`` or ``auto``: bf16 on GPUs that have it, fp32 elsewhere."""
+    log_every: int = 50
+    """Steps between two lines of ``metrics.jsonl``."""
+    checkpoint_every: int = 1000
+    """Steps between two writes of the last checkpoint."""
+    keep_every: int | None = None
+    """Steps between two numbered checkpoints that are kept; None: only the last."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and conflicts."""
+        _require_range(self, 2, 1_000_000, "batch_size")
+        _require(
+            (self.epochs is None) != (self.steps is None),
+            self,
+            "epochs",
+            "a number where steps is None, or None",
+        )
+        for name in ("epochs", "steps", "keep_every"):
+            _require((getattr(self, name) or 1) >= 1, self, name, "1 or more")
+            _require(getattr(self, name) != 0, self, name, "1 or more")
+        _require_range(self, 0, 1, "teacher_momentum")
+        _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
+        _require_range(self, 1, 1_000_000_000, "log_every", "checkpoint_every")
+        _require_range(self, 0, 2**63 - 1, "seed")
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """A config as plain, JSON-ready values."""
+    assert dataclasses.is_dataclass(config) and not isinstance(config, type)
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a config from plain values, nested ones included.
+
+    Raises:
+        ConfigError: If a key is unknown or a value is out of range.
+    """
+    assert dataclasses.is_dataclass(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ConfigError(
+            f"unknown setting {unknown[0]!r} in {cls.__name__}; expected one of {', '.join(fields)}"
+        )
+    parsed = {}
+    for name, value in values.items():
+        nested = fields[name].default_factory
+        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
+            parsed[name] = from_dict(nested, value)
+        else:
+            parsed[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**parsed)
+
+
+def with_values(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """A copy with some settings changed, addressed by dotted names such as ``model.num_prototypes``.
+
+    Raises:
+        ConfigError: If a name is unknown or a value is out of range.
+    """
+    tree = to_dict(config)
+    for dotted, value in values.items():
+        *parents, leaf = dotted.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.get(parent, {})
+            if not isinstance(branch, dict):
+                raise ConfigError(f"unknown setting {dotted!r}; {parent!r} has no settings below it")
+        branch[leaf] = value
+    return from_dict(TrainConfig, tree)

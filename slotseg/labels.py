@@ -1,0 +1,133 @@
+"""A label map: which prototype is which class, with names and colours, and its file.
+
+Letters: K prototypes, C classes, H W pixels.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.errors import DataError
+
+IGNORE = 255
+"""In a class map: void, or a prototype without a class."""
+
+IGNORE_16 = 65_535
+"""The same in 16-bit masks, which hold prototype maps of K > 255."""
+
+Color = tuple[int, int, int]
+
+
+def voc_color(index: int) -> Color:
+    """The Pascal VOC colour of an id, whose bits are spread over the three channels from the top."""
+    rgb = [0, 0, 0]
+    for bit in range(8):
+        for channel in range(3):
+            rgb[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
+    return rgb[0], rgb[1], rgb[2]
+
+
+def palette(num_colors: int) -> tuple[Color, ...]:
+    """Colours of ids 0, 1, ...: the VOC colours without its black background."""
+    return tuple(voc_color(i + 1) for i in range(num_colors))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMap:
+    """Which class every prototype is.
+
+    ``LabelMap.prototypes(K)`` is the map of a model whose prototypes have no names yet.
+    """
+
+    classes: tuple[int, ...]
+    """Class id of each prototype, ``IGNORE`` for one without a class; length K."""
+    names: tuple[str, ...]
+    """Name of each class; length C."""
+    colors: tuple[Color, ...]
+    """RGB of each class; length C."""
+    origin: str
+    """Where the map comes from: ``prototypes``, ``hungarian``, ``majority`` or ``names``."""
+    source: str = ""
+    """The labelled images it was found on, if it was matched."""
+
+    def __post_init__(self) -> None:
+        """Check that names, colours and ids fit."""
+        if len(self.colors) != len(self.names):
+            raise DataError(f"{len(self.colors)} colours for {len(self.names)} names; expected one each")
+        wrong = [c for c in self.classes if not (0 <= c < len(self.names) or c == self.ignore)]
+        if wrong:
+            raise DataError(
+                f"label map names class {wrong[0]}; expected 0 to {len(self.names) - 1} or {self.ignore}"
+            )
+
+    @property
+    def ignore(self) -> int:
+        """The id of pixels without a class, in a mask of this map."""
+        return IGNORE if len(self.names) <= IGNORE else IGNORE_16
+
+    @classmethod
+    def prototypes(cls, num_prototypes: int) -> "LabelMap":
+        """Every prototype a class of its own, ``prototype 0`` and so on."""
+        return cls(
+            classes=tuple(range(num_prototypes)),
+            names=tuple(f"prototype {k}" for k in range(num_prototypes)),
+            colors=palette(num_prototypes),
+            origin="prototypes",
+        )
+
+    def class_map(self, prototype_map: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Class ids ``(H, W)`` of a prototype map; 8 bits, or 16 where there are more than 255 classes."""
+        dtype = np.uint8 if self.ignore == IGNORE else np.uint16
+        table: NDArray[Any] = np.array(self.classes, dtype)
+        ids: NDArray[Any] = table[prototype_map]
+        return ids
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "classes": list(self.classes),
+            "names": list(self.names),
+            "colors": [list(c) for c in self.colors],
+            "origin": self.origin,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str) -> "LabelMap":
+        """The inverse of ``to_dict``.
+
+        Raises:
+            DataError: If a value is missing or doesn't fit; ``where`` names the file.
+        """
+        try:
+            return cls(
+                classes=tuple(int(c) for c in values["classes"]),
+                names=tuple(str(n) for n in values["names"]),
+                colors=tuple((int(r), int(g), int(b)) for r, g, b in values["colors"]),
+                origin=str(values["origin"]),
+                source=str(values.get("source", "")),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{where} is no label map ({error!r}); expected the labels.json of a run"
+            ) from error
+
+
+def read_labels(path: Path) -> LabelMap:
+    """Read a label map's file.
+
+    Raises:
+        DataError: If it is missing or no label map.
+    """
+    try:
+        return LabelMap.from_dict(json.loads(path.read_text()), str(path))
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); expected the labels.json of a run"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON ({error}); expected the labels.json of a run") from error

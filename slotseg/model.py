@@ -1,0 +1,176 @@
+"""SlotCon: a student and its EMA teacher that group the pixels of two views into the same slots.
+
+Letters: B images, K prototypes, D projection dimension, h w feature cells.
+Source: Wen et al., "Self-Supervised Visual Representation Learning with Semantic Grouping",
+NeurIPS 2022, arXiv 2205.15288. ``docs/method.md`` goes through it equation by equation.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from slotseg.alignment import align
+from slotseg.config import ModelConfig
+from slotseg.grouping import Prototypes, slots_from_scores, winners
+from slotseg.heads import predictor, projector
+from slotseg.losses import Center, grouping_loss, slot_loss
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouped:
+    """What one branch, student or teacher, makes of one view."""
+
+    projections: Tensor
+    """Projected features, ``(B, D, h, w)``."""
+    scores: Tensor
+    """Cosine similarity to the prototypes, ``(B, K, h, w)``."""
+    slots: Tensor
+    """Pooled features, ``(B, K, D)``."""
+    aligned: Tensor
+    """Scores of the overlap, upright, ``(B, K, h, w)``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotConOutput:
+    """Losses of one step and what they were computed from; ``1to2`` is student 1 against teacher 2."""
+
+    loss: Tensor
+    """Weighted total, a scalar to call ``backward`` on."""
+    grouping_losses: Pair
+    """Grouping loss 1to2 and 2to1, unweighted."""
+    slot_losses: Pair
+    """Slot loss 1to2 and 2to1, with their factor of twice the temperature, unweighted."""
+    student: tuple[Grouped, Grouped]
+    """The student's view 1 and 2."""
+    teacher: tuple[Grouped, Grouped]
+    """The teacher's view 1 and 2, without gradient."""
+
+
+class Encoder(nn.Module):
+    """A backbone, a projector and prototypes: from an image to scores.
+
+    Args:
+        backbone: Maps ``(B, 3, H, W)`` to a dense map ``(B, channels, h, w)``.
+        channels: Channel count of that map.
+        config: Sizes of the head and number of prototypes.
+    """
+
+    def __init__(self, backbone: nn.Module, channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector(channels, config.hidden_dim, config.projection_dim)
+        self.prototypes = Prototypes(config.num_prototypes, config.projection_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores ``(B, K, h, w)`` of normalised images ``(B, 3, H, W)``."""
+        scores: Tensor = self.prototypes(self.projector(self.backbone(images)))
+        return scores
+
+
+class SlotCon(nn.Module):
+    """Student, teacher and both losses.
+
+    ``forward`` changes no weight and no centre (BatchNorm's running statistics apart). One step is:
+    ``update_teacher``, ``forward``, ``update_center``, ``loss.backward()``, optimiser.
+
+    Args:
+        backbone: Any module from ``(B, 3, H, W)`` to ``(B, channels, h, w)``.
+        channels: Channel count of the dense map.
+        config: Sizes, temperatures and weights.
+    """
+
+    def __init__(self, backbone: nn.Module, channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.student = Encoder(backbone, channels, config)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.predictor = predictor(config.projection_dim, config.hidden_dim)
+        self.center = Center(config.num_prototypes, config.center_momentum)
+        if config.freeze_backbone:
+            self.student.backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "SlotCon":
+        """Train mode for student and teacher alike; a frozen backbone stays in eval mode."""
+        super().train(mode)
+        if self.config.freeze_backbone:
+            self.student.backbone.eval()
+            self.teacher.backbone.eval()
+        return self
+
+    def forward(self, images: Pair, overlap_boxes: Pair, flips: Pair) -> SlotConOutput:
+        """Losses of a batch of view pairs.
+
+        Args:
+            images: Normalised view 1 and 2, each ``(B, 3, H, W)``.
+            overlap_boxes: Overlap with the other view, xyxy in [0, 1] of its own view, each ``(B, 4)``.
+            flips: Whether a view is mirrored left-right, boolean, each ``(B,)``.
+        """
+        maps = self._backbone_maps(self.student, images)
+        student = self._group(self.student, maps, overlap_boxes, flips)
+        with torch.no_grad():
+            if not self.config.freeze_backbone:  # frozen: student and teacher see the same map
+                maps = self._backbone_maps(self.teacher, images)
+            teacher = self._group(self.teacher, maps, overlap_boxes, flips)
+        grouping = (self._grouping_loss(student[0], teacher[1]), self._grouping_loss(student[1], teacher[0]))
+        slot = (self._slot_loss(student[0], teacher[1]), self._slot_loss(student[1], teacher[0]))
+        weight = self.config.grouping_weight
+        loss = weight * (grouping[0] + grouping[1]) + (1 - weight) * (slot[0] + slot[1])
+        return SlotConOutput(
+            loss=loss, grouping_losses=grouping, slot_losses=slot, student=student, teacher=teacher
+        )
+
+    @torch.no_grad()
+    def update_teacher(self, momentum: float) -> None:
+        """Move the teacher's parameters, never its buffers: ``teacher = m teacher + (1 - m) student``."""
+        pairs = [
+            (t, s)
+            for t, s in zip(self.teacher.parameters(), self.student.parameters(), strict=True)
+            if s.requires_grad
+        ]
+        torch._foreach_lerp_([t for t, _ in pairs], [s for _, s in pairs], 1 - momentum)
+
+    def update_center(self, output: SlotConOutput) -> None:
+        """Let the centre follow the teacher's scores, after the losses have used the old one."""
+        self.center.update((output.teacher[0].scores, output.teacher[1].scores))
+
+    @staticmethod
+    def _backbone_maps(encoder: Encoder, images: Pair) -> Pair:
+        """Dense maps of view 1, then view 2: two forwards, so that BatchNorm's statistics are per view."""
+        return encoder.backbone(images[0]), encoder.backbone(images[1])
+
+    def _group(self, encoder: Encoder, maps: Pair, boxes: Pair, flips: Pair) -> tuple[Grouped, Grouped]:
+        one, two = (self._group_view(encoder, m, b, f) for m, b, f in zip(maps, boxes, flips, strict=True))
+        return one, two
+
+    def _group_view(self, encoder: Encoder, dense: Tensor, box: Tensor, flip: Tensor) -> Grouped:
+        projections = encoder.projector(dense)
+        scores = encoder.prototypes(projections)
+        return Grouped(
+            projections=projections,
+            scores=scores,
+            slots=slots_from_scores(projections, scores, self.config.assignment_temperature),
+            aligned=align(scores, box, flip),
+        )
+
+    def _grouping_loss(self, student: Grouped, teacher: Grouped) -> Tensor:
+        return grouping_loss(
+            student.aligned,
+            teacher.aligned,
+            self.center.value,
+            self.config.student_temperature,
+            self.config.teacher_temperature,
+        )
+
+    def _slot_loss(self, student: Grouped, teacher: Grouped) -> Tensor:
+        return slot_loss(
+            student.slots,
+            teacher.slots,
+            winners(student.scores),
+            winners(teacher.scores),
+            self.predictor,
+            self.config.slot_temperature,
+        )

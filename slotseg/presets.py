@@ -1,0 +1,130 @@
+"""The presets: named training configurations, and how a user's options are laid over them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from slotseg.config import (
+    BackboneConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    ViewsConfig,
+    from_dict,
+    to_dict,
+    with_values,
+)
+from slotseg.errors import ConfigError
+
+
+def coco_r50() -> TrainConfig:
+    """COCO train2017 without labels: ResNet-50 from scratch, 800 epochs, K = 256."""
+    return TrainConfig()  # paper: every default
+
+
+def cocoplus_r50() -> TrainConfig:
+    """COCO train2017 and unlabeled2017: as coco-r50 on about 241,000 photos."""
+    return TrainConfig()  # paper: the same numbers, more photos
+
+
+def imagenet_r50() -> TrainConfig:
+    """ImageNet-1k without labels: K = 2048, 200 epochs."""
+    return TrainConfig(model=ModelConfig(num_prototypes=2048), epochs=200)  # paper
+
+
+def cocostuff27_r50() -> TrainConfig:
+    """As coco-r50 with K = 27, to be matched one-to-one with the 27 classes of COCO-Stuff."""
+    return TrainConfig(model=ModelConfig(num_prototypes=27))  # paper
+
+
+def photos() -> TrainConfig:
+    """A folder of photos on the machine at hand, from pretrained weights given with --init."""
+    return TrainConfig(
+        backbone=BackboneConfig(stride=16),  # ours: four times the cells of the paper's stride 32
+        model=ModelConfig(
+            num_prototypes=32,  # ours: small collections hold tens of concepts, not hundreds
+            hidden_dim=1024,  # ours: a quarter of the paper's, for CPUs
+        ),
+        views=ViewsConfig(image_size=160, area=(0.2, 1.0)),  # ours: small photos, small batches
+        optimizer=OptimizerConfig(
+            name="adamw",  # ours: LARS barely moves in minutes
+            learning_rate=1e-3,
+            weight_decay=1e-4,
+            warmup_epochs=1,
+            backbone_scale=0.1,  # ours: keeps what the weights already know
+        ),
+        batch_size=16,
+        epochs=None,
+        steps=1500,  # ours: minutes on two cores; so many epochs as the folder makes of it
+        checkpoint_every=250,
+    )
+
+
+def tiny() -> TrainConfig:
+    """The built-in scenes from random weights, in minutes on two CPU cores."""
+    return TrainConfig(
+        backbone=BackboneConfig(name="resnet18", stride=8),
+        model=ModelConfig(num_prototypes=16, hidden_dim=512, projection_dim=128),
+        views=ViewsConfig(image_size=96, area=(0.3, 1.0), blur=(0.0, 0.0), solarize=(0.0, 0.0)),
+        optimizer=OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=1e-4, warmup_epochs=1),
+        batch_size=32,
+        epochs=None,
+        steps=600,
+        log_every=20,
+        checkpoint_every=200,
+    )
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "coco-r50": coco_r50,
+    "cocoplus-r50": cocoplus_r50,
+    "imagenet-r50": imagenet_r50,
+    "cocostuff27-r50": cocostuff27_r50,
+    "photos": photos,
+    "tiny": tiny,
+}
+
+
+def resolve(preset: str, values: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, str]]:
+    """A preset with a user's settings on top.
+
+    Args:
+        preset: A key of ``PRESETS``.
+        values: Settings by dotted name, such as ``{"model.num_prototypes": 27}``.
+
+    Returns:
+        The configuration, and for every dotted name where its value came from: ``option``,
+        ``preset <name>`` or ``default``.
+
+    Raises:
+        ConfigError: If the preset or a setting is unknown, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
+    base = PRESETS[preset]()
+    if "steps" in values or "epochs" in values:  # one replaces the other
+        values = {"steps": None, "epochs": None, **values}
+    config = with_values(base, values)
+    defaults, chosen = flatten(to_dict(TrainConfig())), flatten(to_dict(base))
+    sources = {}
+    for name, value in flatten(to_dict(config)).items():
+        if name in values or name.rsplit(".", 1)[0] in values:
+            sources[name] = "option"
+        else:
+            sources[name] = "default" if chosen.get(name, value) == defaults.get(name) else f"preset {preset}"
+    return config, sources
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def unflatten(config: Mapping[str, Any]) -> TrainConfig:
+    """A training configuration from its stored, nested values."""
+    return from_dict(TrainConfig, config)

@@ -1,0 +1,88 @@
+"""Run folders: where a training run keeps its files, and how a user's words find one.
+
+``runs/<name>/`` holds ``config.json``, ``metrics.jsonl``, ``log.txt``, ``checkpoints/`` and, once
+prototypes are matched or named, ``labels.json``.
+"""
+
+from pathlib import Path
+
+from slotseg.checkpoint import SUFFIX
+from slotseg.errors import CheckpointError, ConfigError
+
+RUNS = Path("runs")
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.log = path / "log.txt"
+        self.failures = path / "failures.jsonl"
+        self.labels = path / "labels.json"
+        self.last = path / "checkpoints" / f"last{SUFFIX}"
+
+    def numbered(self, step: int) -> Path:
+        """The checkpoint kept at a step."""
+        return self.last.with_name(f"step-{step:08d}{SUFFIX}")
+
+
+def new_run(path: Path | None, name: str) -> RunFolder:
+    """A folder for a new run: the one asked for, or the next free ``runs/<name>-<n>``.
+
+    Raises:
+        ConfigError: If the folder asked for is not empty.
+    """
+    if path is None:
+        number = 1
+        while (RUNS / f"{name}-{number}").exists():
+            number += 1
+        path = RUNS / f"{name}-{number}"
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(
+            f"{path} exists and is not an empty folder; choose another --out, "
+            f"or continue the run in it with --resume {path}"
+        )
+    return RunFolder(path)
+
+
+def open_run(path: Path) -> RunFolder:
+    """The run in a folder.
+
+    Raises:
+        CheckpointError: If there is no run, or it has no checkpoint yet.
+    """
+    run = RunFolder(path)
+    if not run.last.is_file():
+        raise CheckpointError(
+            f"{path} has no {run.last.relative_to(path)}; expected the folder of a training run"
+        )
+    return run
+
+
+def find_checkpoint(path: Path | None) -> Path:
+    """The checkpoint file of a run folder or file; by default that of the newest run under ``runs/``.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    if path is not None:
+        return open_run(path).last if path.is_dir() else path
+    candidates = sorted(RUNS.glob(f"*/checkpoints/last{SUFFIX}"), key=lambda p: p.stat().st_mtime)
+    if not candidates:
+        raise CheckpointError(
+            f"there is no run under {RUNS.resolve()}; train one with `slotseg train`, or name one with --checkpoint"
+        )
+    return candidates[-1]
+
+
+def run_of(checkpoint: Path) -> RunFolder | None:
+    """The run folder that a checkpoint file lies in, if it lies in one."""
+    run = RunFolder(checkpoint.parent.parent)
+    return run if checkpoint.parent.name == "checkpoints" and run.config.is_file() else None

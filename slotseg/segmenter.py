@@ -1,0 +1,240 @@
+"""From an image to its prototype map and class map.
+
+The teacher scores the image at a working size; the scores are upsampled bilinearly to the image's
+own size a few rows at a time, so no K x H x W array is made. Letters: B images, K prototypes,
+H W pixels, h w feature cells.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slotseg import checkpoint
+from slotseg.backbones import Backbone
+from slotseg.config import BackboneConfig, TrainConfig, from_dict, to_dict
+from slotseg.data.augment import normalize
+from slotseg.data.images import read_image
+from slotseg.devices import resolve_device
+from slotseg.errors import CheckpointError, ConfigError
+from slotseg.labels import LabelMap, read_labels
+from slotseg.model import Encoder
+from slotseg.runs import find_checkpoint, run_of
+
+STRIP_BYTES = 1 << 26
+MAX_WORKING_PIXELS = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """What a segmenter makes of one image."""
+
+    prototype_map: NDArray[np.uint16]
+    """Nearest prototype of each pixel, ``(H, W)``."""
+    class_map: NDArray[np.uint8] | NDArray[np.uint16]
+    """Class of each pixel by the label map, ``(H, W)``."""
+    labels: LabelMap
+    """Names and colours of the classes."""
+
+
+class Segmenter:
+    """A trained teacher, ready for images of any size.
+
+    Args:
+        encoder: Backbone, projector and prototypes.
+        config: The configuration it was trained with.
+        labels: Which prototype is which class; by default each is its own.
+        size: Short side that images are scaled to before the network sees them.
+        device: As in ``slotseg.devices.resolve_device``.
+
+    Example:
+        >>> segmenter = Segmenter.load("runs/photos-1")
+        >>> segmentation = segmenter("photo.jpg")
+        >>> segmentation.class_map.shape
+        (480, 640)
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: TrainConfig,
+        *,
+        labels: LabelMap | None = None,
+        size: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.device = resolve_device(device)
+        self.encoder = encoder.to(self.device).eval().requires_grad_(False)
+        self.config = config
+        self.labels = labels or LabelMap.prototypes(config.model.num_prototypes)
+        if len(self.labels.classes) != config.model.num_prototypes:
+            raise ConfigError(
+                f"the label map is of {len(self.labels.classes)} prototypes; expected the model's "
+                f"{config.model.num_prototypes}: match them again with `slotseg eval`"
+            )
+        assert isinstance(encoder.backbone, Backbone)
+        self.stride = encoder.backbone.stride
+        self.size = size or default_size(config)
+        if self.size < self.stride:
+            raise ConfigError(f"size is {self.size}; expected at least the backbone's stride, {self.stride}")
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        *,
+        labels: LabelMap | None = None,
+        size: int | None = None,
+        device: str = "auto",
+    ) -> "Segmenter":
+        """Load a run folder, a checkpoint, or a file written by ``save``; by default the newest run.
+
+        Without ``labels``, those of the run are taken if its prototypes were matched or named.
+
+        Raises:
+            CheckpointError: If there is none, or it is damaged or of another architecture.
+        """
+        file = find_checkpoint(Path(path) if path is not None else None)
+        content = checkpoint.load(file)
+        config = from_dict(TrainConfig, content.info["config"])
+        backbone = Backbone(config.backbone)
+        encoder = Encoder(backbone, backbone.channels, config.model)
+        try:
+            encoder.load_state_dict(content.part("teacher."))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise CheckpointError(
+                f"{file} does not fit its own configuration ({reason}); it is damaged"
+            ) from error
+        return cls(encoder, config, labels=labels or _labels_of(file, content.info), size=size, device=device)
+
+    def save(self, path: str | Path) -> None:
+        """Write teacher, configuration and label map to one ``.safetensors`` file.
+
+        Raises:
+            CheckpointError: If it cannot be written or the suffix is another.
+        """
+        path = Path(path)
+        if path.suffix != checkpoint.SUFFIX:
+            raise CheckpointError(f"{path} ends in {path.suffix!r}; expected {checkpoint.SUFFIX}")
+        tensors = {f"teacher.{k}": v for k, v in self.encoder.state_dict().items()}
+        info = {"kind": "segmenter", "config": to_dict(self.config), "labels": self.labels.to_dict()}
+        checkpoint.save(path, tensors, info)
+
+    def __call__(self, image: str | Path | NDArray[np.uint8]) -> Segmentation:
+        """Segment a file or an RGB array ``(H, W, 3)``.
+
+        Raises:
+            DataError: If the file cannot be read.
+            ValueError: If the array is not RGB in 8 bits.
+        """
+        pixels = read_image(image) if isinstance(image, str | Path) else image
+        prototype_map = self.prototype_map(pixels)
+        return Segmentation(
+            prototype_map=prototype_map, class_map=self.labels.class_map(prototype_map), labels=self.labels
+        )
+
+    def prototype_map(self, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
+        """Nearest prototype ``(H, W)`` of each pixel of an RGB image ``(H, W, 3)``."""
+        scores, covered = self.scores(image)
+        return upsampled_argmax(scores, covered, (image.shape[0], image.shape[1]))
+
+    @torch.inference_mode()
+    def scores(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
+        """Scores ``(K, h, w)`` of an RGB image ``(H, W, 3)``, and how many cells, (h, w), it covers.
+
+        The image is padded at the bottom and right to whole cells by repeating its edge, so the
+        last cells may lie partly beyond it.
+        """
+        return dense_map(self.encoder, image, self.config.backbone, self.size, self.stride, self.device)
+
+
+def dense_map(
+    network: Callable[[Tensor], Tensor],
+    image: NDArray[np.uint8],
+    config: BackboneConfig,
+    size: int,
+    stride: int,
+    device: torch.device,
+) -> tuple[Tensor, tuple[float, float]]:
+    """Scale an image to a working size, pad it to whole cells, and run a network on it.
+
+    Returns:
+        The network's output ``(channels, h, w)`` and the number of cells, (h, w), that the image
+        covers; fractional, as the last ones may be padding.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
+    height, width = working_size((image.shape[0], image.shape[1]), size)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device).float() / 255
+    if (height, width) != image.shape[:2]:
+        pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
+    output: Tensor = network(normalize(pixels, config.mean, config.std))[0]
+    return output, (height / stride, width / stride)
+
+
+def working_size(size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """Size that scales the short side as asked, with at most ``MAX_WORKING_PIXELS`` in all."""
+    height, width = size_hw
+    scale = short_side / min(height, width)
+    scale *= min(1.0, math.sqrt(MAX_WORKING_PIXELS / (height * width * scale * scale)))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def default_size(config: TrainConfig) -> int:
+    """Working size that shows things about as large as training did: the side of a view over that of its crop."""
+    side = math.sqrt(sum(config.views.area) / 2)
+    return round(config.views.image_size / side)
+
+
+@torch.inference_mode()
+def upsampled_argmax(
+    scores: Tensor, covered: tuple[float, float], size_hw: tuple[int, int]
+) -> NDArray[np.uint16]:
+    """Upsample scores bilinearly to ``size_hw`` and take the best prototype, strip by strip.
+
+    Args:
+        scores: Shape ``(K, h, w)``.
+        covered: How many cells, (h, w), the image covers from the top left.
+        size_hw: Size of the image.
+
+    Returns:
+        Prototype map, shape ``(H, W)``.
+    """
+    height, width = size_hw
+    top, bottom, down = _taps(height, covered[0], scores.shape[1], scores.device)
+    left, right, across = _taps(width, covered[1], scores.shape[2], scores.device)
+    wide = torch.lerp(scores[:, :, left], scores[:, :, right], across)  # (K, h, W)
+    rows = max(1, STRIP_BYTES // (4 * len(scores) * width))
+    result = torch.empty(height, width, dtype=torch.int32)
+    for start in range(0, height, rows):
+        strip = slice(start, start + rows)
+        tall = torch.lerp(wide[:, top[strip]], wide[:, bottom[strip]], down[strip, None])
+        result[strip] = tall.argmax(dim=0)
+    prototype_map: NDArray[np.uint16] = result.numpy().astype(np.uint16)
+    return prototype_map
+
+
+def _taps(
+    num_pixels: int, covered: float, num_cells: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For each pixel centre the two nearest cells and the weight of the second, clamped at the border."""
+    position = (torch.arange(num_pixels, device=device) + 0.5) * (covered / num_pixels) - 0.5
+    position = position.clamp(0, num_cells - 1)
+    first = position.floor().long()
+    return first, (first + 1).clamp(max=num_cells - 1), position - first
+
+
+def _labels_of(file: Path, info: dict[str, Any]) -> LabelMap | None:
+    run = run_of(file)
+    if run is not None and run.labels.is_file():
+        return read_labels(run.labels)
+    return LabelMap.from_dict(info["labels"], str(file)) if "labels" in info else None

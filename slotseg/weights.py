@@ -1,0 +1,189 @@
+"""Pretrained weights for a backbone: local files, runs of ours, timm's names; nothing lenient.
+
+timm's own loading ignores missing and unexpected keys in some modes; here every key is compared,
+and the preprocessing and options that belong to weights travel with them.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from slotseg import checkpoint
+from slotseg.backbones import Backbone
+from slotseg.config import BackboneConfig, from_dict
+from slotseg.errors import CheckpointError, ConfigError
+from slotseg.runs import find_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A backbone's state and what it needs to mean anything."""
+
+    source: str
+    """File or name they came from."""
+    state: dict[str, Tensor]
+    """Tensors under timm's key names."""
+    name: str | None = None
+    """The timm model they belong to, where they say so."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of ``timm.create_model`` they were trained with."""
+    mean: tuple[float, float, float] | None = None
+    """Of the preprocessing, where they say so."""
+    std: tuple[float, float, float] | None = None
+    """Of the preprocessing, where they say so."""
+
+
+def read_weights(init: str) -> Weights:
+    """Read weights from a file, a run folder or checkpoint of ours, or timm's pretrained name.
+
+    Raises:
+        CheckpointError: If nothing of that name exists, cannot be read or cannot be downloaded.
+    """
+    path = Path(init)
+    if path.is_dir():
+        return _from_checkpoint(find_checkpoint(path))
+    if path.is_file():
+        return _from_file(path)
+    if timm.is_model(init) and "/" not in init:
+        return _from_timm(init)
+    raise CheckpointError(
+        f"weights {init!r} are neither a file, nor a run, nor a timm model; "
+        "expected for instance weights.safetensors or resnet50.a1_in1k"
+    )
+
+
+def adopt(config: BackboneConfig, weights: Weights, *, named: bool) -> BackboneConfig:
+    """The backbone config with name, options and preprocessing that belong to the weights.
+
+    Args:
+        config: What was asked for.
+        weights: What is going to be loaded.
+        named: Whether the backbone's name was asked for, and not just a default.
+
+    Raises:
+        ConfigError: If the weights belong to another model or were trained with other options.
+    """
+    name = config.name if named or weights.name is None else weights.name
+    if weights.name is not None and name.split(".")[0] != weights.name.split(".")[0]:
+        raise ConfigError(
+            f"weights {weights.source} belong to {weights.name}; expected {name} (leave out --backbone to use theirs)"
+        )
+    for key, value in weights.options.items():
+        if config.options.get(key, value) != value:
+            raise ConfigError(
+                f"weights {weights.source} need {key}={value!r}; expected no other, got {config.options[key]!r}"
+            )
+    fallback = timm.get_pretrained_cfg(name)
+    return replace(
+        config,
+        name=name,
+        options={**config.options, **weights.options},
+        init=weights.source,
+        mean=weights.mean or (fallback.mean if fallback else config.mean),
+        std=weights.std or (fallback.std if fallback else config.std),
+    )
+
+
+def load_into(backbone: Backbone, weights: Weights) -> None:
+    """Load weights into a backbone, comparing every key and shape.
+
+    Keys of layers that the backbone leaves out may be missing or present; any other difference
+    is an error.
+
+    Raises:
+        CheckpointError: If a key is missing or unknown or a shape differs.
+    """
+    needed = backbone.model.state_dict()
+    missing = [k for k in needed if k not in weights.state and not k.endswith("num_batches_tracked")]
+    unknown = [k for k in weights.state if k not in backbone.known_keys]
+    for keys, what in ((missing, "lack"), (unknown, "hold unknown")):
+        if keys:
+            raise CheckpointError(
+                f"weights {weights.source} do not fit: they {what} {keys[0]}"
+                f"{f' and {len(keys) - 1} more' if len(keys) > 1 else ''}; "
+                "expected the keys of the timm model given with --backbone"
+            )
+    for key, tensor in needed.items():
+        if key in weights.state and weights.state[key].shape != tensor.shape:
+            raise CheckpointError(
+                f"weights {weights.source} do not fit: {key} has shape {tuple(weights.state[key].shape)}, "
+                f"expected {tuple(tensor.shape)} (another width or variant of the model)"
+            )
+    backbone.model.load_state_dict({k: weights.state.get(k, v) for k, v in needed.items()})
+
+
+def _from_file(path: Path) -> Weights:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if "slotseg" in metadata:
+                return _from_checkpoint(path)
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError:
+        return Weights(source=str(path), state=_torch_state(path))
+    try:
+        settings = {k: json.loads(metadata[k]) for k in ("timm_kwargs", "mean", "std") if k in metadata}
+    except ValueError as error:
+        raise CheckpointError(f"weights {path} have unreadable metadata ({error}); expected JSON") from error
+    return Weights(
+        source=str(path),
+        state=state,
+        name=metadata.get("architecture"),
+        options=settings.get("timm_kwargs", {}),
+        mean=tuple(settings["mean"]) if "mean" in settings else None,
+        std=tuple(settings["std"]) if "std" in settings else None,
+    )
+
+
+def _torch_state(path: Path) -> dict[str, Tensor]:
+    """Read a torch file, weights only; a state dict may lie under ``state_dict`` or ``model``."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a foreign, damaged or unsafe file
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"weights {path} cannot be read ({reason}); expected a safetensors file or a torch file of tensors only"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CheckpointError(f"weights {path} hold no state dict; expected tensors by key")
+    return {k.removeprefix("module."): v for k, v in content.items()}
+
+
+def _from_checkpoint(path: Path) -> Weights:
+    """The teacher's backbone of a checkpoint of ours."""
+    content = checkpoint.load(path)
+    config = from_dict(BackboneConfig, content.info["config"]["backbone"])
+    return Weights(
+        source=str(path),
+        state=content.part("teacher.backbone.model."),
+        name=config.name,
+        options=config.options,
+        mean=config.mean,
+        std=config.std,
+    )
+
+
+def _from_timm(name: str) -> Weights:
+    pretrained = timm.get_pretrained_cfg(name)
+    if pretrained is None or not (pretrained.hf_hub_id or pretrained.url or pretrained.file):
+        raise CheckpointError(
+            f"timm has no pretrained weights for {name!r}; expected a name such as resnet50.a1_in1k"
+        )
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # the hub's client raises many kinds when it cannot be reached
+        raise CheckpointError(
+            f"weights {name!r} could not be downloaded ({type(error).__name__}); "
+            "connect to the internet once, or give a local file to --init"
+        ) from error
+    return Weights(source=name, state=model.state_dict(), name=name, mean=pretrained.mean, std=pretrained.std)

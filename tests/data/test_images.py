@@ -1,0 +1,362 @@
+import io
+import struct
+import sys
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from slotseg.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, read_label
+from slotseg.errors import DataError
+
+ORIENTATION = 274
+RAMP = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+DEEP = (np.arange(5 * 7 * 3).reshape(5, 7, 3) * 600 + 128).astype(np.uint16)  # 128..62528: no full range
+IDS = (np.arange(5 * 7).reshape(5, 7) % 27).astype(np.uint8)
+
+
+def save(path, pixels, mode=None, **options):
+    Image.fromarray(pixels).convert(mode).save(path, **options)
+    return path
+
+
+def tagged(orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif
+
+
+def stored_for(orientation, upright):
+    """The pixels a camera stores for an upright picture: the meaning of the EXIF values, by hand."""
+    swapped = upright.swapaxes(0, 1)
+    return {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: swapped,
+        6: swapped[::-1],
+        7: swapped[::-1, ::-1],
+        8: swapped[:, ::-1],
+    }[orientation].copy()
+
+
+def grey_png(ids, bits):
+    """A grey PNG of fewer than 8 bits, which Pillow reads but does not write."""
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    bit_rows = ["".join(f"{v:0{bits}b}" for v in row) for row in ids.tolist()]
+    rows = b"".join(
+        b"\0" + bytes(int(r[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(r), 8)) for r in bit_rows
+    )
+    header = struct.pack(">2I5B", ids.shape[1], ids.shape[0], bits, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+# listing
+
+
+@pytest.fixture
+def tree(tmp_path):
+    names = ["b/2.JPG", "b/10.png", "a.webp", "b/c/deep.tif", "folder.jpg/in.jpeg"]
+    hidden = [".hidden.jpg", "b/._2.JPG", ".cache/x.png", "notes.txt", "noext", "b/labels.json"]
+    for name in names + hidden:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path, sorted(tmp_path / name for name in names)
+
+
+def test_lists_a_folder(tree):
+    root, expected = tree
+    assert list_images([root]) == list_images(str(root)) == list_images([str(root)]) == expected
+
+
+def test_lists_each_file_once_and_sorted(tree):
+    root, expected = tree
+    assert list_images([root / "b", root / "b" / ".." / "b" / "2.JPG", root, root / "a.webp"]) == expected
+
+
+def test_a_file_given_by_hand_is_taken_whatever_its_name(tree):
+    root, _ = tree
+    assert list_images([root / "notes.txt", root / ".hidden.jpg"]) == [
+        root / ".hidden.jpg",
+        root / "notes.txt",
+    ]
+
+
+def test_a_hidden_root_is_walked(tree):
+    assert list_images([tree[0] / ".cache"]) == [tree[0] / ".cache" / "x.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+def test_follows_links_without_looping(tree):
+    root, expected = tree
+    (root / "b" / "loop").symlink_to(root)
+    outside = root.parent / f"{root.name}_linked"
+    outside.mkdir()
+    save(outside / "far.png", RAMP)
+    (root / "link").symlink_to(outside)
+    assert list_images([root]) == sorted([*expected, root / "link" / "far.png"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("gone", "gone does not exist"), ("empty", "No image in .*empty.*")]
+)
+def test_refuses_useless_inputs(tmp_path, name, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(DataError, match=message) as error:
+        list_images([tmp_path / name])
+    assert name == "gone" or all(suffix in str(error.value) for suffix in IMAGE_SUFFIXES)
+
+
+# images
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm", ".gif", ".webp", ".jpg"])
+@pytest.mark.parametrize("as_type", [str, lambda path: path])
+def test_reads_the_common_formats(tmp_path, suffix, as_type):
+    path = save(tmp_path / f"x{suffix}", np.full((5, 7, 3), (200, 100, 50), dtype=np.uint8))
+    pixels = read_image(as_type(path))
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (5, 7, 3))
+    assert pixels.flags["C_CONTIGUOUS"]
+    assert pixels.flags["WRITEABLE"]
+    assert np.abs(pixels.astype(int) - (200, 100, 50)).max() <= (5 if suffix in (".webp", ".jpg") else 0)
+    assert image_size(as_type(path)) == (5, 7)
+
+
+def test_rgb_is_not_bgr_and_the_suffix_does_not_matter(tmp_path):
+    path = tmp_path / "x.dat"
+    save(path, RAMP, format="PNG")
+    assert np.array_equal(read_image(path), RAMP)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("suffix", "options"), [(".png", {}), (".tif", {}), (".tif", {"compression": "tiff_lzw"}), (".jpg", {})]
+)
+def test_exif_orientation(tmp_path, orientation, suffix, options):
+    upright = np.kron(RAMP[:2, :3] * 14, np.ones((16, 16, 1), dtype=np.uint8))  # whole JPEG blocks
+    stored = stored_for(orientation, upright)
+    path = save(tmp_path / f"x{suffix}", stored, exif=tagged(orientation), **options)
+    assert image_size(path) == (32, 48)
+    assert np.abs(read_image(path).astype(int) - upright).max() <= (6 if suffix == ".jpg" else 0)
+    if suffix != ".jpg":
+        path = save(tmp_path / f"ids{suffix}", stored[..., 0], exif=tagged(orientation), **options)
+        assert np.array_equal(read_label(path), upright[..., 0])
+
+
+def test_broken_exif_costs_nothing(tmp_path):
+    path = save(tmp_path / "x.jpg", RAMP, exif=b"Exif\0\0II*\0\xff\xff\xff\xffnonsense")
+    assert read_image(path).shape == (5, 7, 3)
+    assert image_size(path) == (5, 7)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_scale_by_the_type_and_not_by_the_content(tmp_path, suffix, channels):
+    path = tmp_path / f"x{suffix}"
+    cv2.imwrite(str(path), DEEP[..., 0] if channels == 1 else DEEP[..., ::-1])
+    expected = DEEP[..., :1].repeat(3, axis=2) if channels == 1 else DEEP
+    assert np.array_equal(read_image(path), expected // 256)
+
+
+def test_sixteen_bit_pgm(tmp_path):
+    cv2.imwrite(str(tmp_path / "x.pgm"), DEEP[..., 0])
+    assert np.array_equal(read_image(tmp_path / "x.pgm")[..., 2], DEEP[..., 0] // 256)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK"])
+def test_colour_modes(tmp_path, mode):
+    path = save(tmp_path / ("x.tif" if mode == "CMYK" else "x.png"), RAMP, mode)
+    with Image.open(path) as stored:
+        assert stored.mode == mode
+        assert np.array_equal(read_image(path), np.asarray(stored.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_laid_over_white(tmp_path, mode):
+    image = Image.new("P" if mode == "P" else "RGBA", (2, 1))
+    if mode == "P":
+        image.putpalette([100, 100, 100] * 3)
+        image.putdata([0, 1])
+        image.save(tmp_path / "x.png", transparency=bytes([255, 0]))  # Pillow warns about such palettes
+    else:
+        image.putdata([(100, 100, 100, 255), (100, 100, 100, 0)])
+        image.convert(mode).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png").tolist() == [[[100] * 3, [255] * 3]]
+
+
+def test_half_transparent(tmp_path):
+    Image.new("RGBA", (1, 1), (0, 0, 0, 51)).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png").tolist() == [[[204] * 3]]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_first_frame_of_an_animation(tmp_path, suffix):
+    first, second = (Image.new("RGB", (4, 3), (grey,) * 3) for grey in (40, 200))
+    options = {"lossless": True} if suffix == ".webp" else {}
+    first.save(tmp_path / f"x{suffix}", save_all=True, append_images=[second], **options)
+    assert np.unique(read_image(tmp_path / f"x{suffix}")).tolist() == [40]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mode"), [(np.full((2, 2), 0.5, np.float32), "F"), (np.full((2, 2), 70000, np.int32), "I")]
+)
+def test_refuses_values_of_unknown_range(tmp_path, pixels, mode):
+    path = save(tmp_path / "x.tif", pixels, mode)
+    with pytest.raises(DataError, match="8 or 16 bits"):
+        read_image(path)
+
+
+def png_bytes():
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+BAD_FILES = {
+    "missing": (None, "is no file"),
+    "zero bytes": (b"", r"is empty \(0 bytes\)"),
+    "text": (b"hello, I am no image", "is not an image"),
+    "cut off": (png_bytes()[:2000], "cannot be decoded"),
+    "broken header": (png_bytes()[:20], "is not an image|cannot be decoded"),
+    "PostScript": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+        "is a PostScript file",
+    ),
+}
+
+
+@pytest.mark.parametrize("read", [read_image, read_label, image_size])
+@pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_one_sentence_with_its_path(tmp_path, read, content, message):
+    path = tmp_path / "bad.png"
+    if content is not None:
+        path.write_bytes(content)
+    if read is image_size and message == "cannot be decoded":
+        assert read(path) == (64, 64)  # the header is intact and nothing else is looked at
+        return
+    with pytest.raises(DataError, match=message) as error:
+        read(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".gif", ".webp", ".bmp"])
+def test_cut_off_in_other_formats(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = save(tmp_path / f"x{suffix}", noise)
+    path.write_bytes(path.read_bytes()[:-1500])
+    with pytest.raises(DataError, match=r"cannot be decoded|is not an image"):
+        read_image(path)
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(DataError, match="is no file"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_label, image_size])
+def test_too_many_pixels(tmp_path, read):
+    path = save(tmp_path / "x.png", IDS)
+    assert read(path, max_pixels=35) is not None
+    with pytest.raises(DataError, match="7 x 5 pixels, more than the limit of 34"):
+        read(path, max_pixels=34)
+
+
+def test_only_our_pixel_limit_counts_and_pillow_keeps_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # 35 pixels: an error to Pillow
+    assert read_image(save(tmp_path / "x.tif", RAMP)).shape == (5, 7, 3)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_threads_leave_pillow_and_the_warnings_as_they_were(tmp_path):
+    path, limit, filters = save(tmp_path / "x.png", RAMP), Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(np.array_equal(pixels, RAMP) for pixels in pool.map(read_image, [path] * 64))
+    assert limit == Image.MAX_IMAGE_PIXELS
+    assert warnings.filters == filters
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_size_decodes_no_pixels(tmp_path, monkeypatch, orientation):
+    path = save(tmp_path / "x.png", RAMP, exif=tagged(orientation))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("pixels were decoded"))
+    assert image_size(path) == ((5, 7) if orientation == 1 else (7, 5))
+
+
+# label maps
+
+
+def palette_image(ids):
+    image = Image.fromarray(ids).convert("P")
+    image.putdata(ids.ravel().tolist())
+    image.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
+    return image
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"bits": 4}, {"transparency": 0}, {"transparency": bytes([0, 9])}], ids=str
+)
+def test_an_indexed_label_gives_its_indices(tmp_path, options):
+    ids = IDS % 16
+    palette_image(ids).save(tmp_path / "x.png", **options)
+    label = read_label(tmp_path / "x.png")
+    assert label.dtype == np.uint8
+    assert label.flags["WRITEABLE"]
+    assert np.array_equal(label, ids)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("ids", [IDS, IDS.astype(np.uint16) * 2000, np.full((2, 2), 255, np.uint8)])
+def test_grey_labels_keep_their_values(tmp_path, suffix, ids):
+    cv2.imwrite(str(tmp_path / f"x{suffix}"), ids)
+    label = read_label(tmp_path / f"x{suffix}")
+    assert label.dtype == ids.dtype
+    assert np.array_equal(label, ids)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_ids_of_few_bits_are_not_stretched(tmp_path, bits):
+    ids = IDS & (2**bits - 1)
+    (tmp_path / "x.png").write_bytes(grey_png(ids, bits))
+    assert np.array_equal(read_label(tmp_path / "x.png"), ids)
+
+
+def test_big_endian_and_32_bit_tiff_labels(tmp_path):
+    ids = (IDS.astype(np.int32)) * 2000
+    for name, pixels in [("i", ids), ("b", ids.astype(">u2"))]:
+        label = read_label(save(tmp_path / f"{name}.tif", pixels))
+        assert label.dtype == np.uint16
+        assert np.array_equal(label, ids)
+
+
+@pytest.mark.parametrize("low_or_high", [-1, 65536])
+def test_refuses_ids_beyond_16_bits(tmp_path, low_or_high):
+    path = save(tmp_path / "x.tif", np.array([[3, low_or_high]], dtype=np.int32))
+    with pytest.raises(DataError, match=f"{low_or_high}.*expected 0..65535"):
+        read_label(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_refuses_a_label_in_colour(tmp_path, mode):
+    path = save(tmp_path / "x.png", RAMP, mode)
+    with pytest.raises(DataError, match=f"colour image \\(mode {mode}\\).*one class id per pixel"):
+        read_label(path)
+
+
+def test_refuses_a_lossy_label(tmp_path):
+    with pytest.raises(DataError, match=r"JPEG file.*PNG"):
+        read_label(save(tmp_path / "x.jpg", IDS))
