@@ -38,9 +38,7 @@ def augment(views: Tensor, view: int, config: ViewsConfig, generator: torch.Gene
         sigma = _uniform(len(views), *config.blur_sigma, generator).to(views.device)
         images = _where(chosen(config.blur[view]), gaussian_blur(images, sigma), images)
     if config.solarize[view]:
-        images = _where(
-            chosen(config.solarize[view]), torch.where(images >= 128 / 255, 1 - images, images), images
-        )
+        images = _where(chosen(config.solarize[view]), torch.where(images >= 128 / 255, 1 - images, images), images)
     return images
 
 
@@ -78,9 +76,7 @@ def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
     chroma = value - images.amin(dim=1)
     safe = torch.where(chroma > 0, chroma, 1.0)
     r, g, b = images.unbind(1)
-    hue = torch.where(
-        value == r, ((g - b) / safe) % 6, torch.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4)
-    )
+    hue = torch.where(value == r, ((g - b) / safe) % 6, torch.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4))
     hue = hue / 6 + turn[:, None, None]
     sector = torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None]
     k = (sector + 6 * hue[:, None]) % 6

@@ -167,9 +167,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
     left out, except where there are fewer photos than a batch holds: then photos repeat.
     """
 
-    def __init__(
-        self, num_photos: int, batch_size: int, seed: int, first_step: int, total_steps: int
-    ) -> None:
+    def __init__(self, num_photos: int, batch_size: int, seed: int, first_step: int, total_steps: int) -> None:
         self.num_photos, self.batch_size, self.seed = num_photos, batch_size, seed
         self.first_step, self.total_steps = first_step, total_steps
 

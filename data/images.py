@@ -169,9 +169,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile]:
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(
-            f"{path} is not an image that Pillow can read: convert it to PNG or leave it out."
-        ) from error
+        raise DataError(f"{path} is not an image that Pillow can read: convert it to PNG or leave it out.") from error
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise DataError(
             f"{path} cannot be decoded ({str(error) or type(error).__name__}): copy it again or leave it out."
@@ -229,8 +227,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if image.mode in ("F", "I") and not sixteen_bits:
         raise DataError(
-            f"{path} holds 32-bit or float values, whose range is unknown: save it with 8 or 16 bits "
-            "per channel."
+            f"{path} holds 32-bit or float values, whose range is unknown: save it with 8 or 16 bits per channel."
         )
     if sixteen_bits:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

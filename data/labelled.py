@@ -157,7 +157,5 @@ def _read_classes(labels: Path) -> tuple[tuple[str, ...], tuple[Color, ...], int
             f'{path} cannot be used ({error!r}); expected {{"names": ["sky", "tree", ...], "ignore_index": 255}}'
         ) from error
     if not names or len(colors) != len(names):
-        raise DataError(
-            f"{path} has {len(names)} names and {len(colors)} colors; expected as many, at least one"
-        )
+        raise DataError(f"{path} has {len(names)} names and {len(colors)} colors; expected as many, at least one")
     return names, colors, ignore_index

@@ -59,9 +59,7 @@ def draw_crop(
     return x, y, x + w, y + h
 
 
-def draw_crop_pair(
-    size_hw: tuple[int, int], config: ViewsConfig, rng: np.random.Generator
-) -> tuple[Box, Box]:
+def draw_crop_pair(size_hw: tuple[int, int], config: ViewsConfig, rng: np.random.Generator) -> tuple[Box, Box]:
     """Two crop boxes that overlap by at least ``config.min_overlap`` of the second's area.
 
     The second is redrawn until they do; if it never does, it is the first.

@@ -35,18 +35,14 @@ class ColourKMeans:
         limit: Use the first so many images only.
     """
 
-    def __init__(
-        self, dataset: LabelledDataset, num_clusters: int, *, seed: int = 0, limit: int | None = None
-    ) -> None:
+    def __init__(self, dataset: LabelledDataset, num_clusters: int, *, seed: int = 0, limit: int | None = None) -> None:
         vectors = (_colour_and_position(image).reshape(-1, 5) for image in _images(dataset, limit))
         self.centers = _fit(vectors, min(len(dataset), limit or len(dataset)), num_clusters, seed)
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Cluster ``(H, W)`` of each pixel of an RGB image ``(H, W, 3)``."""
         vectors = _colour_and_position(image)
-        nearest: NDArray[np.int64] = (vectors @ self.centers.T - (self.centers**2).sum(axis=1) / 2).argmax(
-            axis=2
-        )
+        nearest: NDArray[np.int64] = (vectors @ self.centers.T - (self.centers**2).sum(axis=1) / 2).argmax(axis=2)
         return nearest
 
 
@@ -92,9 +88,7 @@ class FeatureKMeans:
 
     @torch.inference_mode()
     def _features(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
-        dense, covered = dense_map(
-            self.backbone, image, self.config, self.size, self.backbone.stride, self.device
-        )
+        dense, covered = dense_map(self.backbone, image, self.config, self.size, self.backbone.stride, self.device)
         return torch.nn.functional.normalize(dense.float(), dim=0), covered
 
 
@@ -107,21 +101,15 @@ def _images(dataset: LabelledDataset, limit: int | None) -> Iterator[NDArray[np.
             continue  # named and counted when the set is scored
 
 
-def _fit(
-    vectors: Iterator[NDArray[Any]], num_images: int, num_clusters: int, seed: int
-) -> NDArray[np.float32]:
+def _fit(vectors: Iterator[NDArray[Any]], num_images: int, num_clusters: int, seed: int) -> NDArray[np.float32]:
     """Centres ``(K, D)`` of k-means on an even sample of each image's vectors ``(N, D)``."""
     rng = np.random.default_rng(seed)
     per_image = -(-MAX_SAMPLES // num_images)
     samples = [v[rng.permutation(len(v))[:per_image]] for v in vectors]
     sample = np.concatenate(samples).astype(np.float32)
     if len(sample) < num_clusters:
-        raise DataError(
-            f"{len(sample)} vectors for {num_clusters} clusters; expected more images or fewer clusters"
-        )
-    centers: NDArray[np.float32] = (
-        KMeans(num_clusters, n_init=3, random_state=seed).fit(sample).cluster_centers_
-    )
+        raise DataError(f"{len(sample)} vectors for {num_clusters} clusters; expected more images or fewer clusters")
+    centers: NDArray[np.float32] = KMeans(num_clusters, n_init=3, random_state=seed).fit(sample).cluster_centers_
     return centers
 
 

@@ -94,9 +94,7 @@ class Contingency:
 
 def _check_ids(ids: NDArray[np.integer[Any]], count: int, name: str, advice: str) -> None:
     if not np.issubdtype(ids.dtype, np.integer):
-        raise DataError(
-            f"The {name} map holds {ids.dtype} values; expected integer ids 0..{count - 1}: {advice}."
-        )
+        raise DataError(f"The {name} map holds {ids.dtype} values; expected integer ids 0..{count - 1}: {advice}.")
     if ids.size and (ids.min() < 0 or ids.max() >= count):
         unknown = ids[(ids < 0) | (ids >= count)][0]
         raise DataError(f"The {name} map holds the id {unknown}; expected 0..{count - 1}: {advice}.")

@@ -33,7 +33,7 @@ def evaluate(
     matching: str = "hungarian",
     limit: int | None = None,
     predictor: str = "",
-    postprocessing: str = "none",
+    resolution: str = "the label map's",
 ) -> Result:
     """Score a predictor at the labels' own resolution.
 
@@ -44,7 +44,7 @@ def evaluate(
         matching: A key of ``slotseg.eval.matching.MATCHINGS``.
         limit: Score the first so many images only.
         predictor: What the result calls the predictor, such as a checkpoint and its digest.
-        postprocessing: What was done to the predictor's output, for the result.
+        resolution: At which size the predictor works, for the result.
 
     Returns:
         Scores with everything they depend on; photos that could not be read are listed in it.
@@ -82,7 +82,7 @@ def evaluate(
             matching=matching,
             predictor=predictor,
             limit=limit,
-            postprocessing=postprocessing,
+            resolution=resolution,
         ),
         class_names=dataset.class_names,
         assignment=assignment,

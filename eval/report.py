@@ -34,8 +34,8 @@ class Protocol:
     """Where the matching was found."""
     predictor: str = ""
     """What was scored."""
-    resolution: str = "the label map's own"
-    """Size at which pixels are compared."""
+    resolution: str = "the label map's"
+    """Size at which the predictor works; pixels are compared at the label map's own."""
     crop: str = "none"
     """Part of the image that is scored."""
     postprocessing: str = "none"
@@ -106,9 +106,7 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max((len(row[i]) for row in rows if i < len(row)), default=0) for i in range(num_columns)]
     lines = []
     for row in rows:
-        cells = [
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=False))
-        ]
+        cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=False))]
         lines.append("  ".join(cells) if row else "-" * (sum(widths) + 2 * (num_columns - 1)))
     return "\n".join(lines)
 

@@ -53,9 +53,7 @@ class Backbone(nn.Module):
 def _create(config: BackboneConfig) -> Any:
     if not timm.is_model(config.name):
         near = timm.list_models(f"*{config.name.split('.')[0]}*")[:5] or timm.list_models("resnet*")[:5]
-        raise ConfigError(
-            f"backbone {config.name!r} is not a timm model; expected a name such as {', '.join(near)}"
-        )
+        raise ConfigError(f"backbone {config.name!r} is not a timm model; expected a name such as {', '.join(near)}")
     arguments: dict[str, Any] = {"in_chans": config.in_chans, **config.options}
     if config.output_stride is not None:
         arguments["output_stride"] = config.output_stride

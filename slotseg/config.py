@@ -227,7 +227,8 @@ class TrainConfig:
 
 def to_dict(config: object) -> dict[str, Any]:
     """A config as plain, JSON-ready values."""
-    assert dataclasses.is_dataclass(config) and not isinstance(config, type)
+    assert dataclasses.is_dataclass(config)
+    assert not isinstance(config, type)
     return dataclasses.asdict(config)
 
 
@@ -241,9 +242,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise ConfigError(
-            f"unknown setting {unknown[0]!r} in {cls.__name__}; expected one of {', '.join(fields)}"
-        )
+        raise ConfigError(f"unknown setting {unknown[0]!r} in {cls.__name__}; expected one of {', '.join(fields)}")
     parsed = {}
     for name, value in values.items():
         nested = fields[name].default_factory

@@ -60,9 +60,7 @@ class LabelMap:
             raise DataError(f"{len(self.colors)} colours for {len(self.names)} names; expected one each")
         wrong = [c for c in self.classes if not (0 <= c < len(self.names) or c == self.ignore)]
         if wrong:
-            raise DataError(
-                f"label map names class {wrong[0]}; expected 0 to {len(self.names) - 1} or {self.ignore}"
-            )
+            raise DataError(f"label map names class {wrong[0]}; expected 0 to {len(self.names) - 1} or {self.ignore}")
 
     @property
     def ignore(self) -> int:
@@ -112,9 +110,7 @@ class LabelMap:
                 source=str(values.get("source", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{where} is no label map ({error!r}); expected the labels.json of a run"
-            ) from error
+            raise DataError(f"{where} is no label map ({error!r}); expected the labels.json of a run") from error
 
 
 def read_labels(path: Path) -> LabelMap:
@@ -126,8 +122,6 @@ def read_labels(path: Path) -> LabelMap:
     try:
         return LabelMap.from_dict(json.loads(path.read_text()), str(path))
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}); expected the labels.json of a run"
-        ) from error
+        raise DataError(f"{path} cannot be read ({error.strerror}); expected the labels.json of a run") from error
     except ValueError as error:
         raise DataError(f"{path} is no JSON ({error}); expected the labels.json of a run") from error

@@ -119,17 +119,13 @@ class SlotCon(nn.Module):
         slot = (self._slot_loss(student[0], teacher[1]), self._slot_loss(student[1], teacher[0]))
         weight = self.config.grouping_weight
         loss = weight * (grouping[0] + grouping[1]) + (1 - weight) * (slot[0] + slot[1])
-        return SlotConOutput(
-            loss=loss, grouping_losses=grouping, slot_losses=slot, student=student, teacher=teacher
-        )
+        return SlotConOutput(loss=loss, grouping_losses=grouping, slot_losses=slot, student=student, teacher=teacher)
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
         """Move the teacher's parameters, never its buffers: ``teacher = m teacher + (1 - m) student``."""
         pairs = [
-            (t, s)
-            for t, s in zip(self.teacher.parameters(), self.student.parameters(), strict=True)
-            if s.requires_grad
+            (t, s) for t, s in zip(self.teacher.parameters(), self.student.parameters(), strict=True) if s.requires_grad
         ]
         torch._foreach_lerp_([t for t, _ in pairs], [s for _, s in pairs], 1 - momentum)
 

@@ -9,7 +9,6 @@ from slotseg.config import (
     OptimizerConfig,
     TrainConfig,
     ViewsConfig,
-    from_dict,
     to_dict,
     with_values,
 )
@@ -83,6 +82,9 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "tiny": tiny,
 }
 
+NEEDS_WEIGHTS = ("photos",)
+"""Presets that start from given weights."""
+
 
 def resolve(preset: str, values: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, str]]:
     """A preset with a user's settings on top.
@@ -123,8 +125,3 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-def unflatten(config: Mapping[str, Any]) -> TrainConfig:
-    """A training configuration from its stored, nested values."""
-    return from_dict(TrainConfig, config)

@@ -78,9 +78,7 @@ def legend(labels: LabelMap) -> dict[str, Any]:
     }
 
 
-def contact_sheet(
-    rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str], labels: LabelMap
-) -> Image.Image:
+def contact_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str], labels: LabelMap) -> Image.Image:
     """Pictures side by side, one row each under column titles, with a legend below.
 
     Args:
@@ -89,11 +87,7 @@ def contact_sheet(
         labels: Gives the legend.
     """
     font = ImageFont.load_default(14)
-    used = [
-        (n, c)
-        for i, (n, c) in enumerate(zip(labels.names, labels.colors, strict=True))
-        if i in labels.classes
-    ]
+    used = [(n, c) for i, (n, c) in enumerate(zip(labels.names, labels.colors, strict=True)) if i in labels.classes]
     per_line = max(1, len(titles) * TILE // 160)
     legend_height = 24 * -(-len(used) // per_line)
     sheet = Image.new("RGB", (len(titles) * TILE, 24 + len(rows) * TILE + legend_height + 8), "white")

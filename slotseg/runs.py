@@ -60,9 +60,7 @@ def open_run(path: Path) -> RunFolder:
     """
     run = RunFolder(path)
     if not run.last.is_file():
-        raise CheckpointError(
-            f"{path} has no {run.last.relative_to(path)}; expected the folder of a training run"
-        )
+        raise CheckpointError(f"{path} has no {run.last.relative_to(path)}; expected the folder of a training run")
     return run
 
 

@@ -3,9 +3,7 @@
 import math
 
 
-def learning_rate(
-    step: int, *, base: float, total_steps: int, warmup_steps: int, final: float = 1e-6
-) -> float:
+def learning_rate(step: int, *, base: float, total_steps: int, warmup_steps: int, final: float = 1e-6) -> float:
     """Linear warm-up from ``base / 100`` to ``base``, then half a cosine down to ``final``.
 
     Args:

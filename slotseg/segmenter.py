@@ -110,9 +110,7 @@ class Segmenter:
             encoder.load_state_dict(content.part("teacher."))
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise CheckpointError(
-                f"{file} does not fit its own configuration ({reason}); it is damaged"
-            ) from error
+            raise CheckpointError(f"{file} does not fit its own configuration ({reason}); it is damaged") from error
         return cls(encoder, config, labels=labels or _labels_of(file, content.info), size=size, device=device)
 
     def save(self, path: str | Path) -> None:
@@ -196,9 +194,7 @@ def default_size(config: TrainConfig) -> int:
 
 
 @torch.inference_mode()
-def upsampled_argmax(
-    scores: Tensor, covered: tuple[float, float], size_hw: tuple[int, int]
-) -> NDArray[np.uint16]:
+def upsampled_argmax(scores: Tensor, covered: tuple[float, float], size_hw: tuple[int, int]) -> NDArray[np.uint16]:
     """Upsample scores bilinearly to ``size_hw`` and take the best prototype, strip by strip.
 
     Args:
@@ -223,9 +219,7 @@ def upsampled_argmax(
     return prototype_map
 
 
-def _taps(
-    num_pixels: int, covered: float, num_cells: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
+def _taps(num_pixels: int, covered: float, num_cells: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For each pixel centre the two nearest cells and the weight of the second, clamped at the border."""
     position = (torch.arange(num_pixels, device=device) + 0.5) * (covered / num_pixels) - 0.5
     position = position.clamp(0, num_cells - 1)

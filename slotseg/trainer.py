@@ -67,9 +67,7 @@ def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:
         {"params": params, "scale": scale, "weight_decay": decay} for (scale, decay), params in groups.items()
     ]
     if config.name == "lars":
-        return LARS(
-            settings, config.learning_rate, config.momentum, trust_coefficient=config.trust_coefficient
-        )
+        return LARS(settings, config.learning_rate, config.momentum, trust_coefficient=config.trust_coefficient)
     return torch.optim.AdamW(settings, lr=config.learning_rate, fused=True)
 
 
@@ -139,11 +137,7 @@ class Trainer:
                     self._write_metrics(output)
                 if self.config.keep_every and self.step % self.config.keep_every == 0:
                     self.save(self.run.numbered(self.step))
-                if (
-                    interrupted
-                    or self.step % self.config.checkpoint_every == 0
-                    or self.step == self.total_steps
-                ):
+                if interrupted or self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
                     self.save(self.run.last)
                 if interrupted:
                     log.info("Interrupted at step %d; continue with --resume %s", self.step, self.run.path)
@@ -270,9 +264,7 @@ class Trainer:
             self.run.path.mkdir(parents=True, exist_ok=True)
             handler = logging.FileHandler(self.run.log)
         except OSError as error:
-            raise ConfigError(
-                f"{self.run.path} cannot be written ({error.strerror}); choose another --out"
-            ) from error
+            raise ConfigError(f"{self.run.path} cannot be written ({error.strerror}); choose another --out") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         package = logging.getLogger("slotseg")
         package.addHandler(handler)
@@ -310,9 +302,7 @@ class Trainer:
         try:
             self.model.load_state_dict({k: v for k, v in resume.tensors.items() if k in names})
         except RuntimeError as error:
-            raise CheckpointError(
-                f"the checkpoint to resume from does not fit its configuration: {error}"
-            ) from error
+            raise CheckpointError(f"the checkpoint to resume from does not fit its configuration: {error}") from error
         states: dict[int, dict[str, Tensor]] = {}
         for key, value in resume.part("optimizer.").items():
             index, name = key.split(".", 1)

@@ -176,9 +176,7 @@ def _from_checkpoint(path: Path) -> Weights:
 def _from_timm(name: str) -> Weights:
     pretrained = timm.get_pretrained_cfg(name)
     if pretrained is None or not (pretrained.hf_hub_id or pretrained.url or pretrained.file):
-        raise CheckpointError(
-            f"timm has no pretrained weights for {name!r}; expected a name such as resnet50.a1_in1k"
-        )
+        raise CheckpointError(f"timm has no pretrained weights for {name!r}; expected a name such as resnet50.a1_in1k")
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises many kinds when it cannot be reached

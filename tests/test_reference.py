@@ -88,9 +88,7 @@ def lars(model: SlotCon) -> LARS:
     return LARS(params, o["lr"], o["momentum"], o["weight_decay"], o["trust_coefficient"])
 
 
-def forward(
-    model: SlotCon, step: int, total_steps: int, data: tuple[tuple[Tensor, Tensor], ...]
-) -> SlotConOutput:
+def forward(model: SlotCon, step: int, total_steps: int, data: tuple[tuple[Tensor, Tensor], ...]) -> SlotConOutput:
     model.update_teacher(
         schedules.teacher_momentum(step, base=META["config"]["teacher_momentum"], total_steps=total_steps)
     )

@@ -52,16 +52,9 @@ def grey_png(ids, bits):
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     bit_rows = ["".join(f"{v:0{bits}b}" for v in row) for row in ids.tolist()]
-    rows = b"".join(
-        b"\0" + bytes(int(r[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(r), 8)) for r in bit_rows
-    )
+    rows = b"".join(b"\0" + bytes(int(r[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(r), 8)) for r in bit_rows)
     header = struct.pack(">2I5B", ids.shape[1], ids.shape[0], bits, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 # listing
@@ -110,9 +103,7 @@ def test_follows_links_without_looping(tree):
     assert list_images([root]) == sorted([*expected, root / "link" / "far.png"])
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("gone", "gone does not exist"), ("empty", "No image in .*empty.*")]
-)
+@pytest.mark.parametrize(("name", "message"), [("gone", "gone does not exist"), ("empty", "No image in .*empty.*")])
 def test_refuses_useless_inputs(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
@@ -307,9 +298,7 @@ def palette_image(ids):
     return image
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"bits": 4}, {"transparency": 0}, {"transparency": bytes([0, 9])}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"bits": 4}, {"transparency": 0}, {"transparency": bytes([0, 9])}], ids=str)
 def test_an_indexed_label_gives_its_indices(tmp_path, options):
     ids = IDS % 16
     palette_image(ids).save(tmp_path / "x.png", **options)

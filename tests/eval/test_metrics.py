@@ -31,9 +31,7 @@ def test_golden_scores(case, mode):
     assert scores.miou == pytest.approx(expected["miou"], abs=1e-12)
     assert scores.pixel_accuracy == pytest.approx(expected["pixel_accuracy"], abs=1e-12)
     assert [v is None for v in scores.iou_per_class] == [v is None for v in expected["iou"]]
-    known = [
-        (ours, v) for ours, v in zip(scores.iou_per_class, expected["iou"], strict=True) if v is not None
-    ]
+    known = [(ours, v) for ours, v in zip(scores.iou_per_class, expected["iou"], strict=True) if v is not None]
     assert [ours for ours, _ in known] == pytest.approx([v for _, v in known], abs=1e-12)
 
 

@@ -1,0 +1,47 @@
+"""Options that several commands share, so that they mean and read the same everywhere."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slotseg.errors import ConfigError
+
+PATH = click.Path(path_type=Path)
+SOME_INPUTS_FAILED = 3
+"""Exit code: done, but some inputs could not be used."""
+
+device = click.option(
+    "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps."
+)
+checkpoint = click.option(
+    "--checkpoint", type=PATH, metavar="PATH", help="Run folder or checkpoint.  [default: the newest run]"
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+size = click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Short side photos are scaled to for the network.  [default: as things looked in training]",
+)
+seed = click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random.  [default: 0]")
+
+
+def settings(values: tuple[str, ...]) -> dict[str, Any]:
+    """Parse ``--set name=value``; values are JSON where they can be, else text.
+
+    Raises:
+        ConfigError: If one has no ``=``.
+    """
+    import json
+
+    parsed = {}
+    for item in values:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {item} has no value; expected for instance --set views.flip=0")
+        try:
+            parsed[name] = json.loads(text)
+        except ValueError:
+            parsed[name] = text
+    return parsed

@@ -1,0 +1,79 @@
+"""``slotseg train``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slotseg.cli import options
+from slotseg.errors import ConfigError
+
+SETTINGS = {
+    "backbone": "backbone.name",
+    "stride": "backbone.stride",
+    "init": "backbone.init",
+    "num_prototypes": "model.num_prototypes",
+    "image_size": "views.image_size",
+    "batch_size": "batch_size",
+    "epochs": "epochs",
+    "steps": "steps",
+    "learning_rate": "optimizer.learning_rate",
+    "precision": "precision",
+    "seed": "seed",
+}
+
+
+@click.command("train")
+@click.argument("photos", nargs=-1, type=options.PATH)
+@click.option("--preset", metavar="NAME", help="photos, tiny, coco-r50, cocoplus-r50, imagenet-r50 or cocostuff27-r50.")
+@click.option("--init", metavar="WEIGHTS", help="Pretrained weights to start from: a file, a run, or timm's name.")
+@click.option("--backbone", metavar="NAME", help="timm model.  [default: that of --init, or the preset's]")
+@click.option("--stride", type=int, help="Pixels per cell of the dense map.")
+@click.option("-k", "--num-prototypes", type=int, help="Number of concepts to look for.")
+@click.option("--image-size", type=int, help="Side of a training crop in pixels.")
+@click.option("--batch-size", type=int, help="Photos per step.")
+@click.option("--epochs", type=int, help="Passes over the photos.")
+@click.option("--steps", type=int, help="Instead of epochs: optimiser steps.")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")
+@click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/settings.md.")
+@options.seed
+@options.device
+@click.option("--workers", type=click.IntRange(min=0), help="Loader processes.  [default: by the cores]")
+@click.option("--out", type=options.PATH, metavar="DIR", help="Folder of the new run.  [default: runs/PRESET-N]")
+@click.option("--resume", type=options.PATH, metavar="RUN", help="Continue this run to its end.")
+def command(
+    photos: tuple[Path, ...],
+    preset: str | None,
+    extra: tuple[str, ...],
+    device: str,
+    workers: int | None,
+    out: Path | None,
+    resume: Path | None,
+    **values: Any,
+) -> None:
+    r"""Find concepts in PHOTOS: files or folders, searched recursively; no labels needed.
+
+    Without PHOTOS it trains on the built-in scenes.
+
+    \b
+    slotseg train my-photos --init weights.safetensors
+    slotseg train --resume runs/photos-1
+    """
+    settings = {SETTINGS[name]: value for name, value in values.items() if value is not None}
+    settings.update(options.settings(extra))
+    if resume and (photos or preset or out or settings):
+        raise ConfigError(
+            "--resume continues a run exactly as it was started; expected no other option than --device and --workers"
+        )
+    from slotseg.launch import new_training, resumed_training
+
+    if resume:
+        trainer = resumed_training(resume, device=device, workers=workers)
+    else:
+        trainer = new_training(photos, settings, preset=preset, out=out, device=device, workers=workers)
+    trainer.train()
+    click.echo(str(trainer.run.path))
+    if trainer.unreadable:
+        click.echo(f"{len(trainer.unreadable)} photos were unreadable: see {trainer.run.failures}", err=True)
+        raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)

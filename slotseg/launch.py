@@ -1,0 +1,127 @@
+"""From what a user asked for to a trainer: preset, options, weights, photos, run folder."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slotseg import checkpoint
+from slotseg.config import TrainConfig, from_dict
+from slotseg.data.datasets import PhotoFolder, Scenes, Source
+from slotseg.errors import ConfigError
+from slotseg.presets import NEEDS_WEIGHTS, resolve
+from slotseg.runs import new_run, open_run
+from slotseg.trainer import Trainer
+from slotseg.weights import adopt, read_weights
+
+log = logging.getLogger(__name__)
+
+
+def new_training(
+    photos: Sequence[Path],
+    values: Mapping[str, Any],
+    *,
+    preset: str | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Trainer:
+    """Prepare a new run.
+
+    Args:
+        photos: Files and folders, searched recursively; none for the built-in scenes.
+        values: Settings by dotted name, laid over the preset.
+        preset: A preset's name; by default ``photos``, or ``tiny`` for the built-in scenes.
+        out: The run's folder; by default the next free ``runs/<preset>-<n>``.
+        device: As in ``slotseg.devices.resolve_device``.
+        workers: Loader processes; None chooses.
+
+    Raises:
+        ConfigError: If a setting is unknown, out of range or in conflict with another.
+        DataError: If there are no photos.
+        CheckpointError: If the weights to start from cannot be used.
+    """
+    preset = preset or ("photos" if photos else "tiny")
+    config, sources = resolve(preset, values)
+    if config.backbone.init:
+        weights = read_weights(config.backbone.init)
+        adopted = adopt(config.backbone, weights, named="backbone.name" in values)
+        for name in ("name", "options", "mean", "std"):
+            if getattr(adopted, name) != getattr(config.backbone, name):
+                sources[f"backbone.{name}"] = "weights"
+        config = replace(config, backbone=adopted)
+    elif preset in NEEDS_WEIGHTS:
+        raise ConfigError(
+            f"preset {preset} starts from pretrained weights and none are given; expected --init with a file "
+            "or with timm's name of weights to download, such as --init resnet18.a1_in1k"
+        )
+    source = _source(photos)
+    if not photos:
+        log.info("No photos given: training on the %d built-in scenes.", len(source))
+    trainer = Trainer(
+        config,
+        source,
+        new_run(out, preset),
+        device=device,
+        workers=workers,
+        notes={"preset": preset, "photos": [str(p.resolve()) for p in photos], "sources": sources},
+    )
+    _describe(trainer, sources)
+    return trainer
+
+
+def resumed_training(folder: Path, *, device: str = "auto", workers: int | None = None) -> Trainer:
+    """Continue the run in a folder from its last checkpoint, with its own settings and photos.
+
+    Raises:
+        CheckpointError: If there is no run, or its checkpoint cannot be used.
+        DataError: If its photos are gone.
+        ConfigError: If they are others than it was started with.
+    """
+    run = open_run(folder)
+    content = checkpoint.load(run.last)
+    notes = {name: content.info[name] for name in ("preset", "photos", "sources")}
+    trainer = Trainer(
+        from_dict(TrainConfig, content.info["config"]),
+        _source([Path(p) for p in notes["photos"]]),
+        run,
+        device=device,
+        workers=workers,
+        resume=content,
+        notes=notes,
+    )
+    log.info("Continuing %s at step %d of %d.", folder, trainer.step, trainer.total_steps)
+    return trainer
+
+
+def _source(photos: Sequence[Path]) -> Source:
+    return PhotoFolder(photos) if photos else Scenes()
+
+
+def _describe(trainer: Trainer, sources: Mapping[str, str]) -> None:
+    """Log what was resolved, and why."""
+    config = trainer.config
+    backbone = trainer.model.student.backbone
+    log.info("%s: %d photos, K = %d prototypes", trainer.run.path, len(trainer.source), config.model.num_prototypes)
+    log.info(
+        "  %d steps of %d photos, %.1f epochs (%s)",
+        trainer.total_steps,
+        config.batch_size,
+        trainer.total_steps / trainer.per_epoch,
+        sources["steps" if config.steps else "epochs"],
+    )
+    log.info(
+        "  %s from %s, stride %d, %s",
+        config.backbone.name,
+        config.backbone.init or "random weights",
+        backbone.stride,
+        "frozen" if config.model.freeze_backbone else "trained",
+    )
+    log.info(
+        "  on %s in %s, %d loader process%s",
+        trainer.device,
+        str(trainer.precision or "float32").removeprefix("torch."),
+        trainer.workers,
+        "" if trainer.workers == 1 else "es",
+    )
