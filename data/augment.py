@@ -5,6 +5,10 @@ parameters. Random numbers come from a CPU generator, so a device never has to w
 the draw is the same on every device. Letters: B images, H W pixels.
 """
 
+import math
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,72 +31,80 @@ def augment(views: Tensor, view: int, config: ViewsConfig, generator: torch.Gene
     Returns:
         float32 RGB in [0, 1], ``(B, 3, H, W)``.
     """
-    images = views.float() / 255
-
-    def chosen(probability: float) -> Tensor:
-        return (torch.rand(len(views), generator=generator) < probability).to(views.device)
-
-    images = _where(chosen(config.jitter), color_jitter(images, config, generator), images)
-    images = _where(chosen(config.gray), grayscale(images).expand_as(images), images)
+    images = views.float().div_(255)
+    number = len(views)
+    _replace(images, _chosen(number, config.jitter, generator), color_jitter, *draw_jitter(number, config, generator))
+    _replace(images, _chosen(number, config.gray, generator), grayscale)
     if config.blur[view]:
-        sigma = _uniform(len(views), *config.blur_sigma, generator).to(views.device)
-        images = _where(chosen(config.blur[view]), gaussian_blur(images, sigma), images)
+        sigma = _uniform(number, *config.blur_sigma, generator)
+        blur = partial(gaussian_blur, radius=max(BLUR_RADIUS, math.ceil(3 * config.blur_sigma[1])))
+        _replace(images, _chosen(number, config.blur[view], generator), blur, sigma)
     if config.solarize[view]:
-        images = _where(chosen(config.solarize[view]), torch.where(images >= 128 / 255, 1 - images, images), images)
+        _replace(images, _chosen(number, config.solarize[view], generator), solarize)
     return images
 
 
-def color_jitter(images: Tensor, config: ViewsConfig, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast, saturation and hue, in an order drawn for each photo."""
+def draw_jitter(number: int, config: ViewsConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw what ``color_jitter`` does to each of ``number`` images: ``amounts`` and ``order``."""
     ranges = (config.brightness, config.contrast, config.saturation)
-    factors = [_uniform(len(images), 1 - r, 1 + r, generator).to(images.device) for r in ranges]
-    turn = _uniform(len(images), -config.hue, config.hue, generator).to(images.device)
-    order = torch.rand(len(images), 4, generator=generator).argsort(dim=1)
-    operations = (
-        lambda x, i: _blend(x, torch.zeros_like(x), factors[0][i]),
-        lambda x, i: _blend(x, grayscale(x).mean(dim=(2, 3), keepdim=True), factors[1][i]),
-        lambda x, i: _blend(x, grayscale(x), factors[2][i]),
-        lambda x, i: turn_hue(x, turn[i]),
-    )
+    factors = [_uniform(number, 1 - r, 1 + r, generator) for r in ranges]
+    turn = _uniform(number, -config.hue, config.hue, generator)
+    order = torch.rand(number, 4, generator=generator).argsort(dim=1)
+    return torch.stack([*factors, turn], dim=1), order
+
+
+def color_jitter(images: Tensor, amounts: Tensor, order: Tensor) -> Tensor:
+    """Change brightness, contrast, saturation and hue of each image, in an order of its own.
+
+    Args:
+        images: RGB in [0, 1], ``(B, 3, H, W)``.
+        amounts: Factors of brightness, contrast and saturation, 1 for no change, and the turn of
+            the hue in full circles, ``(B, 4)``.
+        order: Which of the four comes first, second, ..., ``(B, 4)``; on the CPU, where nothing waits for it.
+    """
+    operations = (_brightness, _contrast, _saturation, turn_hue)
+    images = images.clone()
     for position in range(4):
-        result = torch.empty_like(images)
         for number, operation in enumerate(operations):
-            rows = (order[:, position] == number).nonzero()[:, 0].to(images.device)
-            if len(rows):
-                result[rows] = operation(images[rows], rows)
-        images = result
+            _replace(images, (order[:, position] == number).nonzero()[:, 0], operation, amounts[:, number])
     return images
 
 
 def grayscale(images: Tensor) -> Tensor:
     """Luma of RGB images, ``(B, 3, H, W)`` -> ``(B, 1, H, W)``."""
-    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)
-    return torch.einsum("bchw,c->bhw", images, weights)[:, None]
+    r, g, b = images.unbind(1)
+    return (LUMA[0] * r + LUMA[1] * g + LUMA[2] * b)[:, None]
 
 
 def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue of RGB images by ``turn`` (B,) full circles, in HSV."""
-    value, _ = images.max(dim=1)
+    value = images.amax(dim=1)
     chroma = value - images.amin(dim=1)
     safe = torch.where(chroma > 0, chroma, 1.0)
     r, g, b = images.unbind(1)
-    hue = torch.where(value == r, ((g - b) / safe) % 6, torch.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4))
-    hue = hue / 6 + turn[:, None, None]
+    hue = torch.where(value == r, (g - b) / safe, torch.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4))
+    hue = hue + 6 * _per_image(turn, images)[:, 0]  # in sixths of the circle
     sector = torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None]
-    k = (sector + 6 * hue[:, None]) % 6
+    k = sector + hue[:, None]
+    k = k - 6 * torch.floor(k / 6)  # k % 6, which is slow on the CPU
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+def solarize(images: Tensor) -> Tensor:
+    """Invert the values from 128 of 255 on."""
+    return torch.where(images >= 128 / 255, 1 - images, images)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor, radius: int = BLUR_RADIUS) -> Tensor:
     """Blur each image with a Gaussian of its own ``sigma`` (B,) in pixels; borders are mirrored."""
     size = images.shape[2:]
-    radius = min(BLUR_RADIUS, min(size) - 1)
+    radius = min(radius, min(size) - 1)
     offsets = torch.arange(-radius, radius + 1, device=images.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
+    kernel = torch.exp(-0.5 * (offsets / sigma.to(images.device)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)[:, None]
     rows = F.pad(images.flatten(0, 1)[None], (radius, radius, radius, radius), mode="reflect")
     rows = F.conv2d(rows, kernel[:, :, None], groups=len(kernel))
-    return F.conv2d(rows, kernel[:, :, :, None], groups=len(kernel)).view_as(images)
+    return F.conv2d(rows, kernel[:, :, :, None], groups=len(kernel)).view_as(images).clamp_(max=1)  # past 1 by rounding
 
 
 def normalize(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
@@ -102,12 +114,35 @@ def normalize(images: Tensor, mean: tuple[float, float, float], std: tuple[float
     return (images - center) / torch.tensor(std, device=images.device).view(shape)
 
 
-def _where(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
-    return torch.where(mask[:, None, None, None], chosen, other)
+def _brightness(images: Tensor, factor: Tensor) -> Tensor:
+    return _blend(images, images.new_zeros(()), factor)
+
+
+def _contrast(images: Tensor, factor: Tensor) -> Tensor:
+    return _blend(images, grayscale(images).mean(dim=(2, 3), keepdim=True), factor)
+
+
+def _saturation(images: Tensor, factor: Tensor) -> Tensor:
+    return _blend(images, grayscale(images), factor)
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(other.expand_as(images), images, factor[:, None, None, None]).clamp(0, 1)
+    return torch.lerp(other.expand_as(images), images, _per_image(factor, images)).clamp(0, 1)
+
+
+def _per_image(parameter: Tensor, images: Tensor) -> Tensor:
+    return parameter.to(images.device)[:, None, None, None]
+
+
+def _replace(images: Tensor, rows: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> None:
+    """Put what ``operation`` makes of the images ``rows`` and their parameters in their place."""
+    if len(rows):
+        index = rows.to(images.device)
+        images[index] = operation(images[index], *(p[rows] for p in parameters))
+
+
+def _chosen(number: int, probability: float, generator: torch.Generator) -> Tensor:
+    return (torch.rand(number, generator=generator) < probability).nonzero()[:, 0]
 
 
 def _uniform(number: int, low: float, high: float, generator: torch.Generator) -> Tensor:

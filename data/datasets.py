@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -129,16 +129,23 @@ class _Sample:
     unreadable: tuple[str, ...]
 
 
-class ViewPairs(Dataset[_Sample]):
+class ViewPairs(Dataset[_Sample | DataError]):
     """View pairs of a source, addressed by (epoch, photo)."""
 
     def __init__(self, source: Source, config: ViewsConfig, seed: int) -> None:
         self.source, self.config, self.seed = source, config, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> _Sample:
-        """The pair of a photo in an epoch; the next readable photo stands in for an unreadable one."""
+    def __getitem__(self, key: tuple[int, int]) -> _Sample | DataError:
+        """The pair of a photo in an epoch; the next readable photo stands in for an unreadable one.
+
+        Photos are counted round and round: ``index`` and ``index + len(source)`` are crops of the same one.
+        Where none can be read the error is returned: raised in a worker it would reach the user as a traceback.
+        """
         epoch, index = key
-        image, unreadable = self._readable(index)
+        try:
+            image, unreadable = self._readable(index)
+        except DataError as error:
+            return error
         views = make_views(image, self.config, np.random.default_rng([self.seed, epoch, index]))
         return _Sample(
             images=views.images,
@@ -155,8 +162,8 @@ class ViewPairs(Dataset[_Sample]):
             except DataError as error:
                 errors.append(str(error))
         raise DataError(
-            f"{len(errors)} photos in a row could not be read, the first because: {errors[0]}; "
-            "expected readable photos: check the folder"
+            f"{len(errors)} photos in a row could not be read; expected readable ones: check the folder. "
+            f"The first: {errors[0]}"
         )
 
 
@@ -164,7 +171,8 @@ class Batches(Sampler[list[tuple[int, int]]]):
     """(epoch, photo) keys of every batch from ``first_step`` to ``total_steps``.
 
     Each epoch is a permutation that depends on seed and epoch only; what does not fill a batch is
-    left out, except where there are fewer photos than a batch holds: then photos repeat.
+    left out, except where there are fewer photos than a batch holds: then photos repeat, counted on
+    from ``num_photos`` so that each time they are cropped differently.
     """
 
     def __init__(self, num_photos: int, batch_size: int, seed: int, first_step: int, total_steps: int) -> None:
@@ -187,7 +195,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
     def _order(self, epoch: int) -> NDArray[np.int64]:
         rng = np.random.default_rng([self.seed, epoch])
         rounds = -(-self.batch_size // self.num_photos)
-        return np.concatenate([rng.permutation(self.num_photos) for _ in range(rounds)])
+        return np.concatenate([rng.permutation(self.num_photos) + r * self.num_photos for r in range(rounds)])
 
 
 def steps_per_epoch(num_photos: int, batch_size: int) -> int:
@@ -205,19 +213,32 @@ def view_batches(
     total_steps: int,
     workers: int,
     pin_memory: bool = False,
-) -> DataLoader[ViewBatch]:
-    """Stream the batches of a run from ``first_step`` on."""
-    return DataLoader(
-        ViewPairs(source, config, seed),  # type: ignore[arg-type]
+) -> Iterator[ViewBatch]:
+    """Stream the batches of a run from ``first_step`` on.
+
+    Raises:
+        DataError: If none of many photos in a row can be read.
+    """
+    batches: DataLoader[Any] = DataLoader(
+        ViewPairs(source, config, seed),
         batch_sampler=Batches(len(source), batch_size, seed, first_step, total_steps),
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_quiet_worker,
         pin_memory=pin_memory,
     )
+    for batch in batches:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
 
 
-def _collate(samples: list[_Sample]) -> ViewBatch:
+def _collate(results: list[_Sample | DataError]) -> ViewBatch | DataError:
+    errors = [r for r in results if isinstance(r, DataError)]
+    if errors:
+        return errors[0]
+    samples = [r for r in results if isinstance(r, _Sample)]
+
     def both(name: str) -> tuple[Tensor, Tensor]:
         stacked = torch.stack([getattr(s, name) for s in samples], dim=1)
         return stacked[0], stacked[1]

@@ -148,10 +148,14 @@ def _read_classes(labels: Path) -> tuple[tuple[str, ...], tuple[Color, ...], int
             'expected {"names": ["sky", "tree", ...], "ignore_index": 255}'
         )
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(content["names"], list):
+            raise TypeError("names is no list")
         names = tuple(str(name) for name in content["names"])
         ignore_index = int(content.get("ignore_index", IGNORE))
         colors = tuple((int(r), int(g), int(b)) for r, g, b in content.get("colors", palette(len(names))))
+        if any(not 0 <= value <= 255 for color in colors for value in color):
+            raise ValueError("colors go beyond 0 to 255")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f'{path} cannot be used ({error!r}); expected {{"names": ["sky", "tree", ...], "ignore_index": 255}}'

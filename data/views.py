@@ -77,10 +77,10 @@ def overlap_box(crop: Box, other: Box, flip: bool) -> NDArray[np.float32]:
     x1, y1, x2, y2 = _intersection(crop, other)
     left, top = crop[0], crop[1]
     width, height = crop[2] - left, crop[3] - top
-    x1, x2 = (x1 - left) / width, (x2 - left) / width
+    start, end = (x1 - left) / width, (x2 - left) / width
     if flip:
-        x1, x2 = 1 - x2, 1 - x1
-    return np.array([x1, (y1 - top) / height, x2, (y2 - top) / height], np.float32)
+        start, end = 1 - end, 1 - start
+    return np.array([start, (y1 - top) / height, end, (y2 - top) / height], np.float32)
 
 
 def make_views(image: NDArray[np.uint8], config: ViewsConfig, rng: np.random.Generator) -> ViewPair:
@@ -91,22 +91,21 @@ def make_views(image: NDArray[np.uint8], config: ViewsConfig, rng: np.random.Gen
         config: Sizes and ranges.
         rng: The only source of randomness.
     """
-    crops = draw_crop_pair(image.shape[:2], config, rng)  # type: ignore[arg-type]
+    height, width, _ = image.shape
+    crops = draw_crop_pair((height, width), config, rng)
     flips = rng.random(2) < config.flip
-    photo = torch.from_numpy(image).permute(2, 0, 1)
     boxes = [overlap_box(crops[i], crops[1 - i], bool(flips[i])) for i in (0, 1)]
     return ViewPair(
-        images=torch.stack([_render(photo, crops[i], bool(flips[i]), config.image_size) for i in (0, 1)]),
+        images=torch.stack([_render(image, crops[i], bool(flips[i]), config.image_size) for i in (0, 1)]),
         overlap_boxes=torch.from_numpy(np.stack(boxes)),
         flips=torch.from_numpy(flips),
     )
 
 
-def _render(photo: Tensor, crop: Box, flip: bool, size: int) -> Tensor:
+def _render(image: NDArray[np.uint8], crop: Box, flip: bool, size: int) -> Tensor:
     x1, y1, x2, y2 = crop
-    view: Tensor = transforms.resize(
-        photo[:, y1:y2, x1:x2].contiguous(), [size, size], InterpolationMode.BICUBIC, antialias=True
-    )
+    pixels = torch.from_numpy(image[y1:y2, x1:x2].copy()).permute(2, 0, 1)
+    view: Tensor = transforms.resize(pixels, [size, size], InterpolationMode.BICUBIC, antialias=True)
     return view.flip(2) if flip else view
 
 

@@ -1,3 +1,25 @@
-"""Unsupervised semantic segmentation with SlotCon."""
+"""Unsupervised semantic segmentation with SlotCon: from a folder of unlabelled photos to masks."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slotseg.labels import LabelMap
+    from slotseg.model import SlotCon
+    from slotseg.segmenter import Segmentation, Segmenter
 
 __version__ = "0.1.0"
+__all__ = ["LabelMap", "Segmentation", "Segmenter", "SlotCon", "__version__"]
+
+_HOMES = {"LabelMap": "labels", "Segmentation": "segmenter", "Segmenter": "segmenter", "SlotCon": "model"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module when it is first used, so that importing slotseg is cheap."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'slotseg' has no attribute {name!r}")
+    return getattr(import_module(f"slotseg.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -59,7 +59,7 @@ def _create(config: BackboneConfig) -> Any:
         arguments["output_stride"] = config.output_stride
     try:
         model = _create_for_any_size(config.name, arguments)
-    except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ConfigError(f"backbone {config.name!r} cannot be built with {arguments}: {error}") from error
     if not hasattr(model, "forward_intermediates") or not getattr(model, "feature_info", None):
         raise ConfigError(f"backbone {config.name!r} has no dense feature levels in this version of timm")

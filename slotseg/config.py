@@ -5,6 +5,7 @@ are in ``slotseg.presets``.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ T = TypeVar("T")
 
 OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
 
 
 def _require(ok: bool, config: object, name: str, expected: str) -> None:
@@ -24,12 +26,18 @@ def _require(ok: bool, config: object, name: str, expected: str) -> None:
 
 def _require_range(config: object, low: float, high: float, *names: str) -> None:
     for name in names:
-        _require(low <= getattr(config, name) <= high, config, name, f"a number from {low} to {high}")
+        value = getattr(config, name)
+        _require(_is_number(value) and low <= value <= high, config, name, f"a number from {low} to {high}")
 
 
 def _require_positive(config: object, *names: str) -> None:
     for name in names:
-        _require(getattr(config, name) > 0, config, name, "a number above 0")
+        value = getattr(config, name)
+        _require(_is_number(value) and 0 < value < math.inf, config, name, "a number above 0")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +67,9 @@ class BackboneConfig:
         """Check what can be checked without timm."""
         _require(self.stage is None or self.stride is None, self, "stage", "None where stride is given")
         _require(self.in_chans == 3, self, "in_chans", "3: photos are read as RGB")
-        _require(all(s > 0 for s in self.std), self, "std", "numbers above 0")
+        _require(len(self.mean) == 3, self, "mean", "three numbers")
+        _require(len(self.std) == 3 and all(s > 0 for s in self.std), self, "std", "three numbers above 0")
+        _require(not set(NOT_OPTIONS) & set(self.options), self, "options", f"none of {', '.join(NOT_OPTIONS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +179,7 @@ class OptimizerConfig:
         _require(self.name in OPTIMIZERS, self, "name", f"one of {', '.join(OPTIMIZERS)}")
         _require_positive(self, "learning_rate", "trust_coefficient", "backbone_scale")
         _require_range(self, 0, 1, "weight_decay", "momentum", "final_learning_rate")
-        _require(self.warmup_epochs >= 0, self, "warmup_epochs", "0 or more")
+        _require_range(self, 0, 1_000_000, "warmup_epochs")
 
     def peak_rate(self, batch_size: int) -> float:
         """Learning rate after warm-up for a global batch of so many photos."""
@@ -217,8 +227,8 @@ class TrainConfig:
             "a number where steps is None, or None",
         )
         for name in ("epochs", "steps", "keep_every"):
-            _require((getattr(self, name) or 1) >= 1, self, name, "1 or more")
-            _require(getattr(self, name) != 0, self, name, "1 or more")
+            value = getattr(self, name)
+            _require(value is None or (_is_number(value) and value >= 1), self, name, "1 or more")
         _require_range(self, 0, 1, "teacher_momentum")
         _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
         _require_range(self, 1, 1_000_000_000, "log_every", "checkpoint_every")
@@ -239,6 +249,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
         ConfigError: If a key is unknown or a value is out of range.
     """
     assert dataclasses.is_dataclass(cls)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{cls.__name__} is {values!r}; expected settings by name")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -262,9 +274,9 @@ def with_values(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     tree = to_dict(config)
     for dotted, value in values.items():
         *parents, leaf = dotted.split(".")
-        branch = tree
+        branch: Any = tree
         for parent in parents:
-            branch = branch.get(parent, {})
+            branch = branch.get(parent)
             if not isinstance(branch, dict):
                 raise ConfigError(f"unknown setting {dotted!r}; {parent!r} has no settings below it")
         branch[leaf] = value

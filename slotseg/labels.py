@@ -58,6 +58,8 @@ class LabelMap:
         """Check that names, colours and ids fit."""
         if len(self.colors) != len(self.names):
             raise DataError(f"{len(self.colors)} colours for {len(self.names)} names; expected one each")
+        if not all(0 <= channel <= 255 for color in self.colors for channel in color):
+            raise DataError("label map has a colour out of range; expected three numbers from 0 to 255")
         wrong = [c for c in self.classes if not (0 <= c < len(self.names) or c == self.ignore)]
         if wrong:
             raise DataError(f"label map names class {wrong[0]}; expected 0 to {len(self.names) - 1} or {self.ignore}")

@@ -92,6 +92,7 @@ class SlotCon(nn.Module):
         self.center = Center(config.num_prototypes, config.center_momentum)
         if config.freeze_backbone:
             self.student.backbone.requires_grad_(False)
+        self.train()
 
     def train(self, mode: bool = True) -> "SlotCon":
         """Train mode for student and teacher alike; a frozen backbone stays in eval mode."""

@@ -4,7 +4,8 @@ Letters: H W pixels, C classes.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +131,24 @@ def save_picture(path: Path, picture: NDArray[np.uint8] | Image.Image) -> None:
 
 
 def save_legend(path: Path, labels: LabelMap) -> None:
-    """Write ``legend`` as JSON, atomically."""
-    write_json(path, legend(labels))
+    """Write ``legend`` as JSON, atomically.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    with _writing(path):
+        write_json(path, legend(labels))
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
+    with _writing(path):
         write_bytes(path, content)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}); choose another --output") from error
 

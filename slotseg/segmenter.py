@@ -168,10 +168,10 @@ def dense_map(
         The network's output ``(channels, h, w)`` and the number of cells, (h, w), that the image
         covers; fractional, as the last ones may be padding.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
     height, width = working_size((image.shape[0], image.shape[1]), size)
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device).float() / 255
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device).float() / 255
     if (height, width) != image.shape[:2]:
         pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
     pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")

@@ -114,7 +114,7 @@ class Trainer:
         self.model = build_model(config)
         if config.backbone.init and resume is None:
             self._start_from(config.backbone.init)
-        self.model.to(self.device).train()
+        self.model.to(self.device, memory_format=torch.channels_last).train()  # convolutions are faster so
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
         self.step = 0
@@ -203,7 +203,9 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed)
         backbone = self.config.backbone
         one, two = (
-            normalize(augment(views, i, self.config.views, generator), backbone.mean, backbone.std)
+            normalize(augment(views, i, self.config.views, generator), backbone.mean, backbone.std).contiguous(
+                memory_format=torch.channels_last
+            )
             for i, views in enumerate(batch.images)
         )
         return one, two
@@ -303,9 +305,13 @@ class Trainer:
             self.model.load_state_dict({k: v for k, v in resume.tensors.items() if k in names})
         except RuntimeError as error:
             raise CheckpointError(f"the checkpoint to resume from does not fit its configuration: {error}") from error
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
         states: dict[int, dict[str, Tensor]] = {}
         for key, value in resume.part("optimizer.").items():
             index, name = key.split(".", 1)
+            param = params[int(index)]
+            if value.shape == param.shape:  # fused optimisers need the layout of the parameter
+                value = torch.empty_like(param, dtype=value.dtype).copy_(value)
             states.setdefault(int(index), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})

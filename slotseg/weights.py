@@ -5,6 +5,8 @@ and the preprocessing and options that belong to weights travel with them.
 """
 
 import json
+import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +22,23 @@ from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.runs import find_checkpoint
+
+UNREADABLE = (
+    OSError,
+    EOFError,
+    MemoryError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    SafetensorError,  # torch reads files of that suffix too
+)
+"""What ``torch.load`` raises, weights only, for files that are foreign, damaged or unsafe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +99,7 @@ def adopt(config: BackboneConfig, weights: Weights, *, named: bool) -> BackboneC
             raise ConfigError(
                 f"weights {weights.source} need {key}={value!r}; expected no other, got {config.options[key]!r}"
             )
-    fallback = timm.get_pretrained_cfg(name)
+    fallback = _pretrained_settings(name)
     return replace(
         config,
         name=name,
@@ -128,28 +147,39 @@ def _from_file(path: Path) -> Weights:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError:
         return Weights(source=str(path), state=_torch_state(path))
+    except OSError as error:
+        raise CheckpointError(f"weights {path} cannot be read ({error}); expected a readable file") from error
     try:
-        settings = {k: json.loads(metadata[k]) for k in ("timm_kwargs", "mean", "std") if k in metadata}
-    except ValueError as error:
-        raise CheckpointError(f"weights {path} have unreadable metadata ({error}); expected JSON") from error
-    return Weights(
-        source=str(path),
-        state=state,
-        name=metadata.get("architecture"),
-        options=settings.get("timm_kwargs", {}),
-        mean=tuple(settings["mean"]) if "mean" in settings else None,
-        std=tuple(settings["std"]) if "std" in settings else None,
-    )
+        return Weights(
+            source=str(path),
+            state=state,
+            name=metadata.get("architecture"),
+            options=dict(json.loads(metadata.get("timm_kwargs", "{}"))),
+            mean=_triple(metadata.get("mean")),
+            std=_triple(metadata.get("std")),
+        )
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"weights {path} have unreadable metadata ({error}); expected JSON: timm_kwargs by name, "
+            "three numbers each for mean and std"
+        ) from error
+
+
+def _triple(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    red, green, blue = json.loads(text)
+    return float(red), float(green), float(blue)
 
 
 def _torch_state(path: Path) -> dict[str, Tensor]:
     """Read a torch file, weights only; a state dict may lie under ``state_dict`` or ``model``."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a foreign, damaged or unsafe file
-        reason = str(error).strip().splitlines()[0]
+    except UNREADABLE as error:
         raise CheckpointError(
-            f"weights {path} cannot be read ({reason}); expected a safetensors file or a torch file of tensors only"
+            f"weights {path} are damaged or hold more than tensors ({type(error).__name__}); "
+            "expected a safetensors file or a torch file of tensors only"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -173,13 +203,21 @@ def _from_checkpoint(path: Path) -> Weights:
     )
 
 
+def _pretrained_settings(name: str) -> Any:
+    """What timm knows about the weights of a name, None for nothing."""
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the model exists, but not with this tag
+        return None
+
+
 def _from_timm(name: str) -> Weights:
-    pretrained = timm.get_pretrained_cfg(name)
+    pretrained = _pretrained_settings(name)
     if pretrained is None or not (pretrained.hf_hub_id or pretrained.url or pretrained.file):
         raise CheckpointError(f"timm has no pretrained weights for {name!r}; expected a name such as resnet50.a1_in1k")
     try:
         model = timm.create_model(name, pretrained=True)
-    except Exception as error:  # the hub's client raises many kinds when it cannot be reached
+    except Exception as error:  # OSError when offline; halfway, the HTTP library's own, which differs by version
         raise CheckpointError(
             f"weights {name!r} could not be downloaded ({type(error).__name__}); "
             "connect to the internet once, or give a local file to --init"

@@ -1,0 +1,276 @@
+"""The command line as a user meets it: what it prints, writes, refuses and returns."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from safetensors.torch import save_file
+
+from slotseg.cli import COMMANDS, main
+from slotseg.data.scenes import CLASS_NAMES, draw_scene
+
+SMALL = ("--device", "cpu", "--workers", "0", "--batch-size", "4", "--set", "model.hidden_dim=16",
+         "--set", "optimizer.warmup_epochs=0", "--set", "backbone.options={\"channels\":[8,16,16,16]}")  # fmt: skip
+
+
+def slotseg(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def sentence(result: Result) -> str:
+    """The one sentence of a refusal."""
+    assert result.exit_code == 1, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six photos with labels, and a run on them."""
+    folder = tmp_path_factory.mktemp("work")
+    for kind in ("photos", "labels"):
+        (folder / kind / "deep").mkdir(parents=True)
+    for i in range(6):
+        image, labels = draw_scene(i)
+        name = f"deep/{i}" if i % 2 else str(i)
+        Image.fromarray(image).save(folder / "photos" / f"{name}.jpg")
+        Image.fromarray(labels).save(folder / "labels" / f"{name}.png")
+    (folder / "labels" / "classes.json").write_text(json.dumps({"names": CLASS_NAMES}))
+    result = slotseg("train", folder / "photos", "--preset", "tiny", "--steps", 3, "--out", folder / "run", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [str(folder / "run")]
+    return folder
+
+
+@pytest.fixture
+def work(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the workplace to stand in, with the run under runs/."""
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "run").rename(tmp_path / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    result = slotseg(command, "--help")
+    assert result.exit_code == 0
+    assert "--device" in result.output
+
+
+def test_wrong_usage_is_2() -> None:
+    assert slotseg("segment").exit_code == 2
+    assert slotseg("train", "--steps", "many").exit_code == 2
+    assert slotseg("eval", "--dataset", "nothing").exit_code == 2
+    assert slotseg("paint").exit_code == 2
+
+
+def test_train_eval_segment(work: Path) -> None:
+    run = work / "runs" / "mine"
+    config = json.loads((run / "config.json").read_text())
+    assert config["config"]["model"]["hidden_dim"] == 16
+    assert config["sources"]["model.hidden_dim"] == "option"
+    assert config["sources"]["views.image_size"] == "preset tiny"
+    assert not (run / "labels.json").exists()
+
+    unmatched = slotseg("segment", "photos/0.jpg", "-o", "before.png", "--device", "cpu")
+    assert unmatched.exit_code == 0, unmatched.output
+    assert "runs/mine" in unmatched.stderr
+    names = [c["name"] for c in json.loads((work / "before_legend.json").read_text())["classes"]]
+    assert names[0] == "prototype 0"
+
+    scored = slotseg(
+        "eval", "--dataset", "folder", "--images", "photos", "--labels", "labels", "--json", "r.json", "--device", "cpu"
+    )
+    assert scored.exit_code == 0, scored.output
+    assert "mIoU" in scored.stdout
+    result = json.loads((work / "r.json").read_text())
+    assert result["protocol"]["num_images"] == 6
+    assert 0 <= result["miou"] <= 1
+    labels = json.loads((run / "labels.json").read_text())
+    assert labels["names"] == list(CLASS_NAMES)
+
+    painted = slotseg("segment", "photos", "-o", "masks", "--overlay", "--device", "cpu")
+    assert painted.exit_code == 0, painted.output
+    assert len(list((work / "masks").rglob("*.png"))) == 6
+    with Image.open(work / "masks" / "deep" / "1.png") as mask:
+        ids = set(np.unique(np.array(mask)).tolist())
+    assert ids <= {c for c in labels["classes"]}
+    legend = json.loads((work / "masks" / "legend.json").read_text())
+    assert [c["name"] for c in legend["classes"]] == list(CLASS_NAMES)
+
+    raw = slotseg("segment", "photos", "-o", "raw", "--labels", "prototypes", "--device", "cpu")
+    assert raw.exit_code == 0
+    assert "prototype" in (work / "raw" / "legend.json").read_text()
+
+
+def test_second_run_over_the_same_output(work: Path) -> None:
+    command = ("segment", "photos", "-o", "masks", "--device", "cpu")
+    assert slotseg(*command).exit_code == 0
+    assert "6 of 6 masks exist" in sentence(slotseg(*command))
+    assert slotseg(*command, "--overwrite").exit_code == 0
+    assert "6 were there" in slotseg(*command, "--skip-existing").stdout
+
+
+def test_names_given_by_a_person_are_not_replaced(work: Path) -> None:
+    file = work / "runs" / "mine" / "labels.json"
+    command = ("eval", "--dataset", "folder", "--images", "photos", "--labels", "labels", "--device", "cpu")
+    assert slotseg(*command).exit_code == 0
+    named = {**json.loads(file.read_text()), "origin": "names"}
+    file.write_text(json.dumps(named))
+    assert slotseg(*command).exit_code == 0
+    assert json.loads(file.read_text()) == named
+
+
+def test_limited_look_keeps_no_match(work: Path) -> None:
+    result = slotseg("eval", "--dataset", "scenes", "--limit", 2, "--device", "cpu")
+    assert result.exit_code == 0
+    assert not (work / "runs" / "mine" / "labels.json").exists()
+
+
+@pytest.mark.parametrize("baseline", ["colour", "features"])
+def test_baselines(work: Path, baseline: str) -> None:
+    result = slotseg("eval", "--dataset", "scenes", "--limit", 3, "--baseline", baseline, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "k-means" in result.stdout
+    assert not (work / "runs" / "mine" / "labels.json").exists()
+
+
+def test_resume_of_a_finished_run_does_nothing(work: Path) -> None:
+    last = work / "runs" / "mine" / "checkpoints" / "last.safetensors"
+    before = last.read_bytes()
+    shutil.copytree(work / "photos", work / "elsewhere")
+    result = slotseg("train", "--resume", "runs/mine", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert last.read_bytes() == before
+
+
+def test_unreadable_photo_among_good_ones_is_3(work: Path) -> None:
+    (work / "photos" / "empty.jpg").write_bytes(b"")
+    trained = slotseg("train", "photos", "--preset", "tiny", "--steps", 2, "--out", "new", *SMALL)
+    assert trained.exit_code == 3, trained.output
+    assert "empty.jpg" in trained.stderr
+    assert (work / "new" / "checkpoints" / "last.safetensors").is_file()
+    painted = slotseg("segment", "photos", "-o", "masks", "--device", "cpu", "--checkpoint", "new")
+    assert painted.exit_code == 3
+    assert "6 masks written" in painted.stdout
+    assert "empty.jpg" in (work / "masks" / "failures.jsonl").read_text()
+
+
+def foreign(work: Path) -> str:
+    save_file({"weight": torch.zeros(2)}, work / "foreign.safetensors")
+    return "foreign.safetensors"
+
+
+def truncated(work: Path) -> str:
+    content = (work / "runs/mine/checkpoints/last.safetensors").read_bytes()
+    (work / "cut.safetensors").write_bytes(content[: len(content) // 2])
+    return "cut.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "empty", "--preset", "tiny"], "empty"),
+        (["train", "nowhere", "--preset", "tiny"], "nowhere"),
+        (["train", "photos"], "--init"),
+        (["train", "photos", "--init", "nowhere.pt"], "nowhere.pt"),
+        (["train", "--out", "photos"], "photos exists and is not an empty folder"),
+        (["train", "--resume", "nowhere"], "nowhere has no checkpoints/last.safetensors"),
+        (["train", "--resume", "runs/mine", "--steps", "9"], "no other option"),
+        (["train", "-k", "1"], "num_prototypes is 1; expected a number from 2"),
+        (["train", "--image-size", "100000"], "image_size is 100000; expected a number from 16 to 2048"),
+        (["train", "--preset", "big"], "preset is 'big'"),
+        (["train", "--backbone", "resnet1800"], "resnet1800"),
+        (["train", "--set", "views.flop=1"], "flop"),
+        (["train", "--set", "flip"], "--set flip has no value"),
+        (["train", "--device", "tpu"], "tpu"),
+        (["train", "--precision", "fp64"], "fp64"),
+        (["train", "--out", "photos/0.jpg/run"], "photos/0.jpg"),
+        (["segment", "photos", "-o", "m", "--checkpoint", "nowhere"], "nowhere"),
+        (["segment", "photos", "-o", "m", "--checkpoint", foreign], "was not written by slotseg"),
+        (["segment", "photos", "-o", "m", "--checkpoint", truncated], "damaged"),
+        (["segment", "photos", "-o", "m", "--labels", "nowhere.json"], "nowhere.json"),
+        (["segment", "photos", "-o", "photos/0.jpg"], "photos/0.jpg"),
+        (["eval", "--dataset", "folder"], "--images and --labels"),
+        (["eval", "--dataset", "scenes", "--init", "x"], "--baseline features"),
+        (["eval", "--dataset", "folder", "--images", "photos", "--labels", "empty"], "classes.json"),
+        (["demo", "-o", "photos"], "photos is not empty"),
+        (["demo", "-o", "photos", "--overwrite"], "photos is not empty"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(work: Path, arguments: list[object], message: str) -> None:
+    (work / "empty").mkdir()
+    arguments = [a(work) if callable(a) else a for a in arguments]
+    before = {p: p.stat().st_mtime_ns for p in work.rglob("*")}
+    assert message in sentence(slotseg(*arguments))
+    assert {p: p.stat().st_mtime_ns for p in work.rglob("*")} == before
+
+
+def test_without_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(draw_scene(0)[0]).save("a.png")
+    assert "train one with `slotseg train`" in sentence(slotseg("segment", "a.png", "-o", "m.png"))
+
+
+def test_checkpoint_of_another_architecture(work: Path) -> None:
+    """A header that promises another network than the tensors are."""
+    from slotseg import checkpoint
+
+    last = work / "runs/mine/checkpoints/last.safetensors"
+    content = checkpoint.load(last)
+    content.info["config"]["model"]["projection_dim"] = 999
+    checkpoint.save(last, content.tensors, content.info)
+    assert "does not fit its own configuration" in sentence(slotseg("segment", "photos", "-o", "m"))
+
+
+def test_help_is_quick_and_needs_no_torch() -> None:
+    code = "import sys, slotseg.cli as c; c.main(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "slotseg.cli", "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.3  # of the processor, so that a busy machine does not fail it
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_the_run_and_exits_with_130(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "slotseg.cli", "train", "--out", str(tmp_path / "run"), "--device", "cpu",
+               "--workers", "1", "--batch-size", "4", "--set", "log_every=1"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "continue with --resume" in stderr
+    assert "Traceback" not in stderr
+    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").is_file()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_python_cli_py_works_from_a_checkout() -> None:
+    root = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "cli.py", "--version"], cwd=root, capture_output=True, text=True)
+    assert result.returncode == 0
+    assert result.stdout.startswith("slotseg, version")

@@ -1,0 +1,186 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slotseg.data.datasets import Scenes
+from slotseg.data.labelled import HELD_OUT_SCENES, LabelledFolder, LabelledScenes
+from slotseg.data.scenes import CLASS_NAMES, draw_scene
+from slotseg.errors import DataError, LabelError
+from slotseg.labels import IGNORE, palette
+
+PHOTOS = {"a.jpg": 10, "street/b.png": 20, "street/night/c.d.JPG": 30}
+IDS = np.array([[0, 1, 2, 255], [2, 1, 0, 0]], np.uint8)
+
+
+def write(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Photos of one grey each, label maps that start with the photo's number, and classes.json."""
+    for number, (name, grey) in enumerate(PHOTOS.items()):
+        write(tmp_path / "images" / name, np.full((2, 4, 3), grey, np.uint8))
+        ids = IDS.copy()
+        ids[0, 0] = number
+        write((tmp_path / "labels" / name).with_suffix(".png"), ids)
+    write_classes(tmp_path, {"names": ["sky", "tree", "road"]})
+    return tmp_path
+
+
+def write_classes(folder, content):
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    (folder / "labels" / "classes.json").write_text(text, encoding="utf-8")
+
+
+def opened(folder):
+    return LabelledFolder(folder / "images", folder / "labels")
+
+
+# folder
+
+
+def test_photos_and_their_label_maps_in_nested_folders(folder):
+    dataset = opened(folder)
+    assert len(dataset) == 3
+    assert (dataset.class_names, dataset.colors, dataset.ignore_index) == (("sky", "tree", "road"), palette(3), IGNORE)
+    for index, (name, grey) in enumerate(PHOTOS.items()):
+        sample = dataset.read(index)
+        assert sample.name == str(folder / "images" / name)
+        assert np.abs(sample.image.astype(int) - grey).max() <= 2
+        assert np.array_equal(dataset.read_image(index), sample.image)
+        assert sample.class_map[0, 0] == index
+        assert np.array_equal(sample.class_map.flat[1:], IDS.flat[1:])
+
+
+def test_palettes_of_label_maps_change_no_id(folder):
+    ids = Image.fromarray(IDS)
+    ids.putpalette([9, 9, 9] * 256)
+    ids.save(folder / "labels" / "a.png")
+    assert np.array_equal(opened(folder).read(0).class_map, IDS)
+
+
+def test_relative_paths(folder, monkeypatch):
+    expected = [opened(folder).read(i) for i in range(3)]
+    for start, images, labels in ((folder, "images", "labels"), (folder / "images", ".", "../labels")):
+        monkeypatch.chdir(start)
+        dataset = LabelledFolder(Path(images), Path(labels))
+        assert len(dataset) == 3
+        for index, sample in enumerate(expected):
+            assert np.array_equal(dataset.read(index).class_map, sample.class_map)
+
+
+def test_a_single_photo(folder):
+    dataset = LabelledFolder(folder / "images" / "street" / "b.png", folder / "labels" / "street")
+    assert len(dataset) == 1
+    assert dataset.read(0).class_map[0, 0] == 1
+
+
+def test_classes_beside_the_labels_and_all_settings(folder):
+    (folder / "labels" / "classes.json").unlink()
+    colors = [[1, 2, 3], [4, 5, 6], [0, 0, 255]]
+    text = json.dumps({"names": ["ciel", "forêt", "道"], "colors": colors, "ignore_index": 0}, ensure_ascii=False)
+    (folder / "classes.json").write_text(text, encoding="utf-8-sig")  # as Windows' editors save it
+    dataset = opened(folder)
+    assert dataset.class_names == ("ciel", "forêt", "道")
+    assert dataset.colors == ((1, 2, 3), (4, 5, 6), (0, 0, 255))
+    assert dataset.ignore_index == 0
+    write_classes(folder, {"names": ["nearer"]})
+    assert opened(folder).class_names == ("nearer",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "cannot be used"),
+        ("{names: [sky]}", "cannot be used"),
+        ("null", "cannot be used"),
+        (["sky", "tree"], "cannot be used"),
+        ({"classes": ["sky"]}, r"cannot be used .*'names'"),
+        ({"names": 3}, "cannot be used"),
+        ({"names": "sky"}, "cannot be used"),
+        ({"names": {"0": "sky"}}, "cannot be used"),
+        ({"names": []}, "0 names and 0 colors"),
+        ({"names": ["sky", "tree"], "colors": [[0, 0, 0]]}, "2 names and 1 colors"),
+        ({"names": ["sky"], "colors": [[0, 0, 0]] * 2}, "1 names and 2 colors"),
+        ({"names": ["sky"], "colors": [[0, 0]]}, "cannot be used"),
+        ({"names": ["sky"], "colors": [[0, 0, 256]]}, "cannot be used .*0 to 255"),
+        ({"names": ["sky"], "colors": [[-1, 0, 0]]}, "cannot be used .*0 to 255"),
+        ({"names": ["sky"], "ignore_index": None}, "cannot be used"),
+        ({"names": ["sky"], "ignore_index": "void"}, "cannot be used"),
+    ],
+)
+def test_refuses_a_broken_classes_json(folder, content, message):
+    write_classes(folder, content)
+    with pytest.raises(DataError, match=message) as error:
+        opened(folder)
+    assert str(folder / "labels" / "classes.json") in str(error.value)
+
+
+def test_refuses_labels_without_classes_json(folder):
+    (folder / "labels" / "classes.json").unlink()
+    with pytest.raises(DataError, match=r"no classes\.json in .*labels or beside it"):
+        opened(folder)
+
+
+def test_refuses_what_is_missing(folder):
+    with pytest.raises(DataError, match="gone is not a folder"):
+        LabelledFolder(folder / "images", folder / "gone")
+    with pytest.raises(DataError, match="gone does not exist"):
+        LabelledFolder(folder / "gone", folder / "labels")
+    (folder / "labels" / "street" / "b.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 3 photos have no label map, the first is .*street.b\.png"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (np.zeros((4, 2), np.uint8), r"labels.a\.png is 2 x 4 and its photo a\.jpg 4 x 2"),
+        (np.zeros((1, 1), np.uint8), "1 x 1"),
+        (np.zeros((2, 4, 3), np.uint8), r"a\.png is a colour image"),
+    ],
+)
+def test_a_label_map_that_does_not_fit_is_never_skipped(folder, label, message):
+    write(folder / "labels" / "a.png", label)
+    dataset = opened(folder)
+    with pytest.raises(LabelError, match=message):
+        dataset.read(0)
+    assert dataset.read_image(0).shape == (2, 4, 3)
+
+
+def test_an_unreadable_label_is_a_label_error_and_an_unreadable_photo_is_not(folder):
+    dataset = opened(folder)
+    (folder / "labels" / "a.png").write_text("no image")
+    with pytest.raises(LabelError, match=r"a\.png is not an image"):
+        dataset.read(0)
+    (folder / "images" / "street" / "b.png").write_text("no image")
+    with pytest.raises(DataError, match=r"b\.png is not an image") as error:
+        dataset.read(1)
+    assert not isinstance(error.value, LabelError)
+
+
+# scenes
+
+
+def test_scenes_are_drawn_with_their_labels():
+    scenes = LabelledScenes(3)
+    assert (len(scenes), len(scenes.colors), scenes.ignore_index) == (3, len(CLASS_NAMES), IGNORE)
+    assert scenes.class_names == CLASS_NAMES
+    sample = scenes.read(1)
+    assert sample.image.shape[:2] == sample.class_map.shape
+    assert sample.class_map.max() < len(CLASS_NAMES)
+    assert np.array_equal(scenes.read_image(1), sample.image)
+    assert scenes.read(2).name != sample.name
+
+
+def test_held_out_scenes_are_not_those_of_training():
+    training, held_out = Scenes(), LabelledScenes()
+    assert len(training) <= HELD_OUT_SCENES  # a seed is a scene
+    assert np.array_equal(held_out.read_image(0), draw_scene(HELD_OUT_SCENES)[0])
+    seen = {training.read(i).tobytes() for i in range(100)}
+    assert len(seen | {held_out.read_image(i).tobytes() for i in range(100)}) == 200

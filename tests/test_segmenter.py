@@ -1,0 +1,247 @@
+"""From image to map: exact upsampling, the input's own size, and a file that gives the same maps."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from slotseg import checkpoint, segmenter
+from slotseg.config import TrainConfig, to_dict
+from slotseg.errors import CheckpointError, ConfigError, DataError
+from slotseg.files import write_json
+from slotseg.labels import LabelMap
+from slotseg.model import SlotCon
+from slotseg.segmenter import MAX_WORKING_PIXELS, Segmenter, default_size, upsampled_argmax, working_size
+
+Photo = NDArray[np.uint8]
+
+
+@pytest.fixture
+def make(tiny_config: Callable[..., TrainConfig], tiny_model: Callable[..., SlotCon]) -> Callable[..., Segmenter]:
+    def build(values: dict[str, Any] | None = None, **settings: Any) -> Segmenter:
+        model = tiny_model(values)
+        for module in model.teacher.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        model.teacher(torch.randn(8, 3, 64, 64))  # running statistics with which maps are no single colour
+        return Segmenter(model.teacher, tiny_config(values), device="cpu", **settings)
+
+    return build
+
+
+def photo(height: int, width: int) -> Photo:
+    """Blocks of random colours."""
+    blocks = np.random.default_rng(0).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    return blocks.repeat(8, 0).repeat(8, 1)[:height, :width].copy()
+
+
+def named(num_prototypes: int) -> LabelMap:
+    classes = tuple(255 if k == 0 else k % 2 for k in range(num_prototypes))
+    return LabelMap(classes=classes, names=("a", "b"), colors=((1, 2, 3), (4, 5, 6)), origin="hungarian")
+
+
+def assert_best(prototype_map: NDArray[np.uint16], upsampled: Tensor) -> None:
+    """The chosen prototype is the best one, up to rounding where two are equal."""
+    assert prototype_map.shape == upsampled.shape[1:]
+    chosen = upsampled.gather(0, torch.from_numpy(prototype_map.astype(np.int64))[None])[0]
+    assert (upsampled.amax(0) - chosen).max() < 1e-5
+    assert (upsampled.argmax(0).numpy() == prototype_map).mean() > 0.99
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 4 * 5 * 37 * 3, 1 << 26], ids=["one row", "three rows", "one strip"])
+@pytest.mark.parametrize("size", [(41, 37), (3, 2), (1, 1), (4, 37), (6, 7)])
+def test_whole_map_equals_interpolate(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], strip_bytes: int) -> None:
+    monkeypatch.setattr(segmenter, "STRIP_BYTES", strip_bytes)
+    scores = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
+    assert_best(upsampled_argmax(scores, (6, 7), size), expected)
+
+
+@pytest.mark.parametrize(
+    ("covered", "size"),
+    [((4.0, 5.0), (40, 50)), ((4.5, 6.25), (36, 50)), ((3.5, 6.75), (7, 27)), ((5.5, 7.0), (110, 7))],
+)
+@pytest.mark.parametrize("strip_bytes", [1, 1 << 26])
+def test_a_covered_part_equals_a_crop_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, covered: tuple[float, float], size: tuple[int, int], strip_bytes: int
+) -> None:
+    monkeypatch.setattr(segmenter, "STRIP_BYTES", strip_bytes)
+    scores = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(0))
+    whole = tuple(round(n * cells / c) for n, cells, c in zip(size, (6, 7), covered, strict=True))
+    assert [w * c for w, c in zip(whole, covered, strict=True)] == [s * n for s, n in zip(size, (6, 7), strict=True)]
+    expected = F.interpolate(scores[None], whole, mode="bilinear", align_corners=False)[0]
+    assert_best(upsampled_argmax(scores, covered, size), expected[:, : size[0], : size[1]])
+
+
+def test_more_prototypes_than_eight_bits() -> None:
+    scores = torch.zeros(2048, 2, 2)
+    scores[2047] = 1
+    prototype_map = upsampled_argmax(scores, (2, 2), (3, 5))
+    assert prototype_map.dtype == np.uint16
+    assert (prototype_map == 2047).all()
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "short_side", "expected"),
+    [
+        ((480, 640), 240, (240, 320)),
+        ((640, 480), 240, (320, 240)),
+        ((10, 15), 20, (20, 30)),
+        ((1, 1), 64, (64, 64)),
+        ((3, 1), 64, (192, 64)),
+    ],
+)
+def test_working_size(size_hw: tuple[int, int], short_side: int, expected: tuple[int, int]) -> None:
+    assert working_size(size_hw, short_side) == expected
+
+
+@pytest.mark.parametrize("size_hw", [(100, 100_000), (1, 1_000_000), (30_000, 20_000)])
+def test_working_size_is_bounded(size_hw: tuple[int, int]) -> None:
+    height, width = working_size(size_hw, 4096)
+    assert height * width <= 1.01 * MAX_WORKING_PIXELS
+    assert min(height, width) >= 1
+    if min(size_hw) > 50:
+        assert height / width == pytest.approx(size_hw[0] / size_hw[1], rel=0.05)
+
+
+def test_default_size_shows_things_as_large_as_training_did(tiny_config: Callable[..., TrainConfig]) -> None:
+    assert default_size(tiny_config({"views.area": (1.0, 1.0)})) == 64
+    assert default_size(tiny_config({"views.area": (0.25, 0.25)})) == 128
+
+
+@pytest.mark.parametrize("size", [(37, 53), (1, 20), (20, 1), (1, 1), (30, 400), (64, 64), (200, 150)])
+def test_maps_have_the_images_size(make: Callable[..., Segmenter], size: tuple[int, int]) -> None:
+    ours = make(size=24)
+    result = ours(photo(*size))
+    assert result.prototype_map.shape == result.class_map.shape == size
+    assert result.prototype_map.dtype == np.uint16
+    assert result.prototype_map.max() < 6
+    assert np.array_equal(result.class_map, result.prototype_map)
+
+
+def test_maps_are_those_of_the_teacher(make: Callable[..., Segmenter]) -> None:
+    ours, image = make(size=48), photo(48, 64)
+    mean, std = (torch.tensor(x)[:, None, None] for x in (ours.config.backbone.mean, ours.config.backbone.std))
+    pixels = (torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std
+    scores = ours.encoder(pixels[None])
+    upsampled = F.interpolate(scores, (48, 64), mode="bilinear")[0]
+    assert len(upsampled.argmax(0).unique()) > 1
+    assert_best(ours.prototype_map(image), upsampled)
+
+
+def test_padding_repeats_the_edge(make: Callable[..., Segmenter]) -> None:
+    ours, image = make(size=44), photo(44, 60)
+    scores, covered = ours.scores(image)
+    assert covered == (44 / 8, 60 / 8)
+    padded = make(size=48)
+    whole, _ = padded.scores(np.pad(image, ((0, 4), (0, 4), (0, 0)), mode="edge"))
+    torch.testing.assert_close(scores, whole)
+
+
+@pytest.mark.parametrize("kind", ["read-only", "mirrored", "every other", "transposed"])
+def test_any_numpy_view_will_do(make: Callable[..., Segmenter], kind: str) -> None:
+    ours, image = make(size=32), photo(40, 40)
+    if kind == "read-only":
+        image.flags.writeable = False
+    views = {"mirrored": image[:, ::-1], "every other": image[::2], "transposed": image.transpose(1, 0, 2)}
+    view = views.get(kind, image)
+    assert np.array_equal(ours.prototype_map(view), ours.prototype_map(np.array(view)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint16),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((1, 8, 8, 3), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+    ids=lambda a: f"{a.dtype}{a.shape}",
+)
+def test_arrays_that_are_no_photo_are_refused(make: Callable[..., Segmenter], image: Any) -> None:
+    with pytest.raises(ValueError, match=r"image has shape .* expected \(H, W, 3\) of uint8"):
+        make()(image)
+
+
+def test_files_and_arrays_give_the_same(make: Callable[..., Segmenter], tmp_path: Path) -> None:
+    ours, image = make(), photo(30, 50)
+    Image.fromarray(image).save(tmp_path / "p.png")
+    for path in (tmp_path / "p.png", str(tmp_path / "p.png")):
+        assert np.array_equal(ours(path).prototype_map, ours(image).prototype_map)
+    with pytest.raises(DataError, match=r"missing\.png"):
+        ours(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize("labels", [None, named(6)], ids=["unnamed", "named"])
+def test_save_and_load_give_identical_maps(
+    make: Callable[..., Segmenter], tmp_path: Path, labels: LabelMap | None
+) -> None:
+    ours, image = make(labels=labels), photo(50, 70)
+    ours.save(tmp_path / "s.safetensors")
+    again = Segmenter.load(tmp_path / "s.safetensors", device="cpu")
+    assert again.config == ours.config
+    assert again.labels == ours.labels
+    one, two = ours(image), again(image)
+    assert np.array_equal(one.prototype_map, two.prototype_map)
+    assert np.array_equal(one.class_map, two.class_map)
+    assert len(np.unique(one.prototype_map)) > 1
+
+
+def test_only_safetensors_are_written(make: Callable[..., Segmenter], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"ends in '\.pth'; expected \.safetensors"):
+        make().save(tmp_path / "s.pth")
+
+
+def test_a_run_gives_its_teacher_and_its_labels(
+    make: Callable[..., Segmenter], tiny_model: Callable[..., SlotCon], tmp_path: Path
+) -> None:
+    model, config = tiny_model(), make().config
+    with torch.no_grad():
+        for p in model.teacher.parameters():
+            p.mul_(-1)
+    checkpoint.save(
+        tmp_path / "checkpoints" / "last.safetensors", model.state_dict(), {"config": to_dict(config), "step": 1}
+    )
+    write_json(tmp_path / "config.json", {})
+    loaded = Segmenter.load(tmp_path, device="cpu")
+    assert loaded.labels == LabelMap.prototypes(6)
+    assert all(torch.equal(v, loaded.encoder.state_dict()[k]) for k, v in model.teacher.state_dict().items())
+    write_json(tmp_path / "labels.json", named(6).to_dict())
+    assert Segmenter.load(tmp_path, device="cpu").labels == named(6)
+    other = LabelMap.prototypes(6)
+    assert Segmenter.load(tmp_path, labels=other, device="cpu").labels == other
+
+
+@pytest.mark.parametrize("num_prototypes", [5, 7])
+def test_a_label_map_of_another_k_is_refused(make: Callable[..., Segmenter], num_prototypes: int) -> None:
+    with pytest.raises(ConfigError, match=f"label map is of {num_prototypes} prototypes; expected the model's 6"):
+        make(labels=named(num_prototypes))
+
+
+def test_a_size_below_a_cell_is_refused(make: Callable[..., Segmenter]) -> None:
+    with pytest.raises(ConfigError, match="size is 7; expected at least the backbone's stride, 8"):
+        make(size=7)
+
+
+def test_tensors_that_do_not_fit_the_configuration_are_refused(make: Callable[..., Segmenter], tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    ours = make()
+    tensors = {f"teacher.{k}": v for k, v in ours.encoder.state_dict().items()}
+    del tensors["teacher.prototypes.weight"]
+    checkpoint.save(path, tensors, {"config": to_dict(ours.config)})
+    with pytest.raises(CheckpointError, match=r"does not fit its own configuration .*prototypes\.weight"):
+        Segmenter.load(path, device="cpu")
+
+
+def test_a_vision_transformer_takes_any_size(make: Callable[..., Segmenter]) -> None:
+    ours = make({"backbone.name": "vit_tiny_patch16_224", "backbone.options": {"depth": 1}, "backbone.stride": 16})
+    assert ours(photo(40, 75)).prototype_map.shape == (40, 75)

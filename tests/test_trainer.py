@@ -1,0 +1,208 @@
+"""The training loop: resume, interruption, bad photos, metrics, what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from slotseg import checkpoint
+from slotseg.config import TrainConfig
+from slotseg.data.datasets import Scenes
+from slotseg.errors import ConfigError, DataError, SlotSegError
+from slotseg.runs import RunFolder
+from slotseg.trainer import Trainer, build_optimizer
+
+Build = Callable[..., Trainer]
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, tiny_config: Callable[..., TrainConfig]) -> Build:
+    def build(folder: str = "run", **arguments: object) -> Trainer:
+        values = {"steps": 6, "log_every": 2, "checkpoint_every": 2, "optimizer.warmup_epochs": 0}
+        values |= arguments.pop("values", {})  # type: ignore[arg-type]
+        defaults = {"source": Scenes(8), "device": "cpu", "workers": 0}
+        return Trainer(tiny_config(values), run=RunFolder(tmp_path / folder), **{**defaults, **arguments})
+
+    return build
+
+
+def metrics(trainer: Trainer) -> list[dict[str, float]]:
+    return [json.loads(line) for line in trainer.run.metrics.read_text().splitlines()]
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return checkpoint.load(trainer.run.last).tensors
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lars"])
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(trainer: Build, optimizer: str) -> None:
+    values = {"optimizer.name": optimizer, "backbone.options": {"channels": [8] * 4, "drop_path_rate": 0.2}}
+    whole = trainer("whole", values=values)
+    whole.train()
+
+    part = trainer("part", values=values)
+    stop_after(part, 3)  # in the middle of the second epoch of two steps
+    resumed = trainer("part", values=values, resume=checkpoint.load(part.run.last))
+    resumed.train()
+
+    assert resumed.step == 6
+    ours, theirs = weights(resumed), weights(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert [m["loss"] for m in metrics(resumed)] == [m["loss"] for m in metrics(whole)]
+
+
+def stop_after(trainer: Trainer, steps: int) -> None:
+    """Press Ctrl-C while step number ``steps`` is computed."""
+    train_step = trainer._train_step
+
+    def interrupted_step(batch: object) -> object:
+        if trainer.step == steps - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train_step(batch)  # type: ignore[arg-type]
+
+    trainer._train_step = interrupted_step  # type: ignore[assignment, method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert checkpoint.load(trainer.run.last).info["step"] == steps
+
+
+@pytest.mark.slow
+def test_run_killed_in_the_middle_and_resumed_gives_the_same_weights(tmp_path: Path) -> None:
+    def command(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", "slotseg.cli", "train", "--device", "cpu", "--workers", "1", *arguments]
+
+    settings = ["steps=20", "checkpoint_every=2", "optimizer.warmup_epochs=0", "batch_size=8", "model.hidden_dim=32"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command("--out", str(whole), *options), check=True, capture_output=True)
+    process = subprocess.Popen(command("--out", str(killed), *options), stderr=subprocess.DEVNULL)
+    last = RunFolder(killed).last
+    deadline = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert 0 < checkpoint.load(last).info["step"] < 20
+    subprocess.run(command("--resume", str(killed)), check=True, capture_output=True)
+    ours, theirs = checkpoint.load(last), checkpoint.load(RunFolder(whole).last)
+    assert ours.info["step"] == theirs.info["step"] == 20
+    assert all(torch.equal(ours.tensors[name], tensor) for name, tensor in theirs.tensors.items())
+
+
+def test_metrics_hold_losses_schedules_and_collapse_figures(trainer: Build) -> None:
+    run = trainer()
+    run.train()
+    lines = metrics(run)
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    last = lines[-1]
+    assert last["epoch"] == 3.0
+    assert last["learning_rate"] == run.learning_rate(5)
+    assert last["teacher_momentum"] == run.teacher_momentum(5)
+    assert last["loss"] == pytest.approx(last["grouping_loss"] + last["slot_loss"], rel=1e-5)
+    assert {"active_prototypes", "largest_share", "entropy_per_pixel", "entropy_overall"} <= last.keys()
+    assert last["photos_per_second"] > 0
+
+
+def test_workers_do_not_change_the_result(trainer: Build) -> None:
+    runs = [trainer(f"workers-{n}", workers=n, values={"steps": 3}) for n in (0, 2)]
+    for run in runs:
+        run.train()
+    one, two = (weights(run) for run in runs)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_seed_changes_the_result(trainer: Build) -> None:
+    runs = [trainer(f"seed-{n}", values={"steps": 2, "seed": n}) for n in (0, 1)]
+    for run in runs:
+        run.train()
+    name = "student.prototypes.weight"
+    assert not torch.equal(weights(runs[0])[name], weights(runs[1])[name])
+
+
+def test_numbered_checkpoints_are_kept(trainer: Build) -> None:
+    run = trainer(values={"keep_every": 3})
+    run.train()
+    assert [checkpoint.load(run.run.numbered(step)).info["step"] for step in (3, 6)] == [3, 6]
+
+
+def test_frozen_backbone_stays_as_it_was(trainer: Build) -> None:
+    run = trainer(values={"model.freeze_backbone": True})
+    before = {k: v.clone() for k, v in run.model.student.backbone.state_dict().items()}
+    run.train()
+    assert all(torch.equal(before[k], v) for k, v in run.model.student.backbone.state_dict().items())
+    assert all(torch.equal(before[k], v) for k, v in run.model.teacher.backbone.state_dict().items())
+
+
+def test_optimizer_groups_scale_the_backbone_and_spare_one_dimensional_parameters(trainer: Build) -> None:
+    run = trainer(values={"optimizer.backbone_scale": 0.1, "optimizer.weight_decay": 0.5})
+    groups = build_optimizer(run.model, run.config.optimizer).param_groups
+    backbone = {id(p) for p in run.model.student.backbone.parameters()}
+    seen = 0
+    for group in groups:
+        for p in group["params"]:
+            assert group["scale"] == (0.1 if id(p) in backbone else 1.0)
+            assert group["weight_decay"] == (0.5 if p.ndim > 1 else 0.0)
+            seen += 1
+    assert seen == sum(p.requires_grad for p in run.model.parameters())
+
+
+class BadPhotos(Scenes):
+    """Scenes of which every second cannot be read."""
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        if index % 2:
+            raise DataError(f"photo {index} is empty")
+        return super().read(index)
+
+
+def test_unreadable_photos_are_skipped_counted_and_listed(trainer: Build, caplog: pytest.LogCaptureFixture) -> None:
+    run = trainer(source=BadPhotos(10))
+    run.train()
+    listed = [json.loads(line)["error"] for line in run.run.failures.read_text().splitlines()]
+    assert len(run.unreadable) == len(listed) == len(set(listed)) >= 4
+    assert sum("Skipped" in message for message in caplog.messages) == 3
+
+
+def test_loss_that_is_no_number_ends_the_run_with_advice(trainer: Build) -> None:
+    run = trainer()
+    with torch.no_grad():
+        run.model.student.prototypes.weight.fill_(float("nan"))
+    with pytest.raises(SlotSegError, match="loss is nan at step 2; expected a number"):
+        run.train()
+    assert not run.run.last.is_file()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optimizer.warmup_epochs": 3}, "warmup_epochs is 3"),
+        ({"views.image_size": 16, "backbone.stride": 16}, "expected at least 32"),
+        ({"precision": "fp16"}, "fp16"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(trainer: Build, values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        trainer(values=values)
+
+
+def test_resuming_with_other_photos_is_refused(trainer: Build) -> None:
+    run = trainer()
+    run.train()
+    with pytest.raises(ConfigError, match="there are 9 photos and the run was started with 8"):
+        trainer(source=Scenes(9), resume=checkpoint.load(run.run.last))
+
+
+def test_unwritable_run_folder_is_one_sentence(trainer: Build, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        trainer("file/run").train()
