@@ -66,7 +66,7 @@ def build(
         optimizer=OptimizerConfig(name="lars", learning_rate=0.1),
         batch_size=batch,
     )
-    model = build_model(config).to(device, memory_format=layout).train()
+    model = build_model(config).to(device).to(memory_format=layout).train()
     optimizer = build_optimizer(model, config.optimizer)
     views = [torch.randn(batch, 3, pixels, pixels, device=device).to(memory_format=layout) for _ in range(2)]
     images = (views[0], views[1])

@@ -208,12 +208,13 @@ def upsampled_argmax(scores: Tensor, covered: tuple[float, float], size_hw: tupl
     height, width = size_hw
     top, bottom, down = _taps(height, covered[0], scores.shape[1], scores.device)
     left, right, across = _taps(width, covered[1], scores.shape[2], scores.device)
-    wide = torch.lerp(scores[:, :, left], scores[:, :, right], across)  # (K, h, W)
     rows = max(1, STRIP_BYTES // (4 * len(scores) * width))
     result = torch.empty(height, width, dtype=torch.int32)
     for start in range(0, height, rows):
         strip = slice(start, start + rows)
-        tall = torch.lerp(wide[:, top[strip]], wide[:, bottom[strip]], down[strip, None])
+        first, last = int(top[strip][0]), int(bottom[strip][-1]) + 1
+        wide = torch.lerp(scores[:, first:last, left], scores[:, first:last, right], across)  # (K, few, W)
+        tall = torch.lerp(wide[:, top[strip] - first], wide[:, bottom[strip] - first], down[strip, None])
         result[strip] = tall.argmax(dim=0)
     prototype_map: NDArray[np.uint16] = result.numpy().astype(np.uint16)
     return prototype_map

@@ -47,10 +47,11 @@ def build_model(config: TrainConfig) -> SlotCon:
     """A model with random weights drawn from the configuration's seed."""
     torch.manual_seed(config.seed)
     backbone = Backbone(config.backbone)
-    if config.views.image_size < 2 * backbone.stride:
+    cells, rest = divmod(config.views.image_size, backbone.stride)
+    if cells < 2 or rest:
         raise ConfigError(
-            f"image_size is {config.views.image_size}; expected at least {2 * backbone.stride}, "
-            f"two cells of the backbone's stride {backbone.stride}"
+            f"image_size is {config.views.image_size}; expected a multiple of the backbone's stride "
+            f"{backbone.stride}, at least twice it"
         )
     return SlotCon(backbone, backbone.channels, config.model)
 
@@ -114,7 +115,8 @@ class Trainer:
         self.model = build_model(config)
         if config.backbone.init and resume is None:
             self._start_from(config.backbone.init)
-        self.model.to(self.device, memory_format=torch.channels_last).train()  # convolutions are faster so
+        self.model.to(self.device).to(memory_format=torch.channels_last)  # convolutions are faster so
+        self.model.train()
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
         self.step = 0

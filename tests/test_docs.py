@@ -22,7 +22,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert table.keys() == defaults.keys()
     for name, value in defaults.items():
         plain = [round(v, 4) for v in value] if isinstance(value, tuple) else value
-        assert table[name] == ("–" if plain is None else str(plain)), name
+        assert table[name] == str(plain), name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)

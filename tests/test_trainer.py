@@ -186,7 +186,8 @@ def test_loss_that_is_no_number_ends_the_run_with_advice(trainer: Build) -> None
     ("values", "message"),
     [
         ({"optimizer.warmup_epochs": 3}, "warmup_epochs is 3"),
-        ({"views.image_size": 16, "backbone.stride": 16}, "expected at least 32"),
+        ({"views.image_size": 16, "backbone.stride": 16}, "stride 16, at least twice it"),
+        ({"views.image_size": 60}, "expected a multiple of the backbone's stride 8"),
         ({"precision": "fp16"}, "fp16"),
     ],
 )

@@ -109,7 +109,7 @@ def test_train_eval_segment(work: Path) -> None:
     assert len(list((work / "masks").rglob("*.png"))) == 6
     with Image.open(work / "masks" / "deep" / "1.png") as mask:
         ids = set(np.unique(np.array(mask)).tolist())
-    assert ids <= {c for c in labels["classes"]}
+    assert ids <= set(labels["classes"])
     legend = json.loads((work / "masks" / "legend.json").read_text())
     assert [c["name"] for c in legend["classes"]] == list(CLASS_NAMES)
 
