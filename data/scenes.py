@@ -149,13 +149,13 @@ def _waves(rng: Generator, y: Coordinate, x: Coordinate) -> Texture:
     """Level waves that swing a little."""
     swing = _wave(x / rng.uniform(20, 30) + rng.random())
     swing = swing * (2 - abs(swing)) / 5  # round the corners
-    return _wave(y / rng.uniform(5, 8) + swing + rng.random())
+    return _wave(y / rng.uniform(4, 6) + swing + rng.random())
 
 
 def _grain(rng: Generator, y: Coordinate, x: Coordinate) -> Texture:
-    """Grains of 2 x 2 pixels, each light or dark at random."""
-    grains: Texture = rng.choice((-1.0, 1.0), ((y.size + 1) // 2, (x.size + 1) // 2))
-    return grains[y // 2, x // 2]
+    """Grains of one pixel, each light or dark at random."""
+    grains: Texture = rng.choice((-1.0, 1.0), (y.size, x.size))
+    return grains
 
 
 def _bricks(rng: Generator, y: Coordinate, x: Coordinate) -> Texture:

@@ -201,7 +201,7 @@ class TrainConfig:
     batch_size: int = 512
     """Photos per step, over all processes."""
     epochs: int | None = 800
-    """Passes over the photos."""
+    """Passes over the photos; None, where there are no steps either: from the number of photos."""
     steps: int | None = None
     """Instead of epochs: optimiser steps."""
     teacher_momentum: float = 0.99
@@ -220,12 +220,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check ranges and conflicts."""
         _require_range(self, 2, 1_000_000, "batch_size")
-        _require(
-            (self.epochs is None) != (self.steps is None),
-            self,
-            "epochs",
-            "a number where steps is None, or None",
-        )
+        _require(self.epochs is None or self.steps is None, self, "epochs", "None where steps are given")
         for name in ("epochs", "steps", "keep_every"):
             value = getattr(self, name)
             _require(value is None or (_is_number(value) and value >= 1), self, name, "1 or more")

@@ -8,9 +8,9 @@ from typing import Any
 
 from slotseg import checkpoint
 from slotseg.config import TrainConfig, from_dict
-from slotseg.data.datasets import PhotoFolder, Scenes, Source
+from slotseg.data.datasets import PhotoFolder, Scenes, Source, steps_per_epoch
 from slotseg.errors import ConfigError
-from slotseg.presets import NEEDS_WEIGHTS, resolve
+from slotseg.presets import NEEDS_WEIGHTS, auto_epochs, resolve
 from slotseg.runs import new_run, open_run
 from slotseg.trainer import Trainer
 from slotseg.weights import adopt, read_weights
@@ -57,6 +57,9 @@ def new_training(
             "or with timm's name of weights to download, such as --init resnet18.a1_in1k"
         )
     source = _source(photos)
+    if config.epochs is None and config.steps is None:
+        config = replace(config, epochs=auto_epochs(steps_per_epoch(len(source), config.batch_size)))
+        sources["epochs"] = f"auto: {len(source)} photos"
     if not photos:
         log.info("No photos given: training on the %d built-in scenes.", len(source))
     trainer = Trainer(

@@ -105,7 +105,9 @@ class Trainer:
         self.precision = resolve_precision(config.precision, self.device)
         self.workers = resolve_workers(workers)
         self.per_epoch = steps_per_epoch(len(source), config.batch_size)
-        self.total_steps = config.steps or (config.epochs or 1) * self.per_epoch
+        if config.steps is None and config.epochs is None:
+            raise ConfigError("neither epochs nor steps are given; expected one of them")
+        self.total_steps = config.steps or (config.epochs or 0) * self.per_epoch
         self.warmup_steps = round(config.optimizer.warmup_epochs * self.per_epoch)
         if self.warmup_steps >= self.total_steps:
             raise ConfigError(

@@ -140,7 +140,6 @@ def test_only_lars_scales_its_rate_with_the_batch(optimizer: str, peak: float) -
         (TrainConfig, "batch_size", 1),
         (TrainConfig, "batch_size", None),
         (TrainConfig, "epochs", 0),
-        (TrainConfig, "epochs", None),
         (TrainConfig, "keep_every", 0),
         (TrainConfig, "keep_every", -5),
         (TrainConfig, "teacher_momentum", 1.5),

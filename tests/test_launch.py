@@ -1,0 +1,121 @@
+"""From a user's words to a trainer: what is resolved, where it came from, what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+from PIL import Image
+from safetensors.torch import save_file
+
+from slotseg.checkpoint import load
+from slotseg.data.scenes import draw_scene
+from slotseg.errors import CheckpointError, ConfigError, DataError
+from slotseg.launch import new_training, resumed_training
+from slotseg.presets import auto_epochs
+
+SMALL = {"model.hidden_dim": 16, "optimizer.warmup_epochs": 0, "batch_size": 4}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for i in range(8):
+        Image.fromarray(draw_scene(i)[0]).save(tmp_path / "photos" / f"{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Random weights of a small MobileNet that say how they want to be used."""
+    path = tmp_path / "weights.safetensors"
+    model = timm.create_model("mobilenetv3_small_050", pretrained=False)
+    metadata = {
+        "architecture": "mobilenetv3_small_050",
+        "mean": "[0.5, 0.5, 0.5]",
+        "std": "[0.25, 0.25, 0.25]",
+        "timm_kwargs": json.dumps({"bn_eps": 0.001, "pad_type": "same"}),
+    }
+    save_file(model.state_dict(), path, metadata)
+    return path
+
+
+def test_what_belongs_to_weights_travels_with_them(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "backbone.init": str(weights), "steps": 2}
+    trainer = new_training([photos], settings, out=tmp_path / "run", device="cpu", workers=0)
+    backbone = trainer.config.backbone
+    assert (backbone.name, backbone.mean, backbone.std) == ("mobilenetv3_small_050", (0.5,) * 3, (0.25,) * 3)
+    assert backbone.options == {"bn_eps": 0.001, "pad_type": "same"}
+    sources = trainer.notes["sources"]
+    assert sources["backbone.name"] == sources["backbone.mean"] == sources["backbone.options"] == "weights"
+    assert sources["steps"] == "option"
+
+    trainer.train()
+    weights.unlink()  # a run needs its weights no more
+    assert resumed_training(tmp_path / "run", device="cpu").config == trainer.config
+
+
+@pytest.mark.parametrize(("per_epoch", "epochs"), [(1, 1000), (18, 56), (200, 5), (7000, 5)])
+def test_epochs_follow_from_the_number_of_photos(per_epoch: int, epochs: int) -> None:
+    assert auto_epochs(per_epoch) == epochs
+
+
+def test_photos_preset_counts_epochs_itself_and_says_so(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "backbone.init": str(weights)}
+    trainer = new_training([photos], settings, out=tmp_path / "run", device="cpu")
+    assert trainer.config.epochs == 500
+    assert trainer.notes["sources"]["epochs"] == "auto: 8 photos"
+
+
+def test_init_from_a_run_takes_its_backbone(tmp_path: Path, photos: Path, tiny_values: dict[str, object]) -> None:
+    first = new_training([], {**SMALL, **tiny_values}, out=tmp_path / "one", device="cpu", workers=0)
+    first.train()
+    second = new_training(
+        [photos],
+        {**SMALL, **tiny_values, "backbone.init": str(tmp_path / "one"), "model.num_prototypes": 3},
+        preset="tiny",
+        out=tmp_path / "two",
+        device="cpu",
+    )
+    trained = load(first.run.last).part("teacher.backbone.")
+    assert all((second.model.student.backbone.state_dict()[k] == v).all() for k, v in trained.items())
+
+
+@pytest.fixture
+def tiny_values() -> dict[str, object]:
+    return {"steps": 2, "backbone.options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({}, ConfigError, "expected --init"),
+        ({"backbone.init": "{weights}", "backbone.name": "resnet18"}, ConfigError, "belong to mobilenetv3_small_050"),
+        ({"backbone.init": "nowhere.safetensors"}, CheckpointError, "nowhere.safetensors"),
+        ({"backbone.init": "{weights}", "backbone.options": {"pad_type": ""}}, ConfigError, "need pad_type"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    photos: Path, weights: Path, settings: dict[str, object], error: type[Exception], message: str
+) -> None:
+    filled = {k: v.format(weights=weights) if isinstance(v, str) else v for k, v in settings.items()}
+    with pytest.raises(error, match=message):
+        new_training([photos], {**SMALL, **filled}, device="cpu")
+    assert not Path("runs").exists()
+
+
+def test_resuming_without_the_photos_is_refused(photos: Path, tmp_path: Path, tiny_values: dict[str, object]) -> None:
+    trainer = new_training([photos], {**SMALL, **tiny_values}, preset="tiny", out=tmp_path / "run", device="cpu")
+    trainer.train()
+    photos.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match="photos"):
+        resumed_training(tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize("optimizer", ["lars", "adamw"])
+def test_every_preset_trains(photos: Path, tmp_path: Path, optimizer: str, tiny_values: dict[str, object]) -> None:
+    for preset in ("coco-r50", "cocoplus-r50", "imagenet-r50", "cocostuff27-r50"):
+        values = {**SMALL, **tiny_values, "model.projection_dim": 8, "backbone.name": "resnet18", "steps": 1}
+        values |= {"views.image_size": 64, "optimizer.name": optimizer, "model.num_prototypes": 5}
+        new_training([photos], values, preset=preset, out=tmp_path / preset, device="cpu", workers=0).train()
+        assert (tmp_path / preset / "checkpoints" / "last.safetensors").is_file()
