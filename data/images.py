@@ -96,12 +96,12 @@ def read_label(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
     with _opened(Path(path), max_pixels) as image:
         if image.format not in ("PNG", "TIFF"):
             raise DataError(
-                f"{path} is a {image.format} file, but a label map must keep its ids exactly: save it as PNG."
+                f"{path} is a {image.format} file, but a label map must keep its ids exactly: save it as PNG"
             )
         if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
             raise DataError(
                 f"{path} is a colour image (mode {image.mode}), but a label map holds one class id per "
-                "pixel: convert its colours to ids and save them as an indexed or grey PNG."
+                "pixel: convert its colours to ids and save them as an indexed or grey PNG"
             )
         turn, stretch = _turn(image), _grey_stretch(image)
         image.load()  # a TIFF changes its size when it loads
@@ -109,7 +109,7 @@ def read_label(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
     if ids.dtype.itemsize == 1:
         return ids.astype(np.uint8) // np.uint8(stretch)
     if ids.min() < 0 or ids.max() > 65535:
-        raise DataError(f"{path} has ids from {ids.min()} to {ids.max()}; expected 0..65535: renumber them.")
+        raise DataError(f"{path} has ids from {ids.min()} to {ids.max()}; expected 0..65535: renumber them")
     return ids.astype(np.uint16)
 
 
@@ -130,10 +130,10 @@ def _expand(path: Path) -> list[Path]:
     if path.is_dir():
         images = list(_walk(path))
         if not images:
-            raise DataError(f"No image in {path}: expected files ending in {', '.join(IMAGE_SUFFIXES)}.")
+            raise DataError(f"no image in {path}: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
         return images
     if not os.path.exists(path):
-        raise DataError(f"{path} does not exist: expected an image or a folder of images, check the path.")
+        raise DataError(f"{path} does not exist: expected an image or a folder of images, check the path")
     return [path]
 
 
@@ -151,7 +151,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _refuse_folder(error: OSError) -> None:
-    raise DataError(f"Cannot list {error.filename} ({error.strerror}): check its permissions.") from error
+    raise DataError(f"cannot list {error.filename} ({error.strerror}): check its permissions") from error
 
 
 @contextmanager
@@ -159,9 +159,9 @@ def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile]:
     """Open an image; what fails here or in the body of the ``with`` becomes a ``DataError``."""
     try:
         if not path.is_file():
-            raise DataError(f"{path} is no file: expected an image, check the path.")
+            raise DataError(f"{path} is no file: expected an image, check the path")
         if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty (0 bytes): copy it again or leave it out.")
+            raise DataError(f"{path} is empty (0 bytes): copy it again or leave it out")
         # An open file instead of a path: Pillow maps a path into memory and garbles turned grey TIFFs.
         with _pillow_tamed(), path.open("rb") as file, Image.open(file) as image:
             _check_header(image, path, max_pixels)
@@ -169,10 +169,10 @@ def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile]:
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not an image that Pillow can read: convert it to PNG or leave it out.") from error
+        raise DataError(f"{path} is not an image that Pillow can read: convert it to PNG or leave it out") from error
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise DataError(
-            f"{path} cannot be decoded ({str(error) or type(error).__name__}): copy it again or leave it out."
+            f"{path} cannot be decoded ({str(error) or type(error).__name__}): copy it again or leave it out"
         ) from error
 
 
@@ -190,11 +190,11 @@ def _pillow_tamed() -> Iterator[None]:
 
 def _check_header(image: Image.Image, path: Path, max_pixels: int) -> None:
     if image.format == "EPS":  # Pillow would run Ghostscript on it
-        raise DataError(f"{path} is a PostScript file; expected an image of pixels: convert it to PNG.")
+        raise DataError(f"{path} is a PostScript file; expected an image of pixels: convert it to PNG")
     if image.width * image.height > max_pixels:
         raise DataError(
             f"{path} has {image.width} x {image.height} pixels, more than the limit of {max_pixels}: "
-            "cut it into pieces or raise max_pixels."
+            "cut it into pieces or raise max_pixels"
         )
 
 
@@ -227,7 +227,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if image.mode in ("F", "I") and not sixteen_bits:
         raise DataError(
-            f"{path} holds 32-bit or float values, whose range is unknown: save it with 8 or 16 bits per channel."
+            f"{path} holds 32-bit or float values, whose range is unknown: save it with 8 or 16 bits per channel"
         )
     if sixteen_bits:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

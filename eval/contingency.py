@@ -36,8 +36,8 @@ def contingency_table(
     """
     if prototype_map.shape != class_map.shape:
         raise DataError(
-            f"The prototype map has shape {prototype_map.shape}, the class map {class_map.shape}: "
-            "resize the prototype map's scores to the size of the class map."
+            f"the prototype map has shape {prototype_map.shape}, the class map {class_map.shape}: "
+            "resize the prototype map's scores to the size of the class map"
         )
     labelled = class_map != ignore_index
     prototypes, classes = prototype_map[labelled], class_map[labelled]
@@ -65,7 +65,7 @@ class Contingency:
     def __init__(self, num_prototypes: int, num_classes: int, ignore_index: int = 255) -> None:
         if num_prototypes < 1 or num_classes < 1:
             raise ConfigError(
-                f"Cannot count {num_prototypes} prototypes x {num_classes} classes: give 1 or more of each."
+                f"cannot count {num_prototypes} prototypes x {num_classes} classes: give 1 or more of each"
             )
         self.num_prototypes = num_prototypes
         self.num_classes = num_classes
@@ -86,15 +86,15 @@ class Contingency:
         """
         if other.table.shape != self.table.shape:
             raise DataError(
-                f"Cannot merge a table of shape {other.table.shape} into one of {self.table.shape}: "
-                "count both parts with the same prototypes and classes."
+                f"cannot merge a table of shape {other.table.shape} into one of {self.table.shape}: "
+                "count both parts with the same prototypes and classes"
             )
         self.table += other.table
 
 
 def _check_ids(ids: NDArray[np.integer[Any]], count: int, name: str, advice: str) -> None:
     if not np.issubdtype(ids.dtype, np.integer):
-        raise DataError(f"The {name} map holds {ids.dtype} values; expected integer ids 0..{count - 1}: {advice}.")
+        raise DataError(f"the {name} map holds {ids.dtype} values; expected integer ids 0..{count - 1}: {advice}")
     if ids.size and (ids.min() < 0 or ids.max() >= count):
         unknown = ids[(ids < 0) | (ids >= count)][0]
-        raise DataError(f"The {name} map holds the id {unknown}; expected 0..{count - 1}: {advice}.")
+        raise DataError(f"the {name} map holds the id {unknown}; expected 0..{count - 1}: {advice}")

@@ -67,5 +67,5 @@ def match(table: NDArray[np.int64], mode: str) -> NDArray[np.int64]:
         ConfigError: If the mode is unknown.
     """
     if mode not in MATCHINGS:
-        raise ConfigError(f"Unknown matching {mode!r}: choose one of {', '.join(MATCHINGS)}.")
+        raise ConfigError(f"unknown matching {mode!r}: choose one of {', '.join(MATCHINGS)}")
     return MATCHINGS[mode](table)

@@ -42,13 +42,13 @@ def confusion_matrix(table: NDArray[np.int64], assignment: NDArray[np.int64]) ->
     num_prototypes, num_classes = table.shape
     if assignment.shape != (num_prototypes,):
         raise DataError(
-            f"The assignment has shape {assignment.shape}, but the table has {num_prototypes} prototypes: "
-            "use the assignment that was matched for this model."
+            f"the assignment has shape {assignment.shape}, but the table has {num_prototypes} prototypes: "
+            "use the assignment that was matched for this model"
         )
     if ((assignment < UNMATCHED) | (assignment >= num_classes)).any():
         raise DataError(
-            f"The assignment has classes {assignment.min()}..{assignment.max()}; expected "
-            f"0..{num_classes - 1} or {UNMATCHED}: use the assignment that was matched for these classes."
+            f"the assignment has classes {assignment.min()}..{assignment.max()}; expected "
+            f"0..{num_classes - 1} or {UNMATCHED}: use the assignment that was matched for these classes"
         )
     confusion = np.zeros((num_classes + 1, num_classes), dtype=np.int64)
     np.add.at(confusion, assignment, table)  # UNMATCHED is -1: the last row
@@ -71,7 +71,7 @@ def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Scores:
     confusion = confusion_matrix(table, assignment)
     num_labelled = int(confusion.sum())
     if num_labelled == 0:
-        raise DataError("There is no labelled pixel to score: check the label maps and the ignore index.")
+        raise DataError("there is no labelled pixel to score: check the label maps and the ignore index")
     right = confusion.diagonal()
     union = confusion[:-1].sum(axis=1) + confusion.sum(axis=0) - right
     iou = tuple(float(r / u) if u else None for r, u in zip(right, union, strict=True))

@@ -69,7 +69,8 @@ def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:
     ]
     if config.name == "lars":
         return LARS(settings, config.learning_rate, config.momentum, trust_coefficient=config.trust_coefficient)
-    return torch.optim.AdamW(settings, lr=config.learning_rate, fused=True)
+    device = next(model.parameters()).device.type
+    return torch.optim.AdamW(settings, lr=config.learning_rate, fused=device in ("cpu", "cuda"))
 
 
 class Trainer:
@@ -120,7 +121,7 @@ class Trainer:
         self.model.to(self.device).to(memory_format=torch.channels_last)  # convolutions are faster so
         self.model.train()
         self.optimizer = build_optimizer(self.model, config.optimizer)
-        self.scaler = torch.amp.GradScaler(enabled=self.precision == torch.float16)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.step = 0
         self.unreadable: set[str] = set()
         if resume is not None:

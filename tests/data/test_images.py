@@ -103,7 +103,7 @@ def test_follows_links_without_looping(tree):
     assert list_images([root]) == sorted([*expected, root / "link" / "far.png"])
 
 
-@pytest.mark.parametrize(("name", "message"), [("gone", "gone does not exist"), ("empty", "No image in .*empty.*")])
+@pytest.mark.parametrize(("name", "message"), [("gone", "gone does not exist"), ("empty", "no image in .*empty.*")])
 def test_refuses_useless_inputs(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
