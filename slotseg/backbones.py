@@ -39,6 +39,8 @@ class Backbone(nn.Module):
         # A plain ViT has one stride throughout; its final norm belongs to any of its levels.
         self.norm = len({level["reduction"] for level in levels}) == 1 and len(levels) > 1
         model.prune_intermediate_layers([self.stage], prune_norm=not self.norm, prune_head=True)
+        if hasattr(model, "head"):
+            model.head = nn.Identity()  # timm may leave its norm there
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ class Trainer:
         return output
 
     def _prepare(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
-        seed = int(np.random.SeedSequence([self.config.seed, self.step]).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(np.random.SeedSequence([self.config.seed, self.step]).generate_state(1, np.uint64)[0]) >> 1
         torch.manual_seed(seed)  # dropout and the like
         generator = torch.Generator().manual_seed(seed)
         backbone = self.config.backbone
