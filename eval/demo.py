@@ -13,7 +13,7 @@ from slotseg.launch import new_training
 from slotseg.render import colored, contact_sheet, overlay, save_legend, save_mask, save_picture
 from slotseg.segmenter import Segmenter
 
-NUM_PAINTED = 12
+NUM_PAINTED = 8
 
 
 def run_demo(folder: Path, *, seed: int = 0, overwrite: bool = False, device: str = "auto") -> str:
