@@ -100,7 +100,8 @@ def paint(segmenter: Segmenter, plan: Plan, *, overwrite: bool = False, skip_exi
     plan.failures.unlink(missing_ok=True)
     painted = Painted()
     rows: list[list[NDArray[np.uint8]]] = []
-    for output in tqdm(plan.outputs, unit="photo", desc="segmenting", disable=None):
+    every = -(-len(plan.outputs) // (2 * SHEET_ROWS))  # the sheet samples the photos evenly
+    for index, output in enumerate(tqdm(plan.outputs, unit="photo", desc="segmenting", disable=None)):
         if skip_existing and output.mask.exists():
             painted.num_kept += 1
             continue
@@ -115,7 +116,7 @@ def paint(segmenter: Segmenter, plan: Plan, *, overwrite: bool = False, skip_exi
         if output.overlay:
             picture = overlay(image, class_map, segmenter.labels)
             save_picture(output.overlay, picture)
-            if len(rows) < 2 * SHEET_ROWS:
+            if index % every == 0:
                 rows.append([image, picture, colored(class_map, segmenter.labels)])
     _finish(plan, painted, segmenter, rows)
     return painted
