@@ -1,6 +1,7 @@
 """Score a run or a baseline by name, and keep the match a run was given."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -125,7 +126,7 @@ def _untrained(
             raise ConfigError("--backbone goes with --init; without it the backbone is that of the run")
         header = checkpoints.read_header(find_checkpoint(checkpoint))
         run = from_dict(TrainConfig, header["config"])
-        config = run.backbone
+        config = replace(run.backbone, stage=None, stride=stride) if stride else run.backbone
     else:
         run = photos()
         asked = BackboneConfig(name=name or run.backbone.name, stride=stride or run.backbone.stride)

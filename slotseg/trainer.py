@@ -8,13 +8,10 @@ random state and a resumed run equals an uninterrupted one, bit for bit on the C
 import json
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -36,6 +33,7 @@ from slotseg.lars import LARS
 from slotseg.model import SlotCon, SlotConOutput
 from slotseg.monitor import collapse_figures
 from slotseg.runs import RunFolder
+from slotseg.signals import deferred_signals
 from slotseg.weights import load_into, read_weights
 
 log = logging.getLogger(__name__)
@@ -134,7 +132,7 @@ class Trainer:
             KeyboardInterrupt: On a signal, after the step in hand is finished and saved.
             SlotSegError: If the loss stops being a number.
         """
-        with self._log_file(), _deferred_signals() as interrupted:
+        with self._log_file(), deferred_signals() as interrupted:
             self._write_config()
             self._forget_metrics_after(self.step)
             for output in self._steps():
@@ -322,24 +320,3 @@ class Trainer:
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.scaler.load_state_dict(resume.info["scaler"])
         self.step = int(resume.info["step"])
-
-
-@contextmanager
-def _deferred_signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM instead of dying in the middle of a step; a second one is not waited for."""
-    received: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

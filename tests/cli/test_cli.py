@@ -150,6 +150,25 @@ def test_baselines(work: Path, baseline: str) -> None:
     assert not (work / "runs" / "mine" / "labels.json").exists()
 
 
+def test_stride_of_the_features_baseline(work: Path) -> None:
+    command = (
+        "eval",
+        "--dataset",
+        "scenes",
+        "--limit",
+        2,
+        "--baseline",
+        "features",
+        "--device",
+        "cpu",
+        "--json",
+        "b.json",
+    )
+    for arguments, stride in (((), 4), (("--stride", 8), 8)):
+        assert slotseg(*command, *arguments).exit_code == 0
+        assert f"stride {stride} from" in json.loads((work / "b.json").read_text())["protocol"]["predictor"]
+
+
 def test_resume_of_a_finished_run_does_nothing(work: Path) -> None:
     last = work / "runs" / "mine" / "checkpoints" / "last.safetensors"
     before = last.read_bytes()
