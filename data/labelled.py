@@ -1,9 +1,11 @@
-"""Labelled sources, to score against: the built-in scenes and a folder of photos with label maps.
+"""Labelled photos to score on: a list of photos with a source of label maps, and the built-in scenes.
 
-Letters: C classes, H W pixels.
+Where the sets of the field lie on disk is known to ``slotseg.data.benchmarks``. Letters: C classes,
+H W pixels.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,34 +13,51 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.images import list_images, read_image, read_label
+from slotseg.data.image_lists import ImageList
+from slotseg.data.images import list_images, read_image
+from slotseg.data.label_sources import LabelFiles, LabelSource
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
+from slotseg.data.taxonomy import Taxonomy, plain_taxonomy
 from slotseg.errors import DataError, LabelError
-from slotseg.labels import IGNORE, Color, palette
+from slotseg.labels import IGNORE
 
 HELD_OUT_SCENES = 1_000_000
 """Seed of the first scene to score on; training draws from 0 upwards."""
 
+SCENE_SPLITS = {"val": HELD_OUT_SCENES, "train": 0}
+"""Seed of the first scene of each split."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledImage:
-    """A photo and its ground truth."""
+class Photo:
+    """What a predictor is shown."""
 
-    name: str
-    """What to call it in a message."""
+    key: str
+    """Path below the set's photos, without suffix."""
     image: NDArray[np.uint8]
     """RGB, ``(H, W, 3)``."""
+    size_hw: tuple[int, int]
+    """Size of the photo on disk, before a protocol scales and crops it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImage(Photo):
+    """A photo and its ground truth."""
+
     class_map: NDArray[Any]
-    """Class ids, ``(H, W)``."""
+    """Class ids, ``(H, W)``; the taxonomy's ``ignore`` where void."""
 
 
 class LabelledDataset(Protocol):
     """A numbered collection of photos with ground truth."""
 
     name: str
-    class_names: tuple[str, ...]
-    colors: tuple[Color, ...]
-    ignore_index: int
+    split: str
+    taxonomy: Taxonomy
+    image_list: ImageList
+    """Which photos of the split these are."""
+    labels: str
+    """Where the label maps come from, for the result."""
 
     def __len__(self) -> int:
         """Number of photos."""
@@ -54,19 +73,25 @@ class LabelledDataset(Protocol):
 
 
 class LabelledScenes:
-    """Held-out built-in scenes.
+    """Built-in scenes.
 
     Args:
         num_scenes: How many.
+        split: ``val``, which training never sees, or ``train``.
+
+    Raises:
+        DataError: If there is no such split.
     """
 
     name = "scenes"
-    class_names = CLASS_NAMES
-    colors = palette(len(CLASS_NAMES))
-    ignore_index = IGNORE
+    taxonomy = plain_taxonomy("scenes", CLASS_NAMES)
+    labels = "drawn"
 
-    def __init__(self, num_scenes: int = 200) -> None:
-        self.num_scenes = num_scenes
+    def __init__(self, num_scenes: int = 200, split: str = "val") -> None:
+        if split not in SCENE_SPLITS:
+            raise DataError(f"scenes have no split {split!r}; expected {' or '.join(SCENE_SPLITS)}")
+        self.num_scenes, self.split = num_scenes, split
+        self.image_list = ImageList.of([f"scene-{i}" for i in range(num_scenes)])
 
     def __len__(self) -> int:
         return self.num_scenes
@@ -77,74 +102,116 @@ class LabelledScenes:
 
     def read(self, index: int) -> LabelledImage:
         """Picture and classes."""
-        image, class_map = draw_scene(HELD_OUT_SCENES + index)
-        return LabelledImage(name=f"scene-{index}", image=image, class_map=class_map)
+        image, class_map = draw_scene(SCENE_SPLITS[self.split] + index)
+        return LabelledImage(
+            key=f"scene-{index}", image=image, size_hw=(class_map.shape[0], class_map.shape[1]), class_map=class_map
+        )
 
 
-class LabelledFolder:
+class LabelledPhotos:
+    """Photos on disk with a source of label maps.
+
+    Args:
+        name: Of the set.
+        split: Of the set.
+        taxonomy: Meaning of the label maps' ids.
+        photos: Key and file of each photo.
+        source: Label maps by key.
+        image_list: Keep the photos of this list, in its order; by default all.
+
+    Raises:
+        DataError: If photos of the list or label maps are absent; all of them are counted at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        split: str,
+        taxonomy: Taxonomy,
+        photos: Sequence[tuple[str, Path]],
+        source: LabelSource,
+        image_list: ImageList | None = None,
+    ) -> None:
+        self.name, self.split, self.taxonomy, self.source = name, split, taxonomy, source
+        self.labels = source.description
+        files = dict(photos)
+        twice = next(((path, files[key]) for key, path in photos if files[key] != path), None)
+        if twice:
+            raise DataError(f"{twice[0]} and {twice[1]} would share a label map; expected photos of different names")
+        self.image_list = image_list or ImageList.of(list(files))
+        _refuse_missing([k for k in self.image_list.keys if k not in files], "photos", self.image_list.name, name)
+        _refuse_missing(source.missing(self.image_list.keys), "label maps", self.image_list.name, name)
+        self.photos = [(key, files[key]) for key in self.image_list.keys]
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def read_image(self, index: int) -> NDArray[np.uint8]:
+        """The photo alone."""
+        return read_image(self.photos[index][1])
+
+    def read(self, index: int) -> LabelledImage:
+        """Photo and ground truth.
+
+        Raises:
+            DataError: If the photo cannot be read.
+            LabelError: If the label map cannot, is of another size, or holds an id without a meaning.
+        """
+        key, path = self.photos[index]
+        image = read_image(path)
+        class_map = self.read_classes(key)
+        if image.shape[:2] != class_map.shape:
+            raise LabelError(
+                f"{self.source.where(key)} is {class_map.shape[1]} x {class_map.shape[0]} and its photo {path.name} "
+                f"{image.shape[1]} x {image.shape[0]}; expected the same size: scale labels with nearest neighbour"
+            )
+        return LabelledImage(key=key, image=image, size_hw=(image.shape[0], image.shape[1]), class_map=class_map)
+
+    def read_classes(self, key: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Class ids ``(H, W)`` of a photo.
+
+        Raises:
+            LabelError: As ``read``.
+        """
+        try:
+            label_map = self.source.read(key)
+        except DataError as error:
+            raise LabelError(str(error)) from error
+        return self.taxonomy.class_map(label_map, self.source.where(key))
+
+
+def labelled_folder(images: Path, labels: Path, split: str | None = None) -> LabelledPhotos:
     """A folder of photos and a folder of indexed PNGs of the same names.
 
-    ``classes.json``, in the label folder or beside it, holds ``names`` and, if they differ from
-    255 and the standard palette, ``ignore_index`` and ``colors``.
+    ``classes.json``, in the label folder or above it, holds ``names`` and, if they differ from 255
+    and the standard palette, ``ignore_index`` and ``colors``.
 
     Args:
         images: Photos, recursively.
         labels: Label maps under the same relative paths, with the suffix ``.png``.
+        split: Folder of that name in both, to take alone.
 
     Raises:
         DataError: If a folder, ``classes.json`` or a label is missing.
     """
-
-    name = "folder"
-
-    def __init__(self, images: Path, labels: Path) -> None:
-        if not labels.is_dir():
-            raise DataError(f"{labels} is not a folder; expected the folder of label maps")
-        self.class_names, self.colors, self.ignore_index = _read_classes(labels)
-        self.image_paths = list_images([images])
-        root = images if images.is_dir() else images.parent
-        self.label_paths = [(labels / p.relative_to(root)).with_suffix(".png") for p in self.image_paths]
-        missing = [p for p in self.label_paths if not p.is_file()]
-        if missing:
-            raise DataError(
-                f"{len(missing)} of {len(self.label_paths)} photos have no label map, the first is {missing[0]}; "
-                "expected an indexed PNG of the same name for each photo"
-            )
-
-    def __len__(self) -> int:
-        return len(self.image_paths)
-
-    def read_image(self, index: int) -> NDArray[np.uint8]:
-        """The photo alone."""
-        return read_image(self.image_paths[index])
-
-    def read(self, index: int) -> LabelledImage:
-        """Photo and label map.
-
-        Raises:
-            DataError: If the photo cannot be read.
-            LabelError: If the label map cannot, or is of another size.
-        """
-        photo, label = self.image_paths[index], self.label_paths[index]
-        image = read_image(photo)
-        try:
-            class_map = read_label(label)
-        except DataError as error:
-            raise LabelError(str(error)) from error
-        if image.shape[:2] != class_map.shape:
-            raise LabelError(
-                f"{label} is {class_map.shape[1]} x {class_map.shape[0]} and its photo {photo.name} "
-                f"{image.shape[1]} x {image.shape[0]}; expected the same size: scale labels with nearest neighbour"
-            )
-        return LabelledImage(name=str(photo), image=image, class_map=class_map)
+    if split:
+        images, labels = images / split, labels / split
+    if not labels.is_dir():
+        raise DataError(f"{labels} is not a folder; expected the folder of label maps")
+    root = images if images.is_dir() else images.parent
+    photos = [(p.relative_to(root).with_suffix("").as_posix(), p) for p in list_images([images])]
+    taxonomy = _read_classes([labels, labels.parent] + ([labels.parent.parent] if split else []))
+    return LabelledPhotos(
+        name="folder", split=split or "all", taxonomy=taxonomy, photos=photos, source=LabelFiles(labels)
+    )
 
 
-def _read_classes(labels: Path) -> tuple[tuple[str, ...], tuple[Color, ...], int]:
-    candidates = [labels / "classes.json", labels.parent / "classes.json"]
-    path = next((p for p in candidates if p.is_file()), None)
+def _read_classes(folders: Sequence[Path]) -> Taxonomy:
+    path = next((f / "classes.json" for f in folders if (f / "classes.json").is_file()), None)
     if path is None:
         raise DataError(
-            f"there is no classes.json in {labels} or beside it; "
+            f"there is no classes.json in {folders[0]} or beside it; "
             'expected {"names": ["sky", "tree", ...], "ignore_index": 255}'
         )
     try:
@@ -152,14 +219,23 @@ def _read_classes(labels: Path) -> tuple[tuple[str, ...], tuple[Color, ...], int
         if not isinstance(content["names"], list):
             raise TypeError("names is no list")
         names = tuple(str(name) for name in content["names"])
-        ignore_index = int(content.get("ignore_index", IGNORE))
-        colors = tuple((int(r), int(g), int(b)) for r, g, b in content.get("colors", palette(len(names))))
-        if any(not 0 <= value <= 255 for color in colors for value in color):
-            raise ValueError("colors go beyond 0 to 255")
-    except (ValueError, KeyError, TypeError) as error:
+        void = int(content.get("ignore_index", IGNORE))
+        colors = content.get("colors")
+        if colors is not None:
+            colors = tuple((int(r), int(g), int(b)) for r, g, b in colors)
+            if len(colors) != len(names):
+                raise ValueError(f"{len(names)} names and {len(colors)} colors")
+        return plain_taxonomy("folder", names, colors, (void,))
+    except (ValueError, KeyError, TypeError, DataError) as error:
         raise DataError(
             f'{path} cannot be used ({error!r}); expected {{"names": ["sky", "tree", ...], "ignore_index": 255}}'
         ) from error
-    if not names or len(colors) != len(names):
-        raise DataError(f"{path} has {len(names)} names and {len(colors)} colors; expected as many, at least one")
-    return names, colors, ignore_index
+
+
+def _refuse_missing(missing: Sequence[str], what: str, image_list: str, name: str) -> None:
+    if missing:
+        examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise DataError(
+            f"{len(missing)} {what} of {name} ({image_list} images) are absent: {examples}; expected all of them, "
+            "or --image-list with those that are there"
+        )

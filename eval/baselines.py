@@ -1,9 +1,10 @@
-"""What any method has to beat: k-means on colour and position, and on a backbone's features.
+"""What any method has to beat: k-means on colours or features, one class for everything, and chance.
 
-Each is fitted, without labels, on the images it is scored on, and gives prototype maps like a
-segmenter. Letters: K clusters, H W pixels, h w feature cells.
+The k-means are fitted, without labels, on the photos that they are matched on. Letters: K clusters,
+D dimension of what is clustered, H W pixels, h w feature cells.
 """
 
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,37 +13,73 @@ import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from torch import Tensor
-from tqdm import tqdm
 
+from slotseg import distributed
 from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig
-from slotseg.data.labelled import LabelledDataset
+from slotseg.data.labelled import Photo
 from slotseg.devices import resolve_device
 from slotseg.errors import DataError
-from slotseg.segmenter import dense_map, upsampled_argmax
+from slotseg.eval.benchmark import Benchmark
+from slotseg.eval.report import PredictorInfo
+from slotseg.segmenter import dense_map
+from slotseg.upsampling import upsampled_argmax
 
 MAX_SAMPLES = 50_000
 """Vectors that k-means is fitted on, drawn evenly from the images."""
+
+
+class OneClass:
+    """Gives every pixel to one cluster: the accuracy of the most frequent class."""
+
+    num_prototypes = 1
+    vectors = None
+    info = PredictorInfo(name="one class for everything")
+
+    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+        """Zeros ``(H, W)``."""
+        return np.zeros(photo.image.shape[:2], dtype=np.int64)
+
+
+class RandomAssignment:
+    """Gives every pixel to a cluster drawn at random, the same ones for a photo of the same key.
+
+    Args:
+        num_clusters: K.
+        seed: Of the draw.
+    """
+
+    vectors = None
+
+    def __init__(self, num_clusters: int, *, seed: int = 0) -> None:
+        self.num_prototypes, self.seed = num_clusters, seed
+        self.info = PredictorInfo(name="random assignment", seed=seed)
+
+    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+        """Random clusters ``(H, W)``."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(photo.key.encode())])
+        return rng.integers(0, self.num_prototypes, photo.image.shape[:2])
 
 
 class ColourKMeans:
     """K-means on the colour (RGB in 0..1) and position (x, y in 0..1) of each pixel.
 
     Args:
-        dataset: Photos to fit on; their labels are not looked at.
+        benchmark: Photos to fit on; their labels are not looked at.
         num_clusters: K.
         seed: Of the sample and of k-means.
-        limit: Use the first so many images only.
     """
 
-    def __init__(self, dataset: LabelledDataset, num_clusters: int, *, seed: int = 0, limit: int | None = None) -> None:
-        vectors = (_colour_and_position(image).reshape(-1, 5) for image in _images(dataset, limit))
-        self.centers = _fit(vectors, min(len(dataset), limit or len(dataset)), num_clusters, seed)
+    def __init__(self, benchmark: Benchmark, num_clusters: int, *, seed: int = 0) -> None:
+        vectors = (_colour_and_position(image).reshape(-1, 5) for image in benchmark.unlabelled())
+        self.vectors = _fit(vectors, benchmark, num_clusters, seed)
+        self.num_prototypes = num_clusters
+        self.info = PredictorInfo(name="k-means on colour and position", seed=seed)
 
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Cluster ``(H, W)`` of each pixel of an RGB image ``(H, W, 3)``."""
-        vectors = _colour_and_position(image)
-        nearest: NDArray[np.int64] = (vectors @ self.centers.T - (self.centers**2).sum(axis=1) / 2).argmax(axis=2)
+    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+        """Cluster ``(H, W)`` of each pixel."""
+        vectors = _colour_and_position(photo.image)
+        nearest: NDArray[np.int64] = (vectors @ self.vectors.T - (self.vectors**2).sum(axis=1) / 2).argmax(axis=2)
         return nearest
 
 
@@ -53,10 +90,9 @@ class FeatureKMeans:
         backbone: Random or pretrained.
         config: Its configuration, for the preprocessing.
         size: Short side that images are scaled to.
-        dataset: Photos to fit on; their labels are not looked at.
+        benchmark: Photos to fit on; their labels are not looked at.
         num_clusters: K.
         seed: Of the sample and of k-means.
-        limit: Use the first so many images only.
         device: As in ``slotseg.devices.resolve_device``.
     """
 
@@ -65,26 +101,32 @@ class FeatureKMeans:
         backbone: Backbone,
         config: BackboneConfig,
         size: int,
-        dataset: LabelledDataset,
+        benchmark: Benchmark,
         num_clusters: int,
         *,
         seed: int = 0,
-        limit: int | None = None,
         device: str = "auto",
     ) -> None:
         self.device = resolve_device(device)
         self.backbone = backbone.to(self.device).eval()
         self.config, self.size = config, size
-        vectors = (self._features(image)[0].flatten(1).T.cpu().numpy() for image in _images(dataset, limit))
-        centers = _fit(vectors, min(len(dataset), limit or len(dataset)), num_clusters, seed)
-        self.centers = torch.from_numpy(centers).to(self.device)
+        vectors = (self._features(image)[0].flatten(1).T.cpu().numpy() for image in benchmark.unlabelled())
+        self.vectors = _fit(vectors, benchmark, num_clusters, seed)
+        self.centers = torch.from_numpy(self.vectors).to(self.device)
+        self.num_prototypes = num_clusters
+        weights = config.init or "random weights"
+        self.info = PredictorInfo(
+            name=f"k-means on features of {config.name}, stride {backbone.stride}, from {weights}",
+            network_size=size,
+            seed=seed,
+        )
 
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
-        """Cluster ``(H, W)`` of each pixel of an RGB image ``(H, W, 3)``."""
-        features, covered = self._features(image)
+    def __call__(self, photo: Photo) -> NDArray[np.uint16]:
+        """Cluster ``(H, W)`` of each pixel."""
+        features, covered = self._features(photo.image)
         scores = torch.einsum("kd,dhw->khw", self.centers, features)
         scores = scores - (self.centers**2).sum(dim=1)[:, None, None] / 2
-        return upsampled_argmax(scores, covered, (image.shape[0], image.shape[1]))
+        return upsampled_argmax(scores, covered, (photo.image.shape[0], photo.image.shape[1]))
 
     @torch.inference_mode()
     def _features(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
@@ -92,21 +134,21 @@ class FeatureKMeans:
         return torch.nn.functional.normalize(dense.float(), dim=0), covered
 
 
-def _images(dataset: LabelledDataset, limit: int | None) -> Iterator[NDArray[np.uint8]]:
-    number = min(len(dataset), limit or len(dataset))
-    for index in tqdm(range(number), unit="image", desc="k-means", disable=None):
-        try:
-            yield dataset.read_image(index)
-        except DataError:
-            continue  # named and counted when the set is scored
+def _fit(vectors: Iterator[NDArray[Any]], benchmark: Benchmark, num_clusters: int, seed: int) -> NDArray[np.float32]:
+    """Centres ``(K, D)`` of k-means on an even sample of each image's vectors ``(N, D)``; one process computes them."""
+    centers = _k_means(vectors, benchmark, num_clusters, seed) if distributed.rank() == 0 else None
+    centers = distributed.from_first(centers)
+    assert centers is not None
+    return centers
 
 
-def _fit(vectors: Iterator[NDArray[Any]], num_images: int, num_clusters: int, seed: int) -> NDArray[np.float32]:
-    """Centres ``(K, D)`` of k-means on an even sample of each image's vectors ``(N, D)``."""
+def _k_means(
+    vectors: Iterator[NDArray[Any]], benchmark: Benchmark, num_clusters: int, seed: int
+) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
-    per_image = -(-MAX_SAMPLES // num_images)
+    per_image = -(-MAX_SAMPLES // benchmark.size(benchmark.match_on or benchmark.dataset))
     samples = [v[rng.permutation(len(v))[:per_image]] for v in vectors]
-    sample = np.concatenate(samples).astype(np.float32)
+    sample = np.concatenate(samples).astype(np.float32) if samples else np.zeros((0, 1), np.float32)
     if len(sample) < num_clusters:
         raise DataError(f"{len(sample)} vectors for {num_clusters} clusters; expected more images or fewer clusters")
     centers: NDArray[np.float32] = KMeans(num_clusters, n_init=3, random_state=seed).fit(sample).cluster_centers_

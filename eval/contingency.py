@@ -4,6 +4,7 @@ A table of sums: it merges exactly over images, batches and processes, and the d
 in ``metrics``. Letters: K prototypes, C classes, H W pixels.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,28 @@ from numpy.typing import NDArray
 
 from slotseg.errors import ConfigError, DataError
 
+UNASSIGNED = 65_535
+"""In a prototype map: a pixel without a prototype. It is never matched, so it counts as an error."""
+
 
 def contingency_table(
     prototype_map: NDArray[np.integer[Any]],
     class_map: NDArray[np.integer[Any]],
-    num_prototypes: int,
+    num_prototypes: int | None,
     num_classes: int,
     ignore_index: int = 255,
 ) -> NDArray[np.int64]:
     """Count how often each prototype meets each class.
 
     Args:
-        prototype_map: Prototype of each pixel, shape ``(H, W)``, integers in 0..K-1.
+        prototype_map: Prototype of each pixel, shape ``(H, W)``, integers in 0..K-1 or ``UNASSIGNED``.
         class_map: True class of each pixel, shape ``(H, W)``, integers in 0..C-1 or ``ignore_index``.
-        num_prototypes: K.
+        num_prototypes: K; None takes the largest id in the map as K-1.
         num_classes: C.
         ignore_index: The class id of void pixels; they are dropped before anything is counted or checked.
 
     Returns:
-        Pixel counts, shape ``(K, C)``.
+        Pixel counts, shape ``(K + 1, C)``; the last row holds the unassigned pixels.
 
     Raises:
         DataError: If the maps differ in size, are not integers, or hold an id out of range.
@@ -41,42 +45,52 @@ def contingency_table(
         )
     labelled = class_map != ignore_index
     prototypes, classes = prototype_map[labelled], class_map[labelled]
-    _check_ids(prototypes, num_prototypes, "prototype", "use as many prototypes as the model has")
-    _check_ids(
-        classes,
-        num_classes,
-        "class",
-        f"map it to one of the {num_classes} classes or to void ({ignore_index})",
-    )
-    codes = prototypes.astype(np.int64) * num_classes + classes.astype(np.int64)
-    counts = np.bincount(codes, minlength=num_prototypes * num_classes)
-    return counts.reshape(num_prototypes, num_classes).astype(np.int64, copy=False)
+    _check_integers(prototypes, "prototype")
+    _check_integers(classes, "class")
+    assigned = prototypes != UNASSIGNED
+    known = prototypes if assigned.all() else prototypes[assigned]
+    if num_prototypes is None:
+        num_prototypes = int(known.max()) + 1 if known.size else 0
+    _check_ids(known, num_prototypes, "prototype", "use as many prototypes as the model has")
+    _check_ids(classes, num_classes, "class", f"map it to one of the {num_classes} classes or to {ignore_index}")
+    rows = np.where(assigned, prototypes, num_prototypes).astype(np.int64)
+    counts = np.bincount(rows * num_classes + classes, minlength=(num_prototypes + 1) * num_classes)
+    return counts.reshape(num_prototypes + 1, num_classes).astype(np.int64, copy=False)
 
 
 class Contingency:
     """Prototype x class pixel counts, summed over images.
 
+    Args:
+        num_prototypes: K; None lets the table grow to the largest id that is met.
+        num_classes: C.
+        ignore_index: The class id of void pixels.
+
     Attributes:
         table: The counts so far, shape ``(K, C)``, int64.
+        unassigned: Counts of the pixels without a prototype, shape ``(C,)``, int64.
     """
 
     table: NDArray[np.int64]
+    unassigned: NDArray[np.int64]
 
-    def __init__(self, num_prototypes: int, num_classes: int, ignore_index: int = 255) -> None:
-        if num_prototypes < 1 or num_classes < 1:
+    def __init__(self, num_prototypes: int | None, num_classes: int, ignore_index: int = 255) -> None:
+        if (num_prototypes is not None and num_prototypes < 1) or num_classes < 1:
             raise ConfigError(
                 f"cannot count {num_prototypes} prototypes x {num_classes} classes: give 1 or more of each"
             )
         self.num_prototypes = num_prototypes
-        self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.table = np.zeros((num_prototypes, num_classes), dtype=np.int64)
+        self.table = np.zeros((num_prototypes or 0, num_classes), dtype=np.int64)
+        self.unassigned = np.zeros(num_classes, dtype=np.int64)
 
-    def update(self, prototype_map: NDArray[np.integer[Any]], class_map: NDArray[np.integer[Any]]) -> None:
-        """Add the pixels of an image; the arguments and errors are those of ``contingency_table``."""
-        self.table += contingency_table(
-            prototype_map, class_map, self.num_prototypes, self.num_classes, self.ignore_index
+    def update(self, prototype_map: NDArray[np.integer[Any]], class_map: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Add the pixels of an image and return its own counts; as ``contingency_table``."""
+        counts = contingency_table(
+            prototype_map, class_map, self.num_prototypes, len(self.unassigned), self.ignore_index
         )
+        self._add(counts[:-1], counts[-1])
+        return counts
 
     def merge(self, other: "Contingency") -> None:
         """Add the counts of another part of the set.
@@ -84,17 +98,52 @@ class Contingency:
         Raises:
             DataError: If the other table has another number of prototypes or classes.
         """
-        if other.table.shape != self.table.shape:
+        if (other.num_prototypes, len(other.unassigned)) != (self.num_prototypes, len(self.unassigned)):
             raise DataError(
                 f"cannot merge a table of shape {other.table.shape} into one of {self.table.shape}: "
                 "count both parts with the same prototypes and classes"
             )
-        self.table += other.table
+        self._add(other.table, other.unassigned)
+
+    def _add(self, table: NDArray[np.int64], unassigned: NDArray[np.int64]) -> None:
+        if len(table) > len(self.table):
+            self.table = np.pad(self.table, ((0, len(table) - len(self.table)), (0, 0)))
+        self.table[: len(table)] += table
+        self.unassigned += unassigned
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """The table of one image, as its entries that are not zero."""
+
+    index: int
+    """Of the image in its set."""
+    prototypes: NDArray[np.int64]
+    """Row of each entry."""
+    classes: NDArray[np.int64]
+    """Column of each entry."""
+    counts: NDArray[np.int64]
+    """Pixels."""
+
+    @classmethod
+    def of(cls, index: int, table: NDArray[np.int64]) -> "ImageCounts":
+        """Keep a table ``(K + 1, C)``."""
+        rows, columns = table.nonzero()
+        return cls(index, rows, columns, table[rows, columns])
+
+    def accuracy(self, assignment: NDArray[np.int64]) -> float:
+        """Pixel accuracy 0..1 under a match ``(K,)``; rows beyond it are errors."""
+        known = self.prototypes < len(assignment)
+        right = known & (assignment[np.where(known, self.prototypes, 0)] == self.classes)
+        return float(self.counts[right].sum() / self.counts.sum())
+
+
+def _check_integers(ids: NDArray[Any], name: str) -> None:
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise DataError(f"the {name} map holds {ids.dtype} values; expected integer ids")
 
 
 def _check_ids(ids: NDArray[np.integer[Any]], count: int, name: str, advice: str) -> None:
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise DataError(f"the {name} map holds {ids.dtype} values; expected integer ids 0..{count - 1}: {advice}")
     if ids.size and (ids.min() < 0 or ids.max() >= count):
         unknown = ids[(ids < 0) | (ids >= count)][0]
         raise DataError(f"the {name} map holds the id {unknown}; expected 0..{count - 1}: {advice}")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from slotseg.data.labelled import LabelledScenes
 from slotseg.errors import ConfigError
+from slotseg.eval.benchmark import Benchmark
+from slotseg.eval.evaluate import evaluate
 from slotseg.eval.report import result_table
-from slotseg.eval.scoring import score_baseline, score_run
+from slotseg.eval.scoring import baseline_predictor, keep_match, run_predictor
 from slotseg.files import write_bytes, write_json
 from slotseg.labels import LabelMap
 from slotseg.launch import new_training
@@ -32,9 +34,12 @@ def run_demo(folder: Path, *, seed: int = 0, overwrite: bool = False, device: st
     trainer = new_training([], {"seed": seed}, out=folder / "run", device=device)
     trainer.train()
     scenes = LabelledScenes()
+    benchmark = Benchmark.of(scenes)
+    ours = evaluate(run_predictor(benchmark, checkpoint=trainer.run.path, device=device), benchmark)
+    keep_match(ours, trainer.run.path)
     results = {
-        "slotseg": score_run(scenes, checkpoint=trainer.run.path, device=device),
-        "colour k-means": score_baseline("colour", scenes, seed=seed),
+        "slotseg": ours,
+        "colour k-means": evaluate(baseline_predictor("colour", benchmark, seed=seed), benchmark),
     }
     _paint(Segmenter.load(trainer.run.path, device=device), scenes, folder)
     table = result_table(results)
@@ -44,17 +49,12 @@ def run_demo(folder: Path, *, seed: int = 0, overwrite: bool = False, device: st
 
 
 def _paint(segmenter: Segmenter, scenes: LabelledScenes, folder: Path) -> None:
-    truth = LabelMap(
-        classes=tuple(range(len(scenes.class_names))),
-        names=scenes.class_names,
-        colors=scenes.colors,
-        origin="truth",
-    )
+    truth = LabelMap.of_classes(scenes.taxonomy.names, scenes.taxonomy.colors)
     rows = []
     for index in range(NUM_PAINTED):
         scene = scenes.read(index)
         class_map = segmenter(scene.image).class_map
-        save_mask(folder / "masks" / f"{scene.name}.png", class_map, segmenter.labels)
+        save_mask(folder / "masks" / f"{scene.key}.png", class_map, segmenter.labels)
         painted = overlay(scene.image, class_map, segmenter.labels)
         rows.append([scene.image, painted, colored(class_map, segmenter.labels), colored(scene.class_map, truth)])
     half = NUM_PAINTED // 2

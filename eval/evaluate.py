@@ -1,50 +1,64 @@
 """The loop that scores: one table over the whole set, one matching, one result.
 
-Memory does not grow with the number of images. Letters: K prototypes, C classes, H W pixels.
+Memory does not grow with the number of images, and several processes give the same table to the
+last count. Letters: K prototypes, C classes, H W pixels.
 """
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from slotseg.data.labelled import LabelledDataset
+from slotseg import distributed
+from slotseg.data.labelled import LabelledDataset, LabelledImage
 from slotseg.errors import DataError, LabelError
-from slotseg.eval.contingency import Contingency
+from slotseg.eval.benchmark import Benchmark
+from slotseg.eval.contingency import Contingency, ImageCounts
 from slotseg.eval.matching import UNMATCHED, match
-from slotseg.eval.metrics import score
-from slotseg.eval.report import Protocol, Result
-from slotseg.labels import IGNORE, IGNORE_16, LabelMap
+from slotseg.eval.metrics import score, score_within
+from slotseg.eval.predictors import Predictor
+from slotseg.eval.report import Provenance, Result
+from slotseg.labels import LabelMap
 
 log = logging.getLogger(__name__)
 
-Predictor = Callable[[NDArray[np.uint8]], NDArray[Any]]
-"""From an RGB image ``(H, W, 3)`` to its prototype map ``(H, W)``."""
+MAX_REMEMBERED = 8_192
+"""Images whose own counts are kept, to find the best and the worst of them once the match is known."""
 
 
-def evaluate(
-    predict: Predictor,
-    num_prototypes: int,
-    dataset: LabelledDataset,
-    *,
-    matching: str = "hungarian",
-    limit: int | None = None,
-    predictor: str = "",
-    resolution: str = "the label map's",
-) -> Result:
-    """Score a predictor at the labels' own resolution.
+@dataclass
+class Counted:
+    """What a pass over a set has counted."""
+
+    contingency: Contingency
+    num_images: int = 0
+    skipped: list[str] = field(default_factory=list)
+    images: list[ImageCounts] = field(default_factory=list)
+
+    def merge(self, other: "Counted") -> None:
+        """Add another part of the set."""
+        self.contingency.merge(other.contingency)
+        self.num_images += other.num_images
+        self.skipped += other.skipped
+        self.images += other.images
+
+    @property
+    def table(self) -> NDArray[np.int64]:
+        """Counts ``(K, C)``, or ``(K + 1, C)`` if pixels are unassigned: the last row holds them."""
+        rest = self.contingency.unassigned
+        return np.vstack([self.contingency.table, rest]) if rest.any() else self.contingency.table
+
+
+def evaluate(predictor: Predictor, benchmark: Benchmark, *, remember: bool = False) -> Result:
+    """Score a predictor.
 
     Args:
-        predict: What is scored.
-        num_prototypes: K, the ids it may give.
-        dataset: Photos with ground truth.
-        matching: A key of ``slotseg.eval.matching.MATCHINGS``.
-        limit: Score the first so many images only.
-        predictor: What the result calls the predictor, such as a checkpoint and its digest.
-        resolution: At which size the predictor works, for the result.
+        predictor: What is scored.
+        benchmark: On what and how.
+        remember: Keep the counts of each of the first ``MAX_REMEMBERED`` images in the result.
 
     Returns:
         Scores with everything they depend on; photos that could not be read are listed in it.
@@ -53,10 +67,58 @@ def evaluate(
         LabelError: If ground truth cannot be used.
         DataError: If no labelled pixel could be scored.
     """
-    contingency = Contingency(num_prototypes, len(dataset.class_names), dataset.ignore_index)
-    number = min(len(dataset), limit or len(dataset))
-    skipped = []
-    for index in tqdm(range(number), unit="image", desc="scoring", disable=None):
+    counted = _count(predictor, benchmark, benchmark.dataset, remember)
+    other = _count(predictor, benchmark, benchmark.match_on, False) if benchmark.match_on else None
+    assignment = _match(predictor, benchmark, counted, other or counted)
+    taxonomy = benchmark.dataset.taxonomy
+    return Result(
+        scores=score(counted.table, assignment),
+        things=score_within(counted.table, assignment, taxonomy.of_kind("thing")),
+        stuff=score_within(counted.table, assignment, taxonomy.of_kind("stuff")),
+        protocol=_provenance(predictor, benchmark, counted),
+        taxonomy=taxonomy,
+        assignment=assignment,
+        table=counted.table,
+        skipped=tuple(counted.skipped),
+        images=tuple(counted.images),
+    )
+
+
+def label_map(result: Result) -> LabelMap:
+    """The matching of a result as a label map; unmatched prototypes get the ignore id."""
+    taxonomy = result.taxonomy
+    return LabelMap(
+        classes=tuple(taxonomy.ignore if c == UNMATCHED else int(c) for c in result.assignment),
+        names=taxonomy.names,
+        colors=taxonomy.colors,
+        origin=result.protocol.matching,
+        source=f"{result.protocol.dataset} {result.protocol.matched_on}, {result.protocol.num_images} images",
+    )
+
+
+def _count(predictor: Predictor, benchmark: Benchmark, dataset: LabelledDataset, remember: bool) -> Counted:
+    """One pass over a set; each process takes every so-manieth image, and all get the sum."""
+    taxonomy = dataset.taxonomy
+    counted = Counted(Contingency(predictor.num_prototypes, len(taxonomy.classes), taxonomy.ignore))
+    for index, labelled in _read(benchmark, dataset, counted.skipped):
+        prototype_map = predictor(labelled)
+        try:
+            counts = counted.contingency.update(prototype_map, labelled.class_map)
+        except DataError as error:
+            raise LabelError(f"{labelled.key}: {error}") from error
+        counted.num_images += 1
+        if remember and index < MAX_REMEMBERED and counts.any():
+            counted.images.append(ImageCounts.of(index, counts))
+    first, *others = distributed.gather_objects(counted)
+    for part in others:
+        first.merge(part)
+    return first
+
+
+def _read(benchmark: Benchmark, dataset: LabelledDataset, skipped: list[str]) -> Iterator[tuple[int, LabelledImage]]:
+    """This process's photos, prepared; unreadable ones are left out and said."""
+    indices = range(distributed.rank(), benchmark.size(dataset), distributed.world_size())
+    for index in tqdm(indices, unit="image", desc=f"scoring {dataset.split}", disable=distributed.quiet()):
         try:
             labelled = dataset.read(index)
         except LabelError:
@@ -65,39 +127,38 @@ def evaluate(
             log.warning("Skipped: %s", error)
             skipped.append(str(error))
             continue
-        prototype_map = predict(labelled.image)
-        try:
-            contingency.update(prototype_map, labelled.class_map)
-        except DataError as error:
-            raise LabelError(f"{labelled.name}: {error}") from error
-    assignment = match(contingency.table, matching)
-    return Result(
-        scores=score(contingency.table, assignment),
-        protocol=Protocol(
-            dataset=dataset.name,
-            num_images=number - len(skipped),
-            num_labelled_pixels=int(contingency.table.sum()),
-            num_prototypes=num_prototypes,
-            num_classes=len(dataset.class_names),
-            matching=matching,
-            predictor=predictor,
-            limit=limit,
-            resolution=resolution,
-        ),
-        class_names=dataset.class_names,
-        assignment=assignment,
-        table=contingency.table,
-        skipped=tuple(skipped),
-    )
+        yield index, benchmark.protocol.prepare(labelled)
 
 
-def label_map(result: Result, dataset: LabelledDataset) -> LabelMap:
-    """The matching of a result as a label map; unmatched prototypes get the ignore id."""
-    ignore = IGNORE if len(dataset.class_names) <= IGNORE else IGNORE_16
-    return LabelMap(
-        classes=tuple(ignore if c == UNMATCHED else int(c) for c in result.assignment),
-        names=dataset.class_names,
-        colors=dataset.colors,
-        origin=result.protocol.matching,
-        source=f"{dataset.name}, {result.protocol.num_images} images",
+def _match(predictor: Predictor, benchmark: Benchmark, counted: Counted, found_on: Counted) -> NDArray[np.int64]:
+    """Class of each row of a set's table, from the match found on a set; unassigned pixels have none."""
+    found = match(found_on.contingency.table, benchmark.protocol.matching, predictor.vectors)
+    number = min(len(found), len(counted.contingency.table))  # masks of two sets may differ in their largest id
+    assignment = np.full(len(counted.table), UNMATCHED, dtype=np.int64)
+    assignment[:number] = found[:number]
+    return assignment
+
+
+def _provenance(predictor: Predictor, benchmark: Benchmark, counted: Counted) -> Provenance:
+    dataset, protocol = benchmark.dataset, benchmark.protocol
+    return Provenance(
+        dataset=dataset.name,
+        protocol=protocol.name,
+        split=dataset.split,
+        image_list=dataset.image_list.name,
+        image_list_sha256=dataset.image_list.digest,
+        image_list_published=dataset.image_list.published,
+        label_set=dataset.taxonomy.name,
+        labels=dataset.labels,
+        num_images=counted.num_images,
+        num_labelled_pixels=int(counted.table.sum()),
+        num_prototypes=len(counted.contingency.table),
+        num_classes=len(dataset.taxonomy.classes),
+        resolution=protocol.resolution,
+        crop=protocol.cropping,
+        void=protocol.void,
+        matching=protocol.matching,
+        matched_on=benchmark.match_on.split if benchmark.match_on else "the scored images",
+        predictor=predictor.info,
+        limit=benchmark.limit,
     )

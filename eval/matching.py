@@ -1,13 +1,17 @@
 """Matchings of prototypes to classes, from their contingency table. NumPy and SciPy only.
 
+``hungarian`` and ``merge`` are one-to-one and compare with each other; ``majority`` is many-to-one
+and compares with over-clustering tables only.
+
 A matching is one int64 vector of shape ``(K,)``: the class of each prototype, or ``UNMATCHED``.
 Letters: K prototypes, C classes.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.optimize import linear_sum_assignment
 
 from slotseg.errors import ConfigError
@@ -46,26 +50,72 @@ def majority(table: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(table.any(axis=1), table.argmax(axis=1), UNMATCHED).astype(np.int64)
 
 
-MATCHINGS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.int64]]] = {
-    "hungarian": hungarian,
-    "majority": majority,
-}
-"""The matching modes that need the table alone."""
+def merge(table: NDArray[np.int64], vectors: NDArray[np.floating[Any]] | None) -> NDArray[np.int64]:
+    """Merge the prototypes to at most C groups without labels, then match the groups one-to-one.
+
+    Groups are agglomerated by the mean cosine similarity between the prototypes of two groups.
+    Prototypes that win no pixel take no part, or they would use up groups.
+
+    Args:
+        table: Pixel counts, shape ``(K, C)``.
+        vectors: The prototypes, shape ``(K, D)``.
+
+    Returns:
+        Class of each prototype or ``UNMATCHED``, shape ``(K,)``; those of a group share theirs.
+
+    Raises:
+        ConfigError: If there are no vectors, as for masks.
+    """
+    if vectors is None:
+        raise ConfigError("merge needs the prototypes themselves, which masks don't have: choose hungarian or majority")
+    groups = group(vectors, table.sum(axis=1) > 0, table.shape[1])
+    merged = np.zeros((groups.max(initial=0) + 1, table.shape[1]), dtype=np.int64)
+    used = groups >= 0
+    np.add.at(merged, groups[used], table[used])
+    return np.where(used, hungarian(merged)[groups], UNMATCHED)
 
 
-def match(table: NDArray[np.int64], mode: str) -> NDArray[np.int64]:
+def group(vectors: NDArray[np.floating[Any]], used: NDArray[np.bool_], num_groups: int) -> NDArray[np.int64]:
+    """Agglomerate vectors by average linkage of their cosine distances.
+
+    Args:
+        vectors: Shape ``(K, D)``.
+        used: Which of them take part, shape ``(K,)``.
+        num_groups: Stop at so many groups.
+
+    Returns:
+        Group of each vector, -1 for those that take no part, shape ``(K,)``.
+    """
+    groups = np.full(len(vectors), -1, dtype=np.int64)
+    number = int(used.sum())
+    if number <= num_groups:
+        groups[used] = np.arange(number)
+    else:
+        tree = linkage(vectors[used].astype(np.float64), method="average", metric="cosine")
+        groups[used] = cut_tree(tree, n_clusters=num_groups)[:, 0]
+    return groups
+
+
+MATCHINGS = ("hungarian", "merge", "majority")
+"""The matching modes."""
+
+
+def match(table: NDArray[np.int64], mode: str, vectors: NDArray[np.floating[Any]] | None = None) -> NDArray[np.int64]:
     """Match prototypes to classes by the name of the mode.
 
     Args:
         table: Pixel counts, shape ``(K, C)``.
-        mode: A key of ``MATCHINGS``.
+        mode: One of ``MATCHINGS``.
+        vectors: The prototypes, shape ``(K, D)``; only ``merge`` needs them.
 
     Returns:
         Class of each prototype or ``UNMATCHED``, shape ``(K,)``.
 
     Raises:
-        ConfigError: If the mode is unknown.
+        ConfigError: If the mode is unknown, or ``merge`` has no vectors.
     """
     if mode not in MATCHINGS:
         raise ConfigError(f"unknown matching {mode!r}: choose one of {', '.join(MATCHINGS)}")
-    return MATCHINGS[mode](table)
+    if mode == "merge":
+        return merge(table, vectors)
+    return hungarian(table) if mode == "hungarian" else majority(table)

@@ -4,6 +4,7 @@ Unmatched prototypes are never dropped: their pixels are errors of the true clas
 inflate every score. Letters: K prototypes, C classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,26 @@ def confusion_matrix(table: NDArray[np.int64], assignment: NDArray[np.int64]) ->
     return confusion
 
 
+def score_within(table: NDArray[np.int64], assignment: NDArray[np.int64], classes: Sequence[int]) -> Scores | None:
+    """Score some classes among themselves: things only, or stuff only.
+
+    Rows and columns of the confusion are restricted by *class*, after matching: pixels of other true
+    classes are left out, and so are pixels that are taken for another class. Pixels of unmatched
+    prototypes stay errors.
+
+    Args:
+        table: Pixel counts over the whole set, shape ``(K, C)``.
+        assignment: Class of each prototype or ``UNMATCHED``, shape ``(K,)``.
+        classes: Ids of the classes.
+
+    Returns:
+        The scores, with an IoU for each of ``classes``; None if they have no pixel.
+    """
+    columns = list(classes)
+    confusion = confusion_matrix(table, assignment)[[*columns, -1]][:, columns]
+    return _scores(confusion) if confusion.any() else None
+
+
 def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Scores:
     """Score a table under a matching.
 
@@ -69,15 +90,18 @@ def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Scores:
         DataError: If the table is empty or the assignment does not fit it.
     """
     confusion = confusion_matrix(table, assignment)
-    num_labelled = int(confusion.sum())
-    if num_labelled == 0:
+    if not confusion.any():
         raise DataError("there is no labelled pixel to score: check the label maps and the ignore index")
+    return _scores(confusion)
+
+
+def _scores(confusion: NDArray[np.int64]) -> Scores:
     right = confusion.diagonal()
     union = confusion[:-1].sum(axis=1) + confusion.sum(axis=0) - right
     iou = tuple(float(r / u) if u else None for r, u in zip(right, union, strict=True))
     present = [value for value in iou if value is not None]
     return Scores(
         miou=float(np.mean(present)),
-        pixel_accuracy=float(right.sum() / num_labelled),
+        pixel_accuracy=float(right.sum() / confusion.sum()),
         iou_per_class=iou,
     )

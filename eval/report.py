@@ -1,25 +1,61 @@
-"""A result with its protocol: as JSON for machines, as a table for people.
+"""A result with its protocol: as JSON for machines, as a table and a citable line for people.
 
-Fractions are 0..1 in JSON and per cent in tables. Letters: K prototypes, C classes.
+Fractions are 0..1 in JSON and per cent for people. Letters: K prototypes, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import slotseg
+from slotseg.data.taxonomy import Taxonomy
+from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.metrics import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class PredictorInfo:
+    """What was scored, as far as its numbers depend on it."""
+
+    name: str
+    """For people."""
+    checkpoint: str | None = None
+    """Start of the checkpoint's SHA-256."""
+    network_size: int | None = None
+    """Short side, in pixels, at which the network sees the prepared photo."""
+    precision: str = "fp32"
+    """Of the network."""
+    augmentation: str = "none"
+    """Test-time augmentation."""
+    postprocessing: str = "none"
+    """What was done to the prototype map."""
+    seed: int | None = None
+    """Of what is random, if anything is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
     """Everything a score depends on beside the predictor's weights."""
 
     dataset: str
     """Name of the labelled set."""
+    protocol: str
+    """Name of the protocol."""
+    split: str
+    """Part of the set that was scored."""
+    image_list: str
+    """``all``, ``curated``, or the file that named the photos."""
+    image_list_sha256: str
+    """SHA-256 of the photos' keys, one a line, in the order of scoring."""
+    image_list_published: bool | None
+    """Whether that is the published list; None where there is none to compare with."""
+    label_set: str
+    """The classes."""
+    labels: str
+    """Files that the label maps came from."""
     num_images: int
     """Images scored."""
     num_labelled_pixels: int
@@ -28,18 +64,18 @@ class Protocol:
     """K."""
     num_classes: int
     """C."""
-    matching: str
-    """``hungarian`` (one-to-one, surplus prototypes as errors) or ``majority`` (many-to-one)."""
-    matched_on: str = "the scored images"
-    """Where the matching was found."""
-    predictor: str = ""
-    """What was scored."""
-    resolution: str = "the label map's"
-    """Size at which the predictor works; pixels are compared at the label map's own."""
-    crop: str = "none"
+    resolution: str
+    """Size at which pixels are compared."""
+    crop: str
     """Part of the image that is scored."""
-    postprocessing: str = "none"
-    """What was done to the predictor's output."""
+    void: str
+    """What became of pixels without a class."""
+    matching: str
+    """``hungarian`` or ``merge`` (one-to-one, surplus as errors), or ``majority`` (many-to-one)."""
+    matched_on: str
+    """Where the matching was found: the scored images, or a split."""
+    predictor: PredictorInfo
+    """What was scored."""
     limit: int | None = None
     """Only the first so many images were asked for."""
     version: str = slotseg.__version__
@@ -52,28 +88,58 @@ class Result:
 
     scores: Scores
     """Fractions 0..1."""
-    protocol: Protocol
+    things: Scores | None
+    """Among the things alone; None where the set has none."""
+    stuff: Scores | None
+    """Among stuff alone."""
+    protocol: Provenance
     """What they depend on."""
-    class_names: tuple[str, ...]
-    """Length C."""
+    taxonomy: Taxonomy
+    """The classes."""
     assignment: NDArray[np.int64]
-    """Class of each prototype, -1 for none, ``(K,)``."""
+    """Class of each row of the table, -1 for none, ``(K,)``."""
     table: NDArray[np.int64]
-    """Pixel counts, ``(K, C)``."""
+    """Pixel counts, ``(K, C)``; where masks leave pixels without an id, a last row more holds those."""
     skipped: tuple[str, ...] = ()
     """Messages of photos that could not be read."""
+    images: tuple[ImageCounts, ...] = field(default=(), repr=False)
+    """Counts of single images, if they were to be remembered."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; the top-level keys are stable."""
         return {
             "miou": self.scores.miou,
             "pixel_accuracy": self.scores.pixel_accuracy,
-            "iou_per_class": dict(zip(self.class_names, self.scores.iou_per_class, strict=True)),
+            "things": _pair(self.things),
+            "stuff": _pair(self.stuff),
+            "iou_per_class": dict(zip(self.taxonomy.names, self.scores.iou_per_class, strict=True)),
+            "citation": citation(self),
             "protocol": asdict(self.protocol),
             "assignment": self.assignment.tolist(),
             "table": self.table.tolist(),
             "skipped": list(self.skipped),
         }
+
+
+def citation(result: Result) -> str:
+    """One line that says the score and everything a reader needs to compare it with another."""
+    p, scores = result.protocol, result.scores
+    where = [f"{p.dataset} {p.split}"]
+    if p.image_list != "all":
+        known = {True: ", the published list", False: ", not the published list", None: ""}[p.image_list_published]
+        where.append(f"{p.image_list} list {p.image_list_sha256[:8]}{known}")
+    where.append(f"{p.num_images:,} images" + (f", the first {p.limit}" if p.limit else ""))
+    size = "native resolution" if p.resolution.startswith("as ") else p.resolution
+    how = [size if p.crop == "none" else f"{size}, {p.crop}", f"K = {p.num_prototypes}, {p.num_classes} classes"]
+    how.append(f"{p.matching} matching on {p.matched_on}")
+    who = p.predictor
+    extras = {"augmentation": who.augmentation, "post-processing": who.postprocessing}
+    how.extend(f"{what}: {value}" for what, value in extras.items())
+    name = who.name + (f" {who.checkpoint[:8]}" if who.checkpoint else "")
+    return (
+        f"{name}: {percent(scores.miou, 2)} mIoU, {percent(scores.pixel_accuracy, 2)} pixel accuracy "
+        f"({'; '.join([*where, *how])}; slotseg {p.version})"
+    )
 
 
 def result_table(results: dict[str, Result]) -> str:
@@ -84,14 +150,19 @@ def result_table(results: dict[str, Result]) -> str:
     """
     first = next(iter(results.values()))
     for result in results.values():
-        if (result.class_names, result.protocol.matching) != (first.class_names, first.protocol.matching):
+        if (result.taxonomy.names, result.protocol.matching) != (first.taxonomy.names, first.protocol.matching):
             raise ValueError("results of different classes or matchings do not belong in one table")
     rows = [["", *results]]
-    for i, name in enumerate(first.class_names):
-        rows.append([name, *(_percent(r.scores.iou_per_class[i]) for r in results.values())])
+    for i, name in enumerate(first.taxonomy.names):
+        rows.append([name, *(percent(r.scores.iou_per_class[i]) for r in results.values())])
     rows.append([])
-    rows.append(["mIoU", *(_percent(r.scores.miou) for r in results.values())])
-    rows.append(["pixel accuracy", *(_percent(r.scores.pixel_accuracy) for r in results.values())])
+    rows.append(["mIoU", *(percent(r.scores.miou) for r in results.values())])
+    rows.append(["pixel accuracy", *(percent(r.scores.pixel_accuracy) for r in results.values())])
+    groups = {"things": [r.things for r in results.values()], "stuff": [r.stuff for r in results.values()]}
+    for name, scores in groups.items():
+        if any(scores):
+            rows.append([f"{name} mIoU", *(percent(s.miou if s else None) for s in scores)])
+            rows.append([f"{name} accuracy", *(percent(s.pixel_accuracy if s else None) for s in scores)])
     p = first.protocol
     prototypes = ", ".join(str(r.protocol.num_prototypes) for r in results.values())
     return (
@@ -111,5 +182,10 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction as per cent, without the sign; a dash for None."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _pair(scores: Scores | None) -> dict[str, float] | None:
+    return None if scores is None else {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy}

@@ -1,8 +1,31 @@
 """The only file that imports ``torch.distributed``; every function works with one process."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the processes that torchrun has started, for the length of the block; alone, do nothing.
+
+    The group is of gloo, which exchanges tensors of the CPU and Python objects.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def is_distributed() -> bool:
@@ -41,3 +64,22 @@ def mean(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def gather_objects(value: T) -> list[T]:
+    """The value of every process, in rank order; it is pickled between processes of one's own."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_first(value: T) -> T:
+    """The value of the process of rank 0, for all."""
+    return gather_objects(value)[0]
+
+
+def quiet() -> bool | None:
+    """What a progress bar's ``disable`` should be: off in all processes but one, and where there is no terminal."""
+    return True if rank() > 0 else None

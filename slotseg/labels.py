@@ -72,12 +72,13 @@ class LabelMap:
     @classmethod
     def prototypes(cls, num_prototypes: int) -> "LabelMap":
         """Every prototype a class of its own, ``prototype 0`` and so on."""
-        return cls(
-            classes=tuple(range(num_prototypes)),
-            names=tuple(f"prototype {k}" for k in range(num_prototypes)),
-            colors=palette(num_prototypes),
-            origin="prototypes",
-        )
+        names = tuple(f"prototype {k}" for k in range(num_prototypes))
+        return cls.of_classes(names, palette(num_prototypes), origin="prototypes")
+
+    @classmethod
+    def of_classes(cls, names: tuple[str, ...], colors: tuple[Color, ...], origin: str = "truth") -> "LabelMap":
+        """The map of what is a class map already."""
+        return cls(classes=tuple(range(len(names))), names=names, colors=colors, origin=origin)
 
     def class_map(self, prototype_map: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Class ids ``(H, W)`` of a prototype map; 8 bits, or 16 where there are more than 255 classes."""

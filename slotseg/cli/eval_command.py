@@ -1,86 +1,141 @@
 """``slotseg eval``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from slotseg.cli import options
 from slotseg.errors import ConfigError
 
+DATASETS = (
+    "cocostuff27", "cocostuff15", "cocostuff171", "cocopanoptic27", "voc", "ade20k", "cityscapes27", "cityscapes19",
+    "camvid", "msrc", "msrc21", "potsdam3", "folder", "scenes",
+)  # fmt: skip
+BASELINES = ("colour", "features", "one-class", "random")
+
 
 @click.command("eval")
-@click.option("--dataset", required=True, type=click.Choice(["scenes", "folder"]), help="What to score on.")
+@click.option("--dataset", "name", required=True, type=click.Choice(DATASETS), help="What to score on.")
+@click.option("--data-dir", type=options.PATH, metavar="DIR", help="Folder of the set, as it was published.")
 @click.option("--images", type=options.PATH, metavar="DIR", help="folder: the photos.")
 @click.option("--labels", type=options.PATH, metavar="DIR", help="folder: their label maps, with classes.json.")
+@click.option("--split", metavar="NAME", help="Part of the set.  [default: the one that papers score]")
+@click.option("--protocol", metavar="NAME", help="curated, full or native.  [default: as papers do]")
+@click.option("--image-list", type=options.PATH, metavar="FILE", help="Score these photos only, a name a line.")
 @options.checkpoint
-@click.option("--baseline", type=click.Choice(["colour", "features"]), help="Score k-means instead of a run.")
+@click.option("--baseline", type=click.Choice(BASELINES), help="Score this instead of a run.")
+@click.option("--preds", type=options.PATH, metavar="DIR", help="Score masks of any tool, named as the photos.")
 @click.option("-k", "--num-prototypes", type=click.IntRange(min=2), help="Baseline: clusters.  [default: the classes]")
 @click.option("--init", metavar="WEIGHTS", help="features: weights to take.  [default: those the run began with]")
-@click.option("--backbone", metavar="NAME", help="features: timm model of --init.  [default: as the weights say]")
+@click.option("--backbone", metavar="NAME", help="features: timm model.  [default: as --init says, or the run's]")
 @click.option("--stride", type=int, help="features: pixels per cell.  [default: the run's]")
-@click.option("--matching", type=click.Choice(["hungarian", "majority"]), default="hungarian", show_default=True)
+@click.option(
+    "--matching",
+    type=click.Choice(["hungarian", "merge", "majority"]),
+    default="hungarian",
+    show_default=True,
+    help="One-to-one; merged to as many groups as classes, then one-to-one; or many-to-one.",
+)
+@click.option("--match-on", metavar="SPLIT", help="Find the match on this split.  [default: on the scored images]")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first so many images only, for a look.")
 @options.size
 @options.seed
 @click.option("--json", "json_file", type=options.PATH, metavar="FILE", help="Write the result as JSON.")
+@click.option("--html", "html_file", type=options.PATH, metavar="FILE", help="Write a page to look at.")
+@click.option("--save-preds", type=options.PATH, metavar="DIR", help="Keep the scored prototype maps as masks.")
 @options.device
 def command(
-    dataset: str,
-    images: Path | None,
-    labels: Path | None,
     checkpoint: Path | None,
     baseline: str | None,
-    num_prototypes: int | None,
-    init: str | None,
-    backbone: str | None,
-    stride: int | None,
-    matching: str,
-    limit: int | None,
+    preds: Path | None,
     size: int | None,
     seed: int | None,
     json_file: Path | None,
+    html_file: Path | None,
+    save_preds: Path | None,
     device: str,
+    init: str | None,
+    backbone: str | None,
+    stride: int | None,
+    num_prototypes: int | None,
+    **where: Any,
 ) -> None:
     r"""Score a run against labels: one table over all images, one matching of prototypes to classes.
 
     The matching is written into the run, and `slotseg segment` then paints class names.
+    docs/protocols.md says what every choice does to the number.
 
     \b
-    slotseg eval --dataset folder --images photos --labels labels
+    slotseg eval --dataset cocostuff27 --data-dir coco --html report.html
     slotseg eval --dataset folder --images photos --labels labels --baseline colour
+    slotseg eval --dataset voc --data-dir VOCdevkit --preds masks
+    torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
     """
-    if (dataset == "folder") != (images is not None) or (dataset == "folder") != (labels is not None):
-        raise ConfigError("--images and --labels belong to --dataset folder; expected both with it, none with scenes")
-    if num_prototypes and not baseline:
-        raise ConfigError("--num-prototypes is for a baseline; a run has the number it was trained with")
-    if (init or backbone or stride) and baseline != "features":
-        raise ConfigError("--init, --backbone and --stride are for --baseline features; a run has its own backbone")
-    from slotseg.data.labelled import LabelledFolder, LabelledScenes
-    from slotseg.eval.report import result_table
-    from slotseg.eval.scoring import score_baseline, score_run
+    _check(baseline, preds, checkpoint, size, num_prototypes, bool(init or backbone or stride))
+    for file in (json_file, html_file):
+        if file and file.is_dir():
+            raise ConfigError(f"{file} is a folder; expected the name of a file to write")
+    if save_preds and save_preds.exists() and (not save_preds.is_dir() or any(save_preds.iterdir())):
+        raise ConfigError(f"{save_preds} is not an empty folder; expected another --save-preds")
+    from slotseg import distributed
+    from slotseg.eval.benchmark import open_benchmark
+    from slotseg.eval.evaluate import evaluate
+    from slotseg.eval.masks import MaskFolder, Saving
+    from slotseg.eval.page import write_page
+    from slotseg.eval.predictors import Predictor
+    from slotseg.eval.report import citation, result_table
+    from slotseg.eval.scoring import baseline_predictor, keep_match, run_predictor
     from slotseg.files import write_json
 
-    data = LabelledFolder(images, labels) if images and labels else LabelledScenes()
-    if baseline:
-        result = score_baseline(
-            baseline,
-            data,
-            num_clusters=num_prototypes,
-            checkpoint=checkpoint,
-            init=init,
-            backbone=backbone,
-            stride=stride,
-            size=size,
-            seed=seed or 0,
-            matching=matching,
-            limit=limit,
-            device=device,
-        )
-    else:
-        result = score_run(data, checkpoint=checkpoint, size=size, matching=matching, limit=limit, device=device)
-    click.echo(result_table({result.protocol.predictor.split(",")[0]: result}))
+    with distributed.joined():
+        benchmark = open_benchmark(**where)
+        predictor: Predictor
+        if preds:
+            predictor = MaskFolder(preds, benchmark)
+        elif baseline:
+            predictor = baseline_predictor(
+                baseline,
+                benchmark,
+                num_clusters=num_prototypes,
+                checkpoint=checkpoint,
+                init=init,
+                backbone=backbone,
+                stride=stride,
+                size=size,
+                seed=seed or 0,
+                device=device,
+            )
+        else:
+            predictor = run_predictor(benchmark, checkpoint=checkpoint, size=size, device=device)
+        scored = Saving(predictor, save_preds) if save_preds else predictor
+        result = evaluate(scored, benchmark, remember=html_file is not None)
+        if not preds and not baseline:
+            keep_match(result, checkpoint)
+        if distributed.rank() > 0:
+            return
+    click.echo(f"{result_table({result.protocol.predictor.name: result})}\n\n{citation(result)}")
     if json_file:
         write_json(json_file, result.to_dict())
+    if html_file:
+        write_page(html_file, result, predictor, benchmark)
     if result.skipped:
         click.echo(f"{len(result.skipped)} photos were unreadable and are not in the score.", err=True)
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)
+
+
+def _check(
+    baseline: str | None,
+    preds: Path | None,
+    checkpoint: Path | None,
+    size: int | None,
+    num_prototypes: int | None,
+    features: bool,
+) -> None:
+    """Refuse options that don't go together, before anything is loaded."""
+    if preds and (baseline or checkpoint or size):
+        raise ConfigError("--preds scores masks; expected no --baseline, --checkpoint or --size beside it")
+    if num_prototypes and not baseline:
+        raise ConfigError("--num-prototypes is for a baseline; a run has the number it was trained with")
+    if features and baseline != "features":
+        raise ConfigError("--init, --backbone and --stride are for --baseline features; a run has its own backbone")

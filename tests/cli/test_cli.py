@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from slotseg.cli import COMMANDS, main
+from slotseg.cli.eval_command import BASELINES, DATASETS
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 
 SMALL = ("--device", "cpu", "--workers", "0", "--batch-size", "4", "--set", "model.hidden_dim=16",
@@ -142,11 +143,13 @@ def test_limited_look_keeps_no_match(work: Path) -> None:
     assert not (work / "runs" / "mine" / "labels.json").exists()
 
 
-@pytest.mark.parametrize("baseline", ["colour", "features"])
+@pytest.mark.parametrize("baseline", BASELINES)
 def test_baselines(work: Path, baseline: str) -> None:
     result = slotseg("eval", "--dataset", "scenes", "--limit", 3, "--baseline", baseline, "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert "k-means" in result.stdout
+    assert {"colour": "k-means", "features": "k-means", "one-class": "one class", "random": "random"}[
+        baseline
+    ] in result.stdout
     assert not (work / "runs" / "mine" / "labels.json").exists()
 
 
@@ -166,7 +169,52 @@ def test_stride_of_the_features_baseline(work: Path) -> None:
     )
     for arguments, stride in (((), 4), (("--stride", 8), 8)):
         assert slotseg(*command, *arguments).exit_code == 0
-        assert f"stride {stride} from" in json.loads((work / "b.json").read_text())["protocol"]["predictor"]
+        assert f"stride {stride}, from" in json.loads((work / "b.json").read_text())["protocol"]["predictor"]["name"]
+
+
+FOLDER = ("eval", "--dataset", "folder", "--images", "photos", "--labels", "labels", "--device", "cpu")
+
+
+def test_masks_of_a_run_score_as_the_run(work: Path) -> None:
+    assert slotseg(*FOLDER, "--save-preds", "kept", "--json", "run.json").exit_code == 0
+    assert slotseg(*FOLDER, "--preds", "kept", "--json", "kept.json").exit_code == 0
+    painted = ("segment", "photos", "-o", "painted", "--labels", "prototypes", "--device", "cpu")
+    assert slotseg(*painted).exit_code == 0
+    assert slotseg(*FOLDER, "--preds", "painted", "--json", "painted.json").exit_code == 0
+    run, kept, painted_too = (json.loads((work / f"{n}.json").read_text()) for n in ("run", "kept", "painted"))
+    for key in ("miou", "pixel_accuracy", "iou_per_class", "table", "assignment"):
+        assert run[key] == kept[key] == painted_too[key]
+    assert "is not an empty folder" in sentence(slotseg(*FOLDER, "--save-preds", "kept"))
+
+
+def test_matching_modes_and_match_on_another_split(work: Path) -> None:
+    for part, numbers in (("train", (0, 2)), ("val", (4,))):
+        for kind, suffix in (("photos", "jpg"), ("labels", "png")):
+            (work / "parts" / kind / part).mkdir(parents=True)
+            for i in numbers:
+                shutil.copy(work / kind / f"{i}.{suffix}", work / "parts" / kind / part)
+    shutil.copy(work / "labels" / "classes.json", work / "parts")
+    command = ("eval", "--dataset", "folder", "--images", "parts/photos", "--labels", "parts/labels", "--split", "val",
+               "--json", "r.json", "--device", "cpu")  # fmt: skip
+    for matching in ("hungarian", "merge", "majority"):
+        result = slotseg(*command, "--match-on", "train", "--matching", matching)
+        assert result.exit_code == 0, result.output
+        protocol = json.loads((work / "r.json").read_text())["protocol"]
+        assert (protocol["matching"], protocol["matched_on"], protocol["num_images"]) == (matching, "train", 1)
+        assert f"{matching} matching on train" in result.stdout
+    assert slotseg(*command, "--match-on", "train").exit_code == 0
+    honest = json.loads((work / "r.json").read_text())["pixel_accuracy"]
+    assert slotseg(*command).exit_code == 0
+    assert honest <= json.loads((work / "r.json").read_text())["pixel_accuracy"]
+
+
+def test_choices_of_eval_are_those_of_the_library() -> None:
+    from slotseg.eval import benchmark, matching, scoring
+
+    assert set(DATASETS) == set(benchmark.DATASETS)
+    assert BASELINES == scoring.BASELINES
+    text = slotseg("eval", "--help").output
+    assert all(mode in text for mode in matching.MATCHINGS)
 
 
 def test_resume_of_a_finished_run_does_nothing(work: Path) -> None:
@@ -226,6 +274,16 @@ def truncated(work: Path) -> str:
         (["segment", "photos", "-o", "m", "--labels", "nowhere.json"], "nowhere.json"),
         (["segment", "photos", "-o", "photos/0.jpg"], "photos/0.jpg"),
         (["eval", "--dataset", "folder"], "--images and --labels"),
+        (["eval", "--dataset", "voc"], "voc needs --data-dir"),
+        (["eval", "--dataset", "voc", "--data-dir", "photos"], "voc val is not in photos"),
+        (["eval", "--dataset", "cocostuff27", "--data-dir", "nowhere"], "nowhere is not a folder"),
+        (["eval", "--dataset", "scenes", "--protocol", "full"], "no protocol 'full'"),
+        (["eval", "--dataset", "scenes", "--split", "test"], "no split 'test'"),
+        (["eval", "--dataset", "scenes", "--preds", "nowhere"], "nowhere is not a folder"),
+        (["eval", "--dataset", "scenes", "--preds", "photos"], "200 of 200 masks are missing"),
+        (["eval", "--dataset", "scenes", "--preds", "photos", "--baseline", "colour"], "expected no --baseline"),
+        (["eval", "--dataset", "scenes", "--json", "photos"], "photos is a folder"),
+        (["eval", "--dataset", "scenes", "--save-preds", "photos"], "photos is not an empty folder"),
         (["eval", "--dataset", "scenes", "--init", "x"], "--baseline features"),
         (["eval", "--dataset", "folder", "--images", "photos", "--labels", "empty"], "classes.json"),
         (["demo", "-o", "photos"], "photos is not empty"),
@@ -285,6 +343,22 @@ def test_ctrl_c_saves_the_run_and_exits_with_130(tmp_path: Path) -> None:
     assert "Traceback" not in stderr
     assert (tmp_path / "run" / "checkpoints" / "last.safetensors").is_file()
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_torchrun_scores_a_run_as_one_process_does(work: Path) -> None:
+    """To the last count; one table, one JSON, one match written."""
+    command = ["--dataset", "folder", "--images", "photos", "--labels", "labels", "--device", "cpu", "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                str(Path(__file__).parents[2] / "cli.py"), "eval", *command, "two.json"]  # fmt: skip
+    two = subprocess.run(torchrun, cwd=work, env=environment, capture_output=True, text=True)
+    assert two.returncode == 0, two.stderr
+    one = [sys.executable, "-m", "slotseg.cli", "eval", *command, "one.json"]
+    alone = subprocess.run(one, cwd=work, env=environment, capture_output=True, text=True)
+    assert two.stdout == alone.stdout
+    assert json.loads((work / "two.json").read_text()) == json.loads((work / "one.json").read_text())
+    assert (work / "runs" / "mine" / "labels.json").is_file()
 
 
 @pytest.mark.slow

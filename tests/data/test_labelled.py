@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from slotseg.data.datasets import Scenes
-from slotseg.data.labelled import HELD_OUT_SCENES, LabelledFolder, LabelledScenes
+from slotseg.data.labelled import HELD_OUT_SCENES, LabelledScenes, labelled_folder
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import DataError, LabelError
 from slotseg.labels import IGNORE, palette
@@ -38,7 +38,7 @@ def write_classes(folder, content):
 
 
 def opened(folder):
-    return LabelledFolder(folder / "images", folder / "labels")
+    return labelled_folder(folder / "images", folder / "labels")
 
 
 # folder
@@ -47,10 +47,11 @@ def opened(folder):
 def test_photos_and_their_label_maps_in_nested_folders(folder):
     dataset = opened(folder)
     assert len(dataset) == 3
-    assert (dataset.class_names, dataset.colors, dataset.ignore_index) == (("sky", "tree", "road"), palette(3), IGNORE)
+    assert (dataset.taxonomy.names, dataset.taxonomy.colors) == (("sky", "tree", "road"), palette(3))
     for index, (name, grey) in enumerate(PHOTOS.items()):
         sample = dataset.read(index)
-        assert sample.name == str(folder / "images" / name)
+        assert sample.key == str(Path(name).with_suffix(""))
+        assert sample.size_hw == (2, 4)
         assert np.abs(sample.image.astype(int) - grey).max() <= 2
         assert np.array_equal(dataset.read_image(index), sample.image)
         assert sample.class_map[0, 0] == index
@@ -68,14 +69,40 @@ def test_relative_paths(folder, monkeypatch):
     expected = [opened(folder).read(i) for i in range(3)]
     for start, images, labels in ((folder, "images", "labels"), (folder / "images", ".", "../labels")):
         monkeypatch.chdir(start)
-        dataset = LabelledFolder(Path(images), Path(labels))
+        dataset = labelled_folder(Path(images), Path(labels))
         assert len(dataset) == 3
         for index, sample in enumerate(expected):
             assert np.array_equal(dataset.read(index).class_map, sample.class_map)
 
 
+def test_a_split_is_a_folder_of_both(folder):
+    dataset = labelled_folder(folder / "images", folder / "labels", "street")
+    assert [key for key, _ in dataset.photos] == ["b", "night/c.d"]
+    assert dataset.split == "street"
+    with pytest.raises(DataError, match="field is not a folder"):
+        labelled_folder(folder / "images", folder / "labels", "field")
+
+
+def test_photos_that_would_share_a_label_map(folder):
+    write(folder / "images" / "a.png", np.zeros((2, 4, 3), np.uint8))
+    with pytest.raises(DataError, match=r"a\.(jpg|png) and .*a\.(jpg|png) would share a label map"):
+        opened(folder)
+
+
+def test_an_id_outside_the_classes_names_the_label_map(folder):
+    write(folder / "labels" / "a.png", np.full((2, 4), 3, np.uint8))
+    with pytest.raises(LabelError, match=r"labels.a\.png holds the id 3, which folder does not have"):
+        opened(folder).read(0)
+
+
+def test_void_ids_become_the_ignore_id(folder):
+    write_classes(folder, {"names": ["sky", "tree", "road", "sea"], "ignore_index": 2})
+    write(folder / "labels" / "a.png", np.array([[0, 1, 2, 3], [3, 2, 1, 0]], np.uint8))
+    assert opened(folder).read(0).class_map.tolist() == [[0, 1, 255, 3], [3, 255, 1, 0]]
+
+
 def test_a_single_photo(folder):
-    dataset = LabelledFolder(folder / "images" / "street" / "b.png", folder / "labels" / "street")
+    dataset = labelled_folder(folder / "images" / "street" / "b.png", folder / "labels" / "street")
     assert len(dataset) == 1
     assert dataset.read(0).class_map[0, 0] == 1
 
@@ -86,11 +113,11 @@ def test_classes_beside_the_labels_and_all_settings(folder):
     text = json.dumps({"names": ["ciel", "forêt", "道"], "colors": colors, "ignore_index": 0}, ensure_ascii=False)
     (folder / "classes.json").write_text(text, encoding="utf-8-sig")  # as Windows' editors save it
     dataset = opened(folder)
-    assert dataset.class_names == ("ciel", "forêt", "道")
-    assert dataset.colors == ((1, 2, 3), (4, 5, 6), (0, 0, 255))
-    assert dataset.ignore_index == 0
+    assert dataset.taxonomy.names == ("ciel", "forêt", "道")
+    assert dataset.taxonomy.colors == ((1, 2, 3), (4, 5, 6), (0, 0, 255))
+    assert dataset.taxonomy.void == (0,)
     write_classes(folder, {"names": ["nearer"]})
-    assert opened(folder).class_names == ("nearer",)
+    assert opened(folder).taxonomy.names == ("nearer",)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +131,12 @@ def test_classes_beside_the_labels_and_all_settings(folder):
         ({"names": 3}, "cannot be used"),
         ({"names": "sky"}, "cannot be used"),
         ({"names": {"0": "sky"}}, "cannot be used"),
-        ({"names": []}, "0 names and 0 colors"),
+        ({"names": []}, "no class"),
         ({"names": ["sky", "tree"], "colors": [[0, 0, 0]]}, "2 names and 1 colors"),
         ({"names": ["sky"], "colors": [[0, 0, 0]] * 2}, "1 names and 2 colors"),
         ({"names": ["sky"], "colors": [[0, 0]]}, "cannot be used"),
         ({"names": ["sky"], "colors": [[0, 0, 256]]}, "cannot be used .*0 to 255"),
+        ({"names": ["sky", "sky"]}, "two classes named 'sky'"),
         ({"names": ["sky"], "colors": [[-1, 0, 0]]}, "cannot be used .*0 to 255"),
         ({"names": ["sky"], "ignore_index": None}, "cannot be used"),
         ({"names": ["sky"], "ignore_index": "void"}, "cannot be used"),
@@ -129,11 +157,11 @@ def test_refuses_labels_without_classes_json(folder):
 
 def test_refuses_what_is_missing(folder):
     with pytest.raises(DataError, match="gone is not a folder"):
-        LabelledFolder(folder / "images", folder / "gone")
+        labelled_folder(folder / "images", folder / "gone")
     with pytest.raises(DataError, match="gone does not exist"):
-        LabelledFolder(folder / "gone", folder / "labels")
+        labelled_folder(folder / "gone", folder / "labels")
     (folder / "labels" / "street" / "b.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 3 photos have no label map, the first is .*street.b\.png"):
+    with pytest.raises(DataError, match=r"1 label maps of folder .* are absent: .*street.b\.png"):
         opened(folder)
 
 
@@ -169,13 +197,13 @@ def test_an_unreadable_label_is_a_label_error_and_an_unreadable_photo_is_not(fol
 
 def test_scenes_are_drawn_with_their_labels():
     scenes = LabelledScenes(3)
-    assert (len(scenes), len(scenes.colors), scenes.ignore_index) == (3, len(CLASS_NAMES), IGNORE)
-    assert scenes.class_names == CLASS_NAMES
+    assert (len(scenes), len(scenes.taxonomy.colors), scenes.taxonomy.ignore) == (3, len(CLASS_NAMES), IGNORE)
+    assert scenes.taxonomy.names == CLASS_NAMES
     sample = scenes.read(1)
     assert sample.image.shape[:2] == sample.class_map.shape
     assert sample.class_map.max() < len(CLASS_NAMES)
     assert np.array_equal(scenes.read_image(1), sample.image)
-    assert scenes.read(2).name != sample.name
+    assert scenes.read(2).key != sample.key
 
 
 def test_held_out_scenes_are_not_those_of_training():

@@ -1,5 +1,7 @@
 """K-means on colour and position, and on features."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,22 +9,24 @@ from numpy.typing import NDArray
 from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig
 from slotseg.data.labelled import LabelledImage, LabelledScenes
+from slotseg.data.taxonomy import plain_taxonomy
 from slotseg.errors import DataError
-from slotseg.eval.baselines import ColourKMeans, FeatureKMeans
+from slotseg.eval.baselines import ColourKMeans, FeatureKMeans, OneClass, RandomAssignment
+from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
 
 
 class Halves(LabelledScenes):
     """Pictures of two classes that colour and texture both tell apart."""
 
-    class_names = ("left", "right")
+    taxonomy = plain_taxonomy("halves", ("left", "right"))
 
     def read(self, index: int) -> LabelledImage:
         rng = np.random.default_rng(index)
         class_map: NDArray[np.uint8] = np.zeros((64, 96), np.uint8)
         class_map[:, 32 + 8 * index :] = 1
         image = np.where(class_map[..., None], rng.integers(0, 256, (64, 96, 1)), 20).repeat(3, axis=2)
-        return LabelledImage(name=str(index), image=image.astype(np.uint8), class_map=class_map)
+        return LabelledImage(key=str(index), image=image.astype(np.uint8), size_hw=(64, 96), class_map=class_map)
 
 
 def test_colour_k_means_finds_what_colour_tells_apart() -> None:
@@ -30,27 +34,53 @@ def test_colour_k_means_finds_what_colour_tells_apart() -> None:
         def read(self, index: int) -> LabelledImage:
             labelled = super().read(index)
             image = np.where(labelled.class_map[..., None], [250, 0, 0], [0, 0, 250]).astype(np.uint8)
-            return LabelledImage(name=labelled.name, image=image, class_map=labelled.class_map)
+            return replace(labelled, image=image)
 
-    data = Plain(4)
-    assert evaluate(ColourKMeans(data, 2), 2, data).scores.miou == 1
+    data = Benchmark.of(Plain(4))
+    result = evaluate(ColourKMeans(data, 2), data)
+    assert result.scores.miou == 1
+    assert result.protocol.predictor.name == "k-means on colour and position"
 
 
 def test_feature_k_means_finds_what_texture_tells_apart() -> None:
-    data = Halves(4)
+    data = Benchmark.of(Halves(4))
     config = BackboneConfig(name="resnet18", stride=4, options={"channels": [16] * 4, "layers": [1] * 4})
     baseline = FeatureKMeans(Backbone(config), config, 64, data, 2, device="cpu")
-    result = evaluate(baseline, 2, data)
+    result = evaluate(baseline, data)
     assert result.scores.miou > 0.8
-    assert baseline(data.read(0).image).shape == (64, 96)
+    assert result.protocol.predictor.network_size == 64
+    assert baseline(data.dataset.read(0)).shape == (64, 96)
 
 
 def test_baselines_repeat_with_their_seed() -> None:
-    data = LabelledScenes(3)
-    image = data.read_image(0)
-    one, two, other = (ColourKMeans(data, 6, seed=seed)(image) for seed in (1, 1, 2))
-    assert np.array_equal(one, two)
-    assert not np.array_equal(one, other)
+    data = Benchmark.of(LabelledScenes(3))
+    photo = data.dataset.read(0)
+    for make in (lambda seed: ColourKMeans(data, 6, seed=seed), lambda seed: RandomAssignment(6, seed=seed)):
+        one, two, other = (make(seed)(photo) for seed in (1, 1, 2))
+        assert np.array_equal(one, two)
+        assert not np.array_equal(one, other)
+
+
+def test_k_means_is_fitted_on_the_photos_that_are_matched_on() -> None:
+    scored, other = Halves(2), LabelledScenes(2)
+    apart = ColourKMeans(Benchmark.of(scored, match_on=other), 4).vectors
+    assert np.array_equal(apart, ColourKMeans(Benchmark.of(other), 4).vectors)
+    assert not np.array_equal(apart, ColourKMeans(Benchmark.of(scored), 4).vectors)
+
+
+def test_one_class_has_the_accuracy_of_the_most_frequent_class() -> None:
+    data = Benchmark.of(Halves(4))
+    left = np.mean([data.dataset.read(i).class_map == 0 for i in range(4)])
+    result = evaluate(OneClass(), data)
+    assert result.scores.pixel_accuracy == pytest.approx(max(left, 1 - left))
+    assert result.scores.miou == pytest.approx(max(left, 1 - left) / 2)
+
+
+def test_random_assignment_is_chance() -> None:
+    data = Benchmark.of(LabelledScenes(20))
+    result = evaluate(RandomAssignment(8), data)
+    assert result.scores.pixel_accuracy == pytest.approx(1 / 8, abs=0.01)
+    assert len({RandomAssignment(8)(data.dataset.read(i)).tobytes() for i in range(3)}) == 3
 
 
 def test_more_clusters_than_vectors_is_refused() -> None:
@@ -59,4 +89,4 @@ def test_more_clusters_than_vectors_is_refused() -> None:
             return np.zeros((1, 1, 3), np.uint8)
 
     with pytest.raises(DataError, match="2 vectors for 8 clusters"):
-        ColourKMeans(Dots(2), 8)
+        ColourKMeans(Benchmark.of(Dots(2)), 8)

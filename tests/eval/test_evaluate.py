@@ -1,6 +1,10 @@
 """The scoring loop, its result, and what becomes of a bad photo or label."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,24 +12,42 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.data.labelled import LabelledFolder, LabelledScenes
+from slotseg.data.labelled import LabelledPhotos, LabelledScenes, Photo, labelled_folder
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
-from slotseg.errors import LabelError
+from slotseg.errors import ConfigError, LabelError
+from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.evaluate import evaluate, label_map
-from slotseg.eval.report import Result, result_table
+from slotseg.eval.report import PredictorInfo, Result, citation, result_table
 from slotseg.labels import IGNORE
 
 
 class Oracle:
-    """Gives the truth of the scenes it is shown, one after the other, under other numbers."""
+    """Gives the truth of the scenes it is shown under other numbers."""
+
+    info = PredictorInfo(name="the truth")
+    vectors = None
+    num_prototypes = 12
 
     def __init__(self, scenes: LabelledScenes, numbers: NDArray[np.int64]) -> None:
         self.truth = {s.image.tobytes(): s.class_map for s in (scenes.read(i) for i in range(len(scenes)))}
         self.numbers = numbers
 
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-        prototypes: NDArray[np.int64] = self.numbers[self.truth[image.tobytes()]]
+    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+        prototypes: NDArray[np.int64] = self.numbers[self.truth[photo.image.tobytes()]]
         return prototypes
+
+
+class Zeros:
+    """Gives everything to the first of some prototypes."""
+
+    info = PredictorInfo(name="one class")
+    vectors = None
+
+    def __init__(self, num_prototypes: int = 2) -> None:
+        self.num_prototypes = num_prototypes
+
+    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+        return np.zeros(photo.image.shape[:2], np.int64)
 
 
 SCENES = LabelledScenes(6)
@@ -33,7 +55,7 @@ RENUMBERED = np.array([7, 3, 11, 0, 5, 9, 2, 8])
 
 
 def oracle_result(matching: str = "hungarian") -> Result:
-    return evaluate(Oracle(SCENES, RENUMBERED), 12, SCENES, matching=matching, predictor="the truth")
+    return evaluate(Oracle(SCENES, RENUMBERED), Benchmark.of(SCENES, matching=matching))
 
 
 @pytest.mark.parametrize("matching", ["hungarian", "majority"])
@@ -42,10 +64,11 @@ def test_perfect_prediction_scores_exactly_one(matching: str) -> None:
     assert result.scores.miou == result.scores.pixel_accuracy == 1
     assert result.protocol.num_images == 6
     assert result.protocol.num_labelled_pixels == 6 * 96 * 96
+    assert (result.things, result.stuff) == (None, None)
 
 
 def test_match_becomes_a_label_map() -> None:
-    labels = label_map(oracle_result(), SCENES)
+    labels = label_map(oracle_result())
     assert [labels.classes[k] for k in RENUMBERED] == list(range(8))
     assert [labels.classes[k] for k in range(12) if k not in RENUMBERED] == [IGNORE] * 4
     assert labels.names == CLASS_NAMES
@@ -55,22 +78,69 @@ def test_match_becomes_a_label_map() -> None:
 
 def test_result_is_json_with_stable_keys() -> None:
     values = json.loads(json.dumps(oracle_result().to_dict()))
-    assert {"miou", "pixel_accuracy", "iou_per_class", "protocol"} <= values.keys()
+    assert {"miou", "pixel_accuracy", "iou_per_class", "protocol", "citation"} <= values.keys()
     assert values["iou_per_class"]["sky"] == 1.0
-    assert values["protocol"]["matching"] == "hungarian"
-    assert values["protocol"]["num_prototypes"] == 12
-    assert np.array(values["table"]).sum() == values["protocol"]["num_labelled_pixels"]
+    protocol = values["protocol"]
+    assert (protocol["matching"], protocol["matched_on"]) == ("hungarian", "the scored images")
+    assert (protocol["num_prototypes"], protocol["num_classes"]) == (12, 8)
+    assert (protocol["dataset"], protocol["split"], protocol["protocol"]) == ("scenes", "val", "native")
+    assert (protocol["resolution"], protocol["crop"]) == ("as the label maps are", "none")
+    assert len(protocol["image_list_sha256"]) == 64
+    assert {"checkpoint", "precision", "augmentation", "postprocessing", "seed"} <= protocol["predictor"].keys()
+    assert np.array(values["table"]).sum() == protocol["num_labelled_pixels"]
+
+
+def test_citation_says_what_a_reader_needs() -> None:
+    line = citation(oracle_result())
+    assert "\n" not in line
+    for part in ("the truth: 100.00 mIoU, 100.00 pixel accuracy", "scenes val", "6 images", "K = 12, 8 classes",
+                 "hungarian matching on the scored images", "native resolution", "post-processing: none"):  # fmt: skip
+        assert part in line
 
 
 def test_one_prototype_for_everything_scores_its_best_class() -> None:
-    result = evaluate(lambda image: np.zeros(image.shape[:2], np.int64), 2, SCENES)
+    result = evaluate(Zeros(), Benchmark.of(SCENES))
     shares = np.bincount(np.concatenate([SCENES.read(i).class_map.ravel() for i in range(6)]))
     assert result.scores.pixel_accuracy == pytest.approx(shares.max() / shares.sum())
 
 
 def test_limit_scores_the_first_images() -> None:
-    result = evaluate(Oracle(SCENES, RENUMBERED), 12, SCENES, limit=2)
+    result = evaluate(Oracle(SCENES, RENUMBERED), Benchmark.of(SCENES, limit=2))
     assert result.protocol.num_images == result.protocol.limit == 2
+    assert "2 images, the first 2" in citation(result)
+
+
+class Wrong(Oracle):
+    """Like the oracle, with the numbers of two classes exchanged on scenes of training."""
+
+    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+        numbers = super().__call__(photo)
+        swapped = np.where(numbers == 7, 3, np.where(numbers == 3, 7, numbers))
+        return swapped if photo.image.tobytes() in self.training else numbers
+
+    training: frozenset[bytes] = frozenset()
+
+
+def test_match_found_on_another_split() -> None:
+    training = LabelledScenes(6, "train")
+    predictor = Wrong(SCENES, RENUMBERED)
+    predictor.truth |= Oracle(training, RENUMBERED).truth
+    honest = Benchmark.of(SCENES, match_on=training)
+    assert evaluate(predictor, honest).scores.pixel_accuracy == 1
+    predictor.training = frozenset(training.read(i).image.tobytes() for i in range(6))
+    result = evaluate(predictor, honest)
+    assert result.protocol.matched_on == "train"
+    assert "hungarian matching on train" in citation(result)
+    assert result.scores.pixel_accuracy < 1
+    assert evaluate(predictor, Benchmark.of(SCENES)).scores.pixel_accuracy == 1
+
+
+def test_remembered_images_add_up_to_the_table() -> None:
+    result = evaluate(Oracle(SCENES, RENUMBERED), Benchmark.of(SCENES), remember=True)
+    assert [image.index for image in result.images] == list(range(6))
+    assert sum(int(image.counts.sum()) for image in result.images) == result.table.sum()
+    assert {image.accuracy(result.assignment) for image in result.images} == {1.0}
+    assert evaluate(Zeros(), Benchmark.of(SCENES)).images == ()
 
 
 @pytest.fixture
@@ -85,13 +155,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def zeros(image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return np.zeros(image.shape[:2], np.int64)
+def opened(folder: Path) -> LabelledPhotos:
+    return labelled_folder(folder / "images", folder / "labels")
 
 
 def test_unreadable_photo_is_left_out_and_said(folder: Path) -> None:
     (folder / "images" / "1.png").write_bytes(b"")
-    result = evaluate(zeros, 2, LabelledFolder(folder / "images", folder / "labels"))
+    result = evaluate(Zeros(), Benchmark.of(opened(folder)))
     assert result.protocol.num_images == 2
     assert len(result.skipped) == 1
     assert "1.png" in result.skipped[0]
@@ -100,9 +170,9 @@ def test_unreadable_photo_is_left_out_and_said(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (np.full((96, 96), 8, np.uint8), "1.png.* 8"),
-        (np.zeros((96, 90), np.uint8), "1.png is 90 x 96 and its photo 1.png 96 x 96"),
-        (None, "1.png"),
+        (np.full((96, 96), 8, np.uint8), r"1\.png holds the id 8"),
+        (np.zeros((96, 90), np.uint8), r"1\.png is 90 x 96 and its photo 1\.png 96 x 96"),
+        (None, r"1\.png"),
     ],
     ids=["id outside the classes", "another size", "damaged"],
 )
@@ -113,11 +183,11 @@ def test_bad_label_is_an_error_that_names_it(folder: Path, label: NDArray[np.uin
     else:
         Image.fromarray(label).save(path)
     with pytest.raises(LabelError, match=message):
-        evaluate(zeros, 2, LabelledFolder(folder / "images", folder / "labels"))
+        evaluate(Zeros(), Benchmark.of(opened(folder)))
 
 
 def test_table_for_people_holds_every_class_and_both_columns() -> None:
-    worst = evaluate(zeros, 4, SCENES)
+    worst = evaluate(Zeros(4), Benchmark.of(SCENES))
     table = result_table({"ours": oracle_result(), "one class": worst})
     lines = {line.split("  ")[0]: line.split() for line in table.splitlines() if line}
     assert lines["mIoU"][1:] == ["100.0", f"{100 * worst.scores.miou:.1f}"]
@@ -129,3 +199,60 @@ def test_table_for_people_holds_every_class_and_both_columns() -> None:
 def test_matchings_never_share_a_table() -> None:
     with pytest.raises(ValueError, match="matchings"):
         result_table({"a": oracle_result(), "b": oracle_result("majority")})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "folder"}, "--images and --labels belong"),
+        ({"name": "scenes", "images": Path("x"), "labels": Path("y")}, "--images and --labels belong"),
+        ({"name": "voc"}, "voc needs --data-dir"),
+        ({"name": "scenes", "data_dir": Path("x")}, "--data-dir is not for scenes"),
+        ({"name": "scenes", "image_list": Path("x")}, "--image-list is not for scenes"),
+        ({"name": "scenes", "protocol": "curated"}, "scenes has no protocol 'curated'; expected native"),
+        ({"name": "cocostuff27", "data_dir": Path("x"), "protocol": "best"}, "expected curated or full"),
+        ({"name": "scenes", "split": "val", "match_on": "val"}, "--match-on val is the split that is scored"),
+        ({"name": "scenes", "match_on": "val"}, "--match-on val is the split that is scored"),
+    ],
+)
+def test_arguments_that_do_not_go_together(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        open_benchmark(**arguments)  # type: ignore[arg-type]
+
+
+TWO_PROCESSES = """
+import json, sys
+from slotseg import distributed
+from slotseg.data.labelled import LabelledScenes
+from slotseg.eval.benchmark import Benchmark
+from slotseg.eval.evaluate import evaluate
+from slotseg.eval.scoring import baseline_predictor
+
+with distributed.joined():
+    benchmark = Benchmark.of(LabelledScenes(7))
+    result = evaluate(baseline_predictor(sys.argv[1], benchmark, num_clusters=11), benchmark, remember=True)
+    if distributed.rank() == 0:
+        values = {**result.to_dict(), "images": sorted(image.index for image in result.images)}
+        print(json.dumps(values))
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("baseline", ["colour", "random"])
+def test_two_processes_give_the_same_table_as_one(baseline: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, "-c", TWO_PROCESSES, baseline]
+    ranks = [
+        subprocess.Popen(command, env={**environment, "RANK": str(r), "WORLD_SIZE": "2"}, stdout=subprocess.PIPE)
+        for r in range(2)
+    ]
+    together, silent = (process.communicate(timeout=120)[0] for process in ranks)
+    alone = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    assert silent == b""
+    assert json.loads(together) == json.loads(alone)
+    assert json.loads(alone)["images"] == list(range(7))

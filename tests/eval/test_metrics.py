@@ -7,7 +7,7 @@ import pytest
 from slotseg.errors import DataError
 from slotseg.eval.contingency import contingency_table
 from slotseg.eval.matching import UNMATCHED, hungarian, majority, match
-from slotseg.eval.metrics import confusion_matrix, score
+from slotseg.eval.metrics import confusion_matrix, score, score_within
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "matching.json").read_text())["cases"]
 
@@ -63,7 +63,7 @@ def test_equals_a_slow_loop_over_pixels(matching, num_prototypes, num_classes):
     noise = rng.integers(0, num_prototypes, true.shape)
     prototypes = np.where(rng.random(true.shape) < 0.4, true % num_prototypes, noise)
     true[true == num_classes - 1] = 0  # the last class never occurs
-    assignment = matching(table := contingency_table(prototypes, true, num_prototypes, num_classes))
+    assignment = matching(table := contingency_table(prototypes, true, num_prototypes, num_classes)[:-1])
     iou, miou, accuracy = slow_scores(assignment[prototypes], true, num_classes)
     scores = score(table, assignment)
     assert list(scores.iou_per_class) == iou
@@ -93,6 +93,26 @@ def test_iou_comes_from_sums_and_not_from_a_mean_over_images():
     tables = [np.array([[99, 1], [0, 0]]), np.array([[0, 0], [0, 2]])]
     whole = score(tables[0] + tables[1], np.array([0, 1]))
     assert whole.iou_per_class == (99 / 100, 2 / 3)
+
+
+def test_groups_are_restricted_by_class_and_not_by_the_order_of_prototypes():
+    table = np.array([[0, 0, 50, 5], [40, 10, 2, 0], [0, 3, 0, 70], [6, 20, 0, 1]])
+    assignment = hungarian(table)
+    assert assignment.tolist() == [2, 0, 3, 1]
+    things, stuff = score_within(table, assignment, [0, 1]), score_within(table, assignment, [2, 3])
+    assert things.iou_per_class == (40 / 56, 20 / 36)  # predicted {0, 1} x true {0, 1} is [[40, 10], [6, 20]]
+    assert things.pixel_accuracy == 60 / 76
+    assert stuff.iou_per_class == (50 / 55, 70 / 75)
+    assert score_within(table, assignment, []) is None
+    everything = score_within(table, assignment, range(4))
+    assert everything == score(table, assignment)
+
+
+def test_unmatched_prototypes_stay_errors_within_a_group():
+    table = np.array([[9, 0, 0], [0, 9, 0], [9, 0, 0], [0, 0, 9]])
+    assignment = np.array([0, 1, UNMATCHED, 2])
+    assert score_within(table, assignment, [0, 1]).pixel_accuracy == 18 / 27
+    assert score_within(np.array([[0, 4]]), np.array([1]), [0]) is None  # no pixel of the group
 
 
 def test_confusion_keeps_every_pixel():

@@ -1,0 +1,142 @@
+"""The labelled sets of the field by name: where their photos and label maps lie on disk.
+
+What a set's ids mean is its taxonomy; how it is scored is the business of
+``slotseg.eval.protocols``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from slotseg.data.coco import check_not_shifted
+from slotseg.data.image_lists import ImageList, curated_list, read_image_list
+from slotseg.data.images import IMAGE_SUFFIXES
+from slotseg.data.label_sources import LabelFiles
+from slotseg.data.labelled import LabelledPhotos
+from slotseg.data.layouts import FileLayout, JsonLayout, Layout, PanopticLayout, find_layout
+from slotseg.data.taxonomy import load_taxonomy
+
+WHOLE = "all"
+"""The split of a set that has none."""
+
+_BOTH = ("{split}", "images/{split}")  # where people have COCO's photos
+_STUFF: tuple[Layout, ...] = (
+    *(FileLayout(images=i, labels=f"{t}/{{split}}") for t in ("stuffthingmaps", "annotations") for i in _BOTH),
+    *(FileLayout(images=i, labels=i) for i in _BOTH),
+    *(JsonLayout(images=i) for i in _BOTH),
+)
+_PANOPTIC: tuple[Layout, ...] = tuple(
+    PanopticLayout(images=i, masks=m) for m in ("annotations/panoptic_{split}", "panoptic_{split}") for i in _BOTH
+)
+_CITYSCAPES: tuple[Layout, ...] = (
+    FileLayout(
+        images="leftImg8bit/{split}",
+        labels="gtFine/{split}",
+        image_suffixes=("_leftImg8bit.png",),
+        label_suffix="_gtFine_labelIds.png",
+    ),
+)
+_PLAIN_SPLIT = FileLayout(images="images/{split}", labels="labels/{split}", image_suffixes=IMAGE_SUFFIXES)
+_PLAIN = FileLayout(images="images", labels="labels", image_suffixes=IMAGE_SUFFIXES)
+_MSRC: tuple[Layout, ...] = (
+    _PLAIN,
+    FileLayout(images="Images", labels="GroundTruth", image_suffixes=(".bmp",), label_suffix="_GT.bmp", colored=True),
+)
+_POTSDAM: tuple[Layout, ...] = (
+    _PLAIN,
+    *(
+        FileLayout(
+            images="2_Ortho_RGB", labels=labels, image_suffixes=("_RGB.tif",), label_suffix="_label.tif", colored=True
+        )
+        for labels in ("5_Labels_all", "5_Labels_for_participants")
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSet:
+    """What is known about a set."""
+
+    taxonomy: str
+    """Its label set."""
+    split: str
+    """The split that is scored if none is asked for."""
+    layouts: tuple[Layout, ...]
+    """Tried in this order."""
+    below: tuple[str, ...] = ()
+    """Folders of the data folder to look in as well."""
+    encoding_checked: bool = False
+    """Whether label PNGs are compared with instance annotations that lie beside them."""
+
+
+SETS = {
+    "cocostuff27": LabelledSet(taxonomy="cocostuff27", split="val2017", layouts=_STUFF, encoding_checked=True),
+    "cocostuff15": LabelledSet(taxonomy="cocostuff15", split="val2017", layouts=_STUFF, encoding_checked=True),
+    "cocostuff171": LabelledSet(taxonomy="cocostuff171", split="val2017", layouts=_STUFF, encoding_checked=True),
+    "cocopanoptic27": LabelledSet(taxonomy="cocopanoptic27", split="val2017", layouts=_PANOPTIC),
+    "voc": LabelledSet(
+        taxonomy="voc21",
+        split="val",
+        layouts=(
+            FileLayout(images="JPEGImages", labels="SegmentationClass", listing="ImageSets/Segmentation/{split}.txt"),
+        ),
+        below=("VOC2012", "VOCdevkit/VOC2012"),
+    ),
+    "ade20k": LabelledSet(
+        taxonomy="ade150",
+        split="validation",
+        layouts=(FileLayout(images="images/{split}", labels="annotations/{split}"),),
+        below=("ADEChallengeData2016",),
+    ),
+    "cityscapes27": LabelledSet(taxonomy="cityscapes27", split="val", layouts=_CITYSCAPES),
+    "cityscapes19": LabelledSet(taxonomy="cityscapes19", split="val", layouts=_CITYSCAPES),
+    "camvid": LabelledSet(
+        taxonomy="camvid11",
+        split="val",
+        layouts=(_PLAIN_SPLIT, FileLayout(images="{split}", labels="{split}annot", image_suffixes=(".png",))),
+    ),
+    "msrc": LabelledSet(taxonomy="msrc23", split=WHOLE, layouts=_MSRC),
+    "msrc21": LabelledSet(taxonomy="msrc21", split=WHOLE, layouts=_MSRC),
+    "potsdam3": LabelledSet(taxonomy="potsdam3", split=WHOLE, layouts=_POTSDAM),
+}
+"""The labelled sets by the name that ``slotseg eval --dataset`` takes."""
+
+
+def open_set(
+    name: str, data_dir: Path, *, split: str | None = None, curated: bool = False, image_list: Path | None = None
+) -> LabelledPhotos:
+    """Find a set on disk.
+
+    Args:
+        name: A key of ``SETS``.
+        data_dir: Folder of the set.
+        split: As its folders and files call it; by default the one that papers score.
+        curated: Keep the photos of the curated list only; the label maps are COCO-Stuff's.
+        image_list: Keep the photos that this file names instead, a key a line.
+
+    Raises:
+        DataError: If something is missing, said with every path that would do, or an image list
+            names photos that are absent.
+        LabelError: If the label maps are encoded in another way.
+    """
+    known = SETS[name]
+    split = split or known.split
+    whole = known.split == WHOLE and split != WHOLE  # a set without splits, parted into folders
+    root, layout = find_layout((_PLAIN_SPLIT,) if whole else known.layouts, data_dir, split, name, known.below)
+    taxonomy = load_taxonomy(known.taxonomy)
+    photos, source = layout.photos(root, split), layout.source(root, split, taxonomy)
+    if known.encoding_checked and isinstance(source, LabelFiles):
+        keys = [key for key, _ in photos if not source.missing([key])]
+        check_not_shifted(source, root / "annotations" / f"instances_{split}.json", keys)
+
+    def opened(chosen: ImageList | None) -> LabelledPhotos:
+        return LabelledPhotos(
+            name=name, split=split, taxonomy=taxonomy, photos=photos, source=source, image_list=chosen
+        )
+
+    if image_list:
+        return opened(read_image_list(image_list))
+    if isinstance(layout, FileLayout) and layout.listing:
+        return opened(ImageList.of(read_image_list(root / layout.listing.format(split=split)).keys))
+    if curated:
+        return opened(curated_list(split, opened(None).image_list.keys, source.read, root))
+    return opened(None)

@@ -1,0 +1,174 @@
+"""Which photos of a split are scored: all, those of a file, or the curated list of COCO-Stuff-27.
+
+A list is an evaluation filter. The curated one looks at labels, so training on it is not
+unsupervised. Letters: H W pixels.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from slotseg.data.images import IMAGE_SUFFIXES
+from slotseg.data.taxonomy import Taxonomy, load_taxonomy
+from slotseg.errors import DataError
+from slotseg.files import write_json
+
+log = logging.getLogger(__name__)
+
+CURATED_SIDE = 360
+"""Least height and width of a curated photo's label map."""
+
+PUBLISHED = {
+    "train2017": (49_629, "3b837594a81880a70f177afab906fc45147d8b9c2c4f51132f784e41941812f9"),
+    "val2017": (2_175, "7c629734c88f1a74bba6311e01d4d9fe976df84f07cb4fc86452ce5116e51655"),
+}
+"""Length and SHA-256 of the published curated lists of COCO 2017."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageList:
+    """Keys of photos, in the order in which they are scored."""
+
+    name: str
+    """``all``, ``curated``, or the file it was read from."""
+    keys: tuple[str, ...]
+    """Path of each photo below the split's folder, without suffix."""
+    published: bool | None = None
+    """Whether the digest is the published one, where there is one to compare with."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the keys, one a line."""
+        return _sha256("".join(f"{key}\n" for key in self.keys))
+
+    @classmethod
+    def of(cls, keys: Sequence[str], name: str = "all") -> "ImageList":
+        """A list of all photos, or of another name."""
+        return cls(name=name, keys=tuple(keys))
+
+
+def read_image_list(path: Path) -> ImageList:
+    """Read a list from a file: a key or file name a line, empty lines left out.
+
+    Raises:
+        DataError: If it cannot be read, is empty, or names a photo twice.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); expected a text file with a photo's name a line") from error
+    keys = [
+        str(Path(line).with_suffix("")) if Path(line).suffix.lower() in IMAGE_SUFFIXES else line
+        for line in lines
+        if line
+    ]
+    if not keys or len(set(keys)) < len(keys):
+        what = "names a photo twice" if keys else "is empty"
+        raise DataError(f"{path} {what}; expected a text file with each photo's name on a line")
+    return ImageList.of(keys, str(path))
+
+
+def is_curated(label_map: NDArray[Any], where: str = "the label map") -> bool:
+    """The rule of the curated list of COCO-Stuff-27.
+
+    At least 360 pixels high and wide, and at least 75 % of all pixels are stuff; void pixels and
+    things count against.
+
+    Args:
+        label_map: COCO-Stuff category ids - 1, ``(H, W)``.
+        where: What to call it in a message.
+
+    Raises:
+        LabelError: If it is encoded otherwise.
+    """
+    classes = _cocostuff27().class_map(label_map, where)
+    if min(label_map.shape) < CURATED_SIDE:
+        return False
+    return 4 * int(np.isin(classes, _cocostuff27().of_kind("stuff")).sum()) >= 3 * label_map.size
+
+
+def curated_list(
+    split: str,
+    keys: Sequence[str],
+    read: Callable[[str], NDArray[Any]],
+    folder: Path,
+    published: dict[str, tuple[int, str]] = PUBLISHED,
+) -> ImageList:
+    """Derive the curated list from label maps, or take it from the cache beside the data.
+
+    Args:
+        split: Such as ``val2017``.
+        keys: Of all photos of the split.
+        read: Gives the label map of a key.
+        folder: Of the data; the cache is ``slotseg-curated-<split>.json`` in it, if it can be written.
+        published: Length and digest to compare with, by split.
+
+    Raises:
+        DataError: If a label map cannot be read, or no photo is curated.
+    """
+    file = folder / f"slotseg-curated-{split}.json"
+    all_keys = ImageList.of(sorted(keys))
+    curated = _read_cache(file, all_keys.digest)
+    if curated is None:
+        bar = tqdm(all_keys.keys, unit="label map", desc=f"curated list of {split}", disable=None)
+        curated = [key for key in bar if is_curated(read(key), key)]
+        _write_cache(file, all_keys.digest, curated)
+    if not curated:
+        raise DataError(f"no photo of {split} fulfils the rule of the curated list; expected COCO's photos")
+    return _compared(ImageList.of(curated, "curated"), published.get(split))
+
+
+def _compared(curated: ImageList, published: tuple[int, str] | None) -> ImageList:
+    if published is None:
+        return curated
+    number, digest = published
+    # The published digest is of the bare lines; whether the last one ends in a newline is not documented.
+    same = digest in (curated.digest, _sha256("\n".join(curated.keys)))
+    if not same:
+        log.warning(
+            "The curated list has %d photos and another digest than the published one of %d: compare the score with "
+            "published ones with care.",
+            len(curated.keys),
+            number,
+        )
+    return ImageList(name=curated.name, keys=curated.keys, published=same)
+
+
+def _read_cache(file: Path, all_digest: str) -> list[str] | None:
+    """The cached keys, if they were derived from the photos that are there now."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["derived_from"] == all_digest:
+            return [str(key) for key in content["keys"]]
+        log.info("%s was derived from other photos and is made anew.", file)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s cannot be used (%s) and is made anew.", file, error)
+    return None
+
+
+def _write_cache(file: Path, all_digest: str, keys: list[str]) -> None:
+    try:
+        write_json(file, {"derived_from": all_digest, "keys": keys})
+        log.info("The curated list is kept in %s.", file)
+    except OSError as error:
+        log.info("The curated list is not kept, as %s cannot be written (%s).", file, error.strerror)
+
+
+@cache
+def _cocostuff27() -> Taxonomy:
+    return load_taxonomy("cocostuff27")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

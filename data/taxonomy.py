@@ -1,0 +1,203 @@
+"""Label sets: which ids of a label map are which class, which are void, and how classes look.
+
+Every set is one file of the same form under ``data/taxonomies/``, checked when it is loaded.
+Letters: C classes, H W pixels.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.errors import DataError, LabelError
+from slotseg.labels import IGNORE, IGNORE_16, Color, voc_color
+
+MAX_ID = 65_535
+"""Largest id that a label map can hold."""
+
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelClass:
+    """One class of a label set."""
+
+    name: str
+    """Unique within its set."""
+    ids: tuple[int, ...]
+    """The ids of a label map that are this class."""
+    color: Color
+    """RGB, 0..255."""
+    kind: str | None = None
+    """``thing`` or ``stuff``, where the set tells them apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taxonomy:
+    """A label set.
+
+    Raises:
+        DataError: If ids, names or colours contradict each other.
+    """
+
+    name: str
+    """What it is called in a result."""
+    classes: tuple[LabelClass, ...]
+    """Length C; the class id is the place in this list."""
+    void: tuple[int, ...] = (IGNORE,)
+    """Ids of a label map that are not scored."""
+    title: str = ""
+    """For people."""
+    encoding: str = "value = class id"
+    """For people: what the values of a label map mean."""
+    unused: tuple[int, ...] = ()
+    """Ids that have a name but that no genuine label map holds: one that does is encoded otherwise."""
+    id_colors: tuple[tuple[int, Color], ...] = field(default=(), repr=False)
+    """Ids by colour, where label maps are also given as RGB images."""
+
+    def __post_init__(self) -> None:
+        """Check that every id has one meaning."""
+        if not self.classes:
+            raise DataError(f"{self.name} has no class; expected at least one")
+        ids = Counter(i for c in self.classes for i in set(c.ids)) + Counter(set(self.void))
+        twice = sorted(i for i, count in ids.items() if count > 1)
+        outside = sorted(i for i in [*ids, *self.unused] if not 0 <= i <= MAX_ID)
+        names = [n for n, count in Counter(self.names).items() if count > 1]
+        if twice or outside:
+            which = f"gives id {twice[0]} two meanings" if twice else f"has the id {outside[0]}"
+            raise DataError(f"{self.name} {which}; expected ids from 0 to {MAX_ID}, each once")
+        if names:
+            raise DataError(f"{self.name} has two classes named {names[0]!r}; expected different names")
+        if any(not 0 <= v <= 255 for c in self.classes for v in c.color):
+            raise DataError(f"{self.name} has a colour beyond 0 to 255; expected three numbers from 0 to 255")
+        if len({c.kind is None for c in self.classes}) > 1 or {c.kind for c in self.classes} - {None, "thing", "stuff"}:
+            raise DataError(f"{self.name} has a class of an unknown kind; expected thing or stuff for all, or for none")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names, length C."""
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def colors(self) -> tuple[Color, ...]:
+        """Class colours, length C."""
+        return tuple(c.color for c in self.classes)
+
+    @property
+    def ignore(self) -> int:
+        """The id of void pixels in a class map."""
+        return IGNORE if len(self.classes) <= IGNORE else IGNORE_16
+
+    def of_kind(self, kind: str) -> list[int]:
+        """Ids of the classes that are ``thing`` or ``stuff``."""
+        return [i for i, c in enumerate(self.classes) if c.kind == kind]
+
+    def class_map(self, label_map: NDArray[Any], where: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Class ids ``(H, W)`` of a label map's ids ``(H, W)``; void pixels become ``ignore``.
+
+        Raises:
+            LabelError: If the label map holds an id that the set does not have, or never uses; ``where``
+                names the label map.
+        """
+        classes: NDArray[np.int32] = self._table[label_map]
+        if classes.min(initial=0) == _UNKNOWN:
+            raise LabelError(f"{where} {self._refusal(int(label_map[classes == _UNKNOWN][0]))}")
+        return classes.astype(np.uint8) if self.ignore == IGNORE else classes.astype(np.uint16)
+
+    @cached_property
+    def _table(self) -> NDArray[np.int32]:
+        table = np.full(MAX_ID + 1, _UNKNOWN, dtype=np.int32)
+        for index, label_class in enumerate(self.classes):
+            table[list(label_class.ids)] = index
+        table[list(self.void)] = self.ignore
+        table[list(self.unused)] = _UNKNOWN
+        return table
+
+    def _refusal(self, unknown: int) -> str:
+        if self.unused:
+            return (
+                f"holds the id {unknown}, which no label map of {self.name} does, so it is encoded otherwise "
+                f"(counted from 1, for instance); expected {self.encoding}"
+            )
+        return f"holds the id {unknown}, which {self.name} does not have; expected {self.encoding}"
+
+
+def taxonomies() -> list[str]:
+    """Names of the label sets that come with slotseg."""
+    return sorted(f.name.removesuffix(".json") for f in _folder().iterdir() if f.name.endswith(".json"))
+
+
+def load_taxonomy(name: str) -> Taxonomy:
+    """A label set by name.
+
+    Raises:
+        DataError: If there is none of this name, or its file is damaged.
+    """
+    file = _folder() / f"{name}.json"
+    if name not in taxonomies():
+        raise DataError(f"there is no label set {name!r}; expected one of {', '.join(taxonomies())}")
+    return taxonomy_from_dict(json.loads(file.read_text(encoding="utf-8")), file.name)
+
+
+def taxonomy_from_dict(values: dict[str, Any], where: str) -> Taxonomy:
+    """Build a label set from the JSON of its file; ``where`` names the file in errors.
+
+    Raises:
+        DataError: If a key is missing, unknown or of the wrong type, or the set contradicts itself.
+    """
+    try:
+        unknown = values.keys() - {"name", "title", "encoding", "void", "unused", "id_colors", "classes"}
+        if unknown:
+            raise ValueError(f"unknown key {min(unknown)}")
+        return Taxonomy(
+            name=str(values["name"]),
+            title=str(values["title"]),
+            encoding=str(values["encoding"]),
+            void=tuple(int(i) for i in values["void"]),
+            unused=tuple(int(i) for i in values.get("unused", [])),
+            id_colors=tuple((int(i), _color(c)) for i, c in values.get("id_colors", [])),
+            classes=tuple(
+                LabelClass(
+                    name=str(c["name"]),
+                    ids=tuple(int(i) for i in c["ids"]),
+                    color=_color(c["color"]),
+                    kind=c.get("kind"),
+                )
+                for c in values["classes"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where} is no label set ({error!r}); expected the form of data/taxonomies/") from error
+
+
+def plain_taxonomy(
+    name: str, names: tuple[str, ...], colors: tuple[Color, ...] | None = None, void: tuple[int, ...] = (IGNORE,)
+) -> Taxonomy:
+    """A label set whose label maps hold class ids.
+
+    Args:
+        name: Of the set.
+        names: Of the classes 0..C-1.
+        colors: Of the classes; by default those of Pascal VOC without its black.
+        void: Ids that are not scored; a class id among them is void, not scored.
+    """
+    colors = colors or tuple(voc_color(i + 1) for i in range(len(names)))
+    classes = tuple(
+        LabelClass(name=n, ids=() if i in void else (i,), color=c)
+        for i, (n, c) in enumerate(zip(names, colors, strict=True))
+    )
+    return Taxonomy(name=name, classes=classes, void=void)
+
+
+def _color(values: Any) -> Color:
+    red, green, blue = values
+    return int(red), int(green), int(blue)
+
+
+def _folder() -> Any:
+    return resources.files("slotseg.data") / "taxonomies"
