@@ -1,0 +1,133 @@
+"""The best and the worst images of a result, painted side by side with the truth.
+
+Read and predicted again for the few that are shown, so that scoring keeps no picture. Letters: K
+prototypes, C classes, H W pixels.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from slotseg.eval.benchmark import Benchmark
+from slotseg.eval.contingency import UNASSIGNED, ImageCounts
+from slotseg.eval.matching import UNMATCHED
+from slotseg.eval.predictors import Predictor
+from slotseg.eval.report import Result
+from slotseg.labels import LabelMap
+from slotseg.render import colored
+
+NUM_EXAMPLES = 6
+"""Best images on a page, and worst."""
+
+PICTURE_SIDE = 360
+"""Long side of a picture, in pixels."""
+
+Share = tuple[int, float]
+"""A class, or ``UNMATCHED``, and its share of some pixels, 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture inside the page."""
+
+    title: str
+    """What it shows."""
+    uri: str
+    """The picture itself, as a ``data:`` URI."""
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    shares: tuple[Share, ...] = ()
+    """Of a map: its classes, the largest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One of the best or worst images."""
+
+    key: str
+    """Its name in the set."""
+    accuracy: float
+    """Pixel accuracy under the match, 0..1."""
+    pictures: tuple[Picture, ...]
+    """Photo, ground truth and prediction."""
+
+    @property
+    def classes(self) -> list[int]:
+        """Classes of the ground truth, then the others that are predicted, the largest first."""
+        return list(dict.fromkeys(c for picture in self.pictures for c, _ in picture.shares if c != UNMATCHED))
+
+
+def best_and_worst(
+    images: Sequence[ImageCounts], assignment: NDArray[np.int64], number: int = NUM_EXAMPLES
+) -> tuple[list[ImageCounts], list[ImageCounts]]:
+    """Up to ``number`` images of the highest and of the lowest pixel accuracy, none of them twice."""
+    ranked = sorted(images, key=lambda image: (-image.accuracy(assignment), image.index))
+    half = min(number, (len(ranked) + 1) // 2)
+    return ranked[:half], ranked[half:][-number:][::-1]
+
+
+def example(image: ImageCounts, result: Result, predictor: Predictor, benchmark: Benchmark) -> Example:
+    """Read and predict an image again, and paint it.
+
+    Raises:
+        DataError: If it cannot be read any more.
+    """
+    labelled = benchmark.protocol.prepare(benchmark.dataset.read(image.index))
+    taxonomy = result.taxonomy
+    by_prototype = np.full(UNASSIGNED + 1, taxonomy.ignore)
+    by_prototype[: len(result.assignment)] = np.where(result.assignment < 0, taxonomy.ignore, result.assignment)
+    photo = Image.fromarray(labelled.image)
+    size = _fitted(photo.size)
+    pictures = (
+        Picture(title="Photo", uri=_uri(photo.resize(size, Image.Resampling.LANCZOS), "JPEG"), size=size),
+        _map_picture("Ground truth", labelled.class_map, result),
+        _map_picture("Prediction", by_prototype[predictor(labelled)], result),
+    )
+    return Example(key=labelled.key, accuracy=image.accuracy(result.assignment), pictures=pictures)
+
+
+def paint(class_map: NDArray[Any], labels: LabelMap, *, truth: bool) -> NDArray[np.uint8]:
+    """Class colours ``(H, W, 3)``, with a texture where there is no class.
+
+    Args:
+        class_map: Class ids ``(H, W)``, or the ignore id.
+        labels: Gives the colours.
+        truth: Dots where there is no class, as in void ground truth; otherwise stripes.
+    """
+    y, x = np.ogrid[: class_map.shape[0], : class_map.shape[1]]
+    dots, stripes = 225 - 90 * ((x % 6 < 2) & (y % 6 < 2)), 40 + 120 * ((x + y) // 4 % 2)
+    texture = (dots if truth else stripes).astype(np.uint8)[..., None]
+    return np.where((class_map == labels.ignore)[..., None], texture, colored(class_map, labels))
+
+
+def largest(shares: dict[int, float]) -> tuple[Share, ...]:
+    """Those above 0, the largest first."""
+    return tuple(sorted(((c, float(s)) for c, s in shares.items() if s > 0), key=lambda share: -share[1]))
+
+
+def _map_picture(title: str, class_map: NDArray[Any], result: Result) -> Picture:
+    labels = LabelMap.of_classes(result.taxonomy.names, result.taxonomy.colors)
+    width, height = size = _fitted((class_map.shape[1], class_map.shape[0]))
+    rows, columns = (np.arange(n) * old // n for n, old in zip((height, width), class_map.shape, strict=True))
+    painted = paint(class_map[np.ix_(rows, columns)], labels, truth=title == "Ground truth")
+    ids, counts = np.unique(class_map, return_counts=True)
+    shares = {UNMATCHED if i == labels.ignore else int(i): n / class_map.size for i, n in zip(ids, counts, strict=True)}
+    return Picture(title=title, uri=_uri(Image.fromarray(painted), "PNG"), size=size, shares=largest(shares))
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a picture whose long side becomes ``PICTURE_SIDE``."""
+    scale = PICTURE_SIDE / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _uri(picture: Image.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, optimize=True, quality=82)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
