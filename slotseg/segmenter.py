@@ -1,8 +1,7 @@
 """From an image to its prototype map and class map.
 
 The teacher scores the image at a working size; the scores are upsampled bilinearly to the image's
-own size a few rows at a time, so no K x H x W array is made. Letters: B images, K prototypes,
-H W pixels, h w feature cells.
+own size (``slotseg.upsampling``). Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
 import math
@@ -27,8 +26,8 @@ from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels import LabelMap, read_labels
 from slotseg.model import Encoder
 from slotseg.runs import find_checkpoint, run_of
+from slotseg.upsampling import upsampled_argmax
 
-STRIP_BYTES = 1 << 26
 MAX_WORKING_PIXELS = 1 << 22
 
 
@@ -191,41 +190,6 @@ def default_size(config: TrainConfig) -> int:
     """Working size that shows things about as large as training did: the side of a view over that of its crop."""
     side = math.sqrt(sum(config.views.area) / 2)
     return round(config.views.image_size / side)
-
-
-@torch.inference_mode()
-def upsampled_argmax(scores: Tensor, covered: tuple[float, float], size_hw: tuple[int, int]) -> NDArray[np.uint16]:
-    """Upsample scores bilinearly to ``size_hw`` and take the best prototype, strip by strip.
-
-    Args:
-        scores: Shape ``(K, h, w)``.
-        covered: How many cells, (h, w), the image covers from the top left.
-        size_hw: Size of the image.
-
-    Returns:
-        Prototype map, shape ``(H, W)``.
-    """
-    height, width = size_hw
-    top, bottom, down = _taps(height, covered[0], scores.shape[1], scores.device)
-    left, right, across = _taps(width, covered[1], scores.shape[2], scores.device)
-    rows = max(1, STRIP_BYTES // (4 * len(scores) * width))
-    result = torch.empty(height, width, dtype=torch.int32)
-    for start in range(0, height, rows):
-        strip = slice(start, start + rows)
-        first, last = int(top[strip][0]), int(bottom[strip][-1]) + 1
-        wide = torch.lerp(scores[:, first:last, left], scores[:, first:last, right], across)  # (K, few, W)
-        tall = torch.lerp(wide[:, top[strip] - first], wide[:, bottom[strip] - first], down[strip, None])
-        result[strip] = tall.argmax(dim=0)
-    prototype_map: NDArray[np.uint16] = result.numpy().astype(np.uint16)
-    return prototype_map
-
-
-def _taps(num_pixels: int, covered: float, num_cells: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each pixel centre the two nearest cells and the weight of the second, clamped at the border."""
-    position = (torch.arange(num_pixels, device=device) + 0.5) * (covered / num_pixels) - 0.5
-    position = position.clamp(0, num_cells - 1)
-    first = position.floor().long()
-    return first, (first + 1).clamp(max=num_cells - 1), position - first
 
 
 def _labels_of(file: Path, info: dict[str, Any]) -> LabelMap | None:

@@ -1,4 +1,4 @@
-"""From image to map: exact upsampling, the input's own size, and a file that gives the same maps."""
+"""From image to map: the teacher's scores, the input's own size, and a file that gives the same maps."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from slotseg import checkpoint, segmenter
+from slotseg import checkpoint
 from slotseg.config import TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
 from slotseg.labels import LabelMap
 from slotseg.model import SlotCon
-from slotseg.segmenter import MAX_WORKING_PIXELS, Segmenter, default_size, upsampled_argmax, working_size
+from slotseg.segmenter import MAX_WORKING_PIXELS, Segmenter, default_size, working_size
 
 Photo = NDArray[np.uint8]
 
@@ -53,39 +53,6 @@ def assert_best(prototype_map: NDArray[np.uint16], upsampled: Tensor) -> None:
     chosen = upsampled.gather(0, torch.from_numpy(prototype_map.astype(np.int64))[None])[0]
     assert (upsampled.amax(0) - chosen).max() < 1e-5
     assert (upsampled.argmax(0).numpy() == prototype_map).mean() > 0.99
-
-
-@pytest.mark.parametrize("strip_bytes", [1, 4 * 5 * 37 * 3, 1 << 26], ids=["one row", "three rows", "one strip"])
-@pytest.mark.parametrize("size", [(41, 37), (3, 2), (1, 1), (4, 37), (6, 7)])
-def test_whole_map_equals_interpolate(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], strip_bytes: int) -> None:
-    monkeypatch.setattr(segmenter, "STRIP_BYTES", strip_bytes)
-    scores = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(0))
-    expected = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
-    assert_best(upsampled_argmax(scores, (6, 7), size), expected)
-
-
-@pytest.mark.parametrize(
-    ("covered", "size"),
-    [((4.0, 5.0), (40, 50)), ((4.5, 6.25), (36, 50)), ((3.5, 6.75), (7, 27)), ((5.5, 7.0), (110, 7))],
-)
-@pytest.mark.parametrize("strip_bytes", [1, 1 << 26])
-def test_a_covered_part_equals_a_crop_of_the_whole(
-    monkeypatch: pytest.MonkeyPatch, covered: tuple[float, float], size: tuple[int, int], strip_bytes: int
-) -> None:
-    monkeypatch.setattr(segmenter, "STRIP_BYTES", strip_bytes)
-    scores = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(0))
-    whole = tuple(round(n * cells / c) for n, cells, c in zip(size, (6, 7), covered, strict=True))
-    assert [w * c for w, c in zip(whole, covered, strict=True)] == [s * n for s, n in zip(size, (6, 7), strict=True)]
-    expected = F.interpolate(scores[None], whole, mode="bilinear", align_corners=False)[0]
-    assert_best(upsampled_argmax(scores, covered, size), expected[:, : size[0], : size[1]])
-
-
-def test_more_prototypes_than_eight_bits() -> None:
-    scores = torch.zeros(2048, 2, 2)
-    scores[2047] = 1
-    prototype_map = upsampled_argmax(scores, (2, 2), (3, 5))
-    assert prototype_map.dtype == np.uint16
-    assert (prototype_map == 2047).all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,202 @@
+"""From scores of feature cells to the best prototype of each pixel, without upsampled scores.
+
+Between four neighbouring cell centres (a block) a bilinear score is a convex combination of the
+scores at the four corners. So a prototype that is best at all corners is best throughout, and one
+that some other beats at every corner is best nowhere. Blocks with one best prototype are filled; in
+the others the few contenders are interpolated on a coarse grid, between whose knots (a part) the
+same two rules hold; only in parts still undecided are the contenders interpolated pixel by pixel.
+
+All of it is NumPy on the CPU: the arrays are so small that waking torch's threads for each of many
+steps gains nothing on idle cores and costs much on busy ones.
+
+Letters: K prototypes, H W pixels, h w feature cells; M blocks or parts worked on at once, C contenders.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+CHUNK = 1 << 17
+"""Scores that are interpolated or compared at once; they stay in cache."""
+PART = 8
+"""Most pixels along a side of a part."""
+FEW = PART + 1
+"""Blocks of up to so many pixels, which have one part, are not searched for contenders."""
+
+
+def upsampled_argmax(scores: Tensor, covered: tuple[float, float], size_hw: tuple[int, int]) -> NDArray[np.uint16]:
+    """Upsample scores bilinearly to ``size_hw`` and take the best prototype, the first of equal ones.
+
+    Args:
+        scores: Finite, on any device, shape ``(K, h, w)``; compared in float32. K is at most 65536.
+        covered: How many cells, (h, w), the image covers from the top left.
+        size_hw: Size of the image.
+
+    Returns:
+        Prototype map, shape ``(H, W)``.
+    """
+    rows = _Axis.of(size_hw[0], covered[0], scores.shape[1])
+    cols = _Axis.of(size_hw[1], covered[1], scores.shape[2])
+    return _Painter(scores.detach().float().cpu().numpy(), rows, cols).paint()
+
+
+class _Axis(NamedTuple):
+    """One axis: N pixels in B blocks, which are padded to ``parts`` parts of ``side`` pixels each."""
+
+    cells: Ints
+    """The two cells that a block lies between, clamped at the border, ``(2, B)``."""
+    weight: Floats
+    """Weight of the second cell at each padded pixel of a block and the one after, ``(parts * side + 1, B)``."""
+    place: Ints
+    """Where each pixel is among the padded ones, ``(N,)``."""
+    parts: int
+    side: int
+
+    @classmethod
+    def of(cls, num_pixels: int, covered: float, num_cells: int) -> "_Axis":
+        def position(pixel: Ints) -> Floats:  # in cells, rounded as by F.interpolate
+            return (pixel.astype(np.float32) + np.float32(0.5)) * np.float32(covered / num_pixels) - np.float32(0.5)
+
+        pixels = np.arange(num_pixels)
+        first, starts, counts = np.unique(np.floor(position(pixels)), return_index=True, return_counts=True)
+        parts = -(-int(counts.max()) // PART)
+        side = -(-int(counts.max()) // parts)
+        length = parts * side
+        weight = (position(starts + np.arange(length + 1)[:, None]) - first).clip(0, 1)
+        cells = np.stack([first, first + 1]).clip(0, num_cells - 1).astype(np.int64)
+        return cls(cells, weight, pixels + (np.arange(len(first)) * length - starts).repeat(counts), parts, side)
+
+
+class _Painter:
+    """Labels of all blocks, ``(blocks, parts, pixels of a part)``, from coarse to fine."""
+
+    def __init__(self, scores: Floats, rows: _Axis, cols: _Axis) -> None:
+        self.rows, self.cols, self.shape = rows, cols, (rows.cells.shape[1], cols.cells.shape[1])
+        self.corners = (rows.cells[:, None, :, None] * scores.shape[2] + cols.cells[:, None]).reshape(4, -1)
+        self.scores = np.ascontiguousarray(scores.reshape(len(scores), -1).T)  # (h * w, K)
+        self.labels = np.empty((self.corners.shape[1], rows.parts * cols.parts, rows.side * cols.side), np.uint16)
+
+    def paint(self) -> NDArray[np.uint16]:
+        """The prototype map ``(H, W)``."""
+        best = self.scores.argmax(axis=1)[self.corners]
+        self.labels[:] = best[0][:, None, None]
+        undecided = np.flatnonzero((best != best[0]).any(axis=0))
+        step = max(1, CHUNK // self.scores.shape[1])
+        for start in range(0, len(undecided), step):
+            self._paint_blocks(undecided[start : start + step])
+        return self._image()
+
+    def _paint_blocks(self, blocks: Ints) -> None:
+        """Label blocks ``(M,)``."""
+        rows, cols = self.rows, self.cols
+        corners = self.scores[self.corners[:, blocks]]
+        if self.labels[0].size <= FEW:
+            self._paint_few(blocks, corners)
+            return
+        ids, counts = contenders(corners)
+        for some, few in _by_count(ids, counts, (rows.parts + 1) * (cols.parts + 1)):
+            if rows.parts * cols.parts == 1:
+                self._paint_pixels(blocks[some], np.zeros_like(some), np.zeros_like(some), few)
+            else:
+                self._paint_parts(blocks[some], few)
+
+    def _paint_few(self, blocks: Ints, corners: Floats) -> None:
+        """Label blocks of so few pixels that comparing all K there is less work than finding contenders."""
+        top_left, top_right, low_left, low_right = corners
+        for pixel in range(self.labels[0].size):
+            down, across = self._weights(blocks, *divmod(pixel, self.cols.side))
+            top = _lerp(top_left, top_right, across[:, None])
+            low = _lerp(low_left, low_right, across[:, None])
+            self.labels[blocks, 0, pixel] = _lerp(top, low, down[:, None]).argmax(axis=1)
+
+    def _paint_parts(self, blocks: Ints, ids: Ints) -> None:
+        """Label the parts of blocks ``(M,)`` with contenders ``(C, M)``."""
+        y, x = (np.arange(axis.parts + 1)[:, None] * axis.side for axis in (self.rows, self.cols))
+        values = self._interpolate(blocks, ids, y, x)
+        best = _best(values, ids)
+        best = np.stack([best[:-1, :-1], best[:-1, 1:], best[1:, :-1], best[1:, 1:]])
+        self.labels[blocks] = best[0].reshape(-1, len(blocks)).T[:, :, None]
+        y, x, block = (best != best[0]).any(axis=0).nonzero()
+        knots = np.stack([(y + i) * (self.cols.parts + 1) + x + j for i in (0, 1) for j in (0, 1)])
+        ranks, counts = contenders(values.reshape(len(ids), -1).T[knots * len(blocks) + block])
+        ids = np.take_along_axis(ids[:, block], ranks, axis=0)
+        for some, few in _by_count(ids, counts, self.rows.side * self.cols.side):
+            self._paint_pixels(blocks[block[some]], y[some], x[some], few)
+
+    def _paint_pixels(self, blocks: Ints, part_y: Ints, part_x: Ints, ids: Ints) -> None:
+        """Label the pixels of parts, each given by its block and its place there, all ``(M,)``."""
+        y = np.arange(self.rows.side)[:, None] + part_y * self.rows.side
+        x = np.arange(self.cols.side)[:, None] + part_x * self.cols.side
+        best = _best(self._interpolate(blocks, ids, y, x), ids)
+        self.labels[blocks, part_y * self.cols.parts + part_x] = best.reshape(-1, len(blocks)).T
+
+    def _interpolate(self, blocks: Ints, ids: Ints, y: Ints, x: Ints) -> Floats:
+        """Scores ``(C, Y, X, M)`` at pixels ``(Y, M or 1)`` and ``(X, M or 1)`` of blocks ``(M,)``."""
+        down, across = self._weights(blocks, y, x)
+        top_left, top_right, low_left, low_right = self.scores[self.corners[:, None, blocks], ids][:, :, None]
+        top, low = _lerp(top_left, top_right, across), _lerp(low_left, low_right, across)
+        return _lerp(top[:, None], low[:, None], down[:, None])
+
+    def _weights(self, blocks: Ints, y: Ints | int, x: Ints | int) -> tuple[Floats, Floats]:
+        return self.rows.weight[y, blocks // self.shape[1]], self.cols.weight[x, blocks % self.shape[1]]
+
+    def _image(self) -> NDArray[np.uint16]:
+        rows, cols = self.rows, self.cols
+        labels = self.labels.reshape(*self.shape, rows.parts, cols.parts, rows.side, cols.side)
+        image = labels.transpose(0, 2, 4, 1, 3, 5).reshape(self.shape[0] * rows.parts * rows.side, -1)
+        return image[rows.place].take(cols.place, axis=1)
+
+
+def _lerp(one: Floats, two: Floats, weight: Floats) -> Floats:
+    between: Floats = weight * (two - one)
+    between += one
+    return between
+
+
+def contenders(corners: Floats) -> tuple[Ints, Ints]:
+    """Prototypes that may be best somewhere between four corners.
+
+    One drops out if it is below a certain other, that whose lowest score is the highest, at every corner.
+
+    Args:
+        corners: Scores ``(4, M, K)``.
+
+    Returns:
+        Indices ``(C, M)``, ascending, then filled up with one that occurs; and how many there are, ``(M,)``.
+    """
+    pivot = corners.min(axis=0).argmax(axis=1)
+    lead = (corners - np.take_along_axis(corners, pivot[None, :, None], axis=2)).max(axis=0)
+    later = np.arange(corners.shape[2]) > pivot[:, None]
+    alive = ~((lead < 0) | ((lead == 0) & later))  # of equal ones the first is best
+    counts = alive.sum(axis=1)
+    item, index = alive.nonzero()
+    table = np.tile(pivot, (int(counts.max(initial=1)), 1))
+    table[np.arange(len(item)) - (counts.cumsum() - counts)[item], item] = index
+    return table, counts
+
+
+def _by_count(ids: Ints, counts: Ints, area: int) -> Iterator[tuple[Ints, Ints]]:
+    """Chunks of the columns of ``ids`` ``(C, M)`` by falling number of contenders: which, and their contenders."""
+    order = np.argsort(-counts, kind="stable")
+    start = 0
+    while start < len(order):
+        most = counts[order[start]]
+        which = order[start : start + max(1, CHUNK // int(most * area))]
+        yield which, ids[:most, which]
+        start += len(which)
+
+
+def _best(values: Floats, ids: Ints) -> NDArray[np.uint16]:
+    """The first of ``ids`` ``(C, M)`` whose value ``(C, Y, X, M)`` is the highest, ``(Y, X, M)``."""
+    highest = values[0].copy()
+    best = np.broadcast_to(ids[0].astype(np.uint16), highest.shape).copy()
+    for challenger, index in zip(values[1:], ids[1:].astype(np.uint16), strict=True):
+        np.copyto(best, index, where=challenger > highest)
+        np.maximum(highest, challenger, out=highest)
+    return best
