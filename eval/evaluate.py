@@ -20,7 +20,7 @@ from slotseg.eval.contingency import Contingency, ImageCounts
 from slotseg.eval.matching import UNMATCHED, match
 from slotseg.eval.metrics import score, score_within
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import Provenance, Result
+from slotseg.eval.report import MATCHED_ON_SCORED, Provenance, Result
 from slotseg.labels import LabelMap
 
 log = logging.getLogger(__name__)
@@ -86,13 +86,14 @@ def evaluate(predictor: Predictor, benchmark: Benchmark, *, remember: bool = Fal
 
 def label_map(result: Result) -> LabelMap:
     """The matching of a result as a label map; unmatched prototypes get the ignore id."""
-    taxonomy = result.taxonomy
+    taxonomy, p = result.taxonomy, result.protocol
+    on_scored = p.matched_on == MATCHED_ON_SCORED
     return LabelMap(
         classes=tuple(taxonomy.ignore if c == UNMATCHED else int(c) for c in result.assignment),
         names=taxonomy.names,
         colors=taxonomy.colors,
-        origin=result.protocol.matching,
-        source=f"{result.protocol.dataset} {result.protocol.matched_on}, {result.protocol.num_images} images",
+        origin=p.matching,
+        source=f"{p.dataset} {p.split}, {p.num_images} images" if on_scored else f"{p.dataset} {p.matched_on}",
     )
 
 
@@ -158,7 +159,7 @@ def _provenance(predictor: Predictor, benchmark: Benchmark, counted: Counted) ->
         crop=protocol.cropping,
         void=protocol.void,
         matching=protocol.matching,
-        matched_on=benchmark.match_on.split if benchmark.match_on else "the scored images",
+        matched_on=benchmark.match_on.split if benchmark.match_on else MATCHED_ON_SCORED,
         predictor=predictor.info,
         limit=benchmark.limit,
     )

@@ -15,6 +15,9 @@ from slotseg.data.taxonomy import Taxonomy
 from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.metrics import Scores
 
+MATCHED_ON_SCORED = "the scored images"
+"""What a result says of a match that was found on no other split."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorInfo:
@@ -129,8 +132,12 @@ def citation(result: Result) -> str:
         known = {True: ", the published list", False: ", not the published list", None: ""}[p.image_list_published]
         where.append(f"{p.image_list} list {p.image_list_sha256[:8]}{known}")
     where.append(f"{p.num_images:,} images" + (f", the first {p.limit}" if p.limit else ""))
+    classes = "1 class" if p.num_classes == 1 else f"{p.num_classes} classes"
     size = "native resolution" if p.resolution.startswith("as ") else p.resolution
-    how = [size if p.crop == "none" else f"{size}, {p.crop}", f"K = {p.num_prototypes}, {p.num_classes} classes"]
+    how = [
+        size if p.crop == "none" else f"{size}, {p.crop}",
+        f"K = {p.num_prototypes}, {classes}",
+    ]
     how.append(f"{p.matching} matching on {p.matched_on}")
     who = p.predictor
     extras = {"augmentation": who.augmentation, "post-processing": who.postprocessing}

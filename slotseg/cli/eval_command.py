@@ -1,12 +1,13 @@
 """``slotseg eval``."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from slotseg.cli import options
-from slotseg.errors import ConfigError
+from slotseg.errors import ConfigError, DataError
 
 DATASETS = (
     "cocostuff27", "cocostuff15", "cocostuff171", "cocopanoptic27", "voc", "ade20k", "cityscapes27", "cityscapes19",
@@ -74,8 +75,8 @@ def command(
     """
     _check(baseline, preds, checkpoint, size, num_prototypes, bool(init or backbone or stride))
     for file in (json_file, html_file):
-        if file and file.is_dir():
-            raise ConfigError(f"{file} is a folder; expected the name of a file to write")
+        if file and (file.is_dir() or not os.access(_existing(file.parent), os.W_OK)):
+            raise ConfigError(f"{file} is a folder or cannot be written; expected the name of a file to write")
     if save_preds and save_preds.exists() and (not save_preds.is_dir() or any(save_preds.iterdir())):
         raise ConfigError(f"{save_preds} is not an empty folder; expected another --save-preds")
     from slotseg import distributed
@@ -116,12 +117,20 @@ def command(
             return
     click.echo(f"{result_table({result.protocol.predictor.name: result})}\n\n{citation(result)}")
     if json_file:
-        write_json(json_file, result.to_dict())
+        try:
+            write_json(json_file, result.to_dict())
+        except OSError as error:
+            raise DataError(f"{json_file} cannot be written ({error.strerror}); expected another --json") from error
     if html_file:
         write_page(html_file, result, predictor, benchmark)
     if result.skipped:
         click.echo(f"{len(result.skipped)} photos were unreadable and are not in the score.", err=True)
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(f for f in (folder, *folder.absolute().parents) if f.exists())
 
 
 def _check(

@@ -18,6 +18,7 @@ from slotseg.errors import ConfigError, LabelError
 from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.evaluate import evaluate, label_map
 from slotseg.eval.report import PredictorInfo, Result, citation, result_table
+from slotseg.files import write_json
 from slotseg.labels import IGNORE
 
 
@@ -256,3 +257,22 @@ def test_two_processes_give_the_same_table_as_one(baseline: str) -> None:
     assert silent == b""
     assert json.loads(together) == json.loads(alone)
     assert json.loads(alone)["images"] == list(range(7))
+
+
+def test_a_file_name_that_is_not_utf8(folder: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"odd\xff")
+    for kind in ("images", "labels"):
+        try:
+            (folder / kind / "0.png").rename(folder / kind / f"{odd}.png")
+        except OSError:
+            pytest.skip("the file system takes UTF-8 only")
+    result = evaluate(Zeros(), Benchmark.of(opened(folder)))
+    assert result.protocol.num_images == 3
+    write_json(tmp_path / "r.json", {**result.to_dict(), "skipped": [odd]})
+    assert json.loads((tmp_path / "r.json").read_text())["skipped"] == ["odd?"]
+
+
+def test_a_match_from_another_split_says_so_in_the_label_map() -> None:
+    result = evaluate(Zeros(), Benchmark.of(SCENES, match_on=LabelledScenes(2, "train")))
+    assert label_map(result).source == "scenes train"
+    assert label_map(oracle_result()).source == "scenes val, 6 images"
