@@ -31,7 +31,7 @@ class MaskFolder:
     65535, is a pixel without an id, which counts as an error.
 
     Args:
-        folder: ``<key>.png`` for each photo, in subfolders as the photos are or all in one folder.
+        folder: ``<key>.png`` for each photo, in subfolders as the photos are or, where names differ, all in one folder.
         benchmark: What is going to be scored. Masks of a photo's own size are scaled and cropped as
             its label map is; masks of the size that is scored are taken as they are.
 
@@ -51,6 +51,9 @@ class MaskFolder:
         )
         sets = [benchmark.dataset, *([benchmark.match_on] if benchmark.match_on else [])]
         keys = [key for dataset in sets for key in dataset.image_list.keys[: benchmark.size(dataset)]]
+        if len(set(keys)) < len(keys):
+            raise DataError(f"photos of both splits share names, such as {keys[0]}; expected one split, no --match-on")
+        self.flat = len({Path(key).name for key in keys}) == len(keys)
         missing = [key for key in keys if self._find(key) is None]
         if missing:
             raise DataError(
@@ -80,8 +83,8 @@ class MaskFolder:
         return ids
 
     def _find(self, key: str) -> Path | None:
-        candidates = (self.folder / f"{key}.png", self.folder / f"{Path(key).name}.png")
-        return next((path for path in candidates if path.is_file()), None)
+        names = (key, Path(key).name) if self.flat else (key,)
+        return next((p for p in (self.folder / f"{name}.png" for name in names) if p.is_file()), None)
 
 
 @dataclass(frozen=True)

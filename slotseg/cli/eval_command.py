@@ -73,7 +73,7 @@ def command(
     slotseg eval --dataset voc --data-dir VOCdevkit --preds masks
     torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
     """
-    _check(baseline, preds, checkpoint, size, num_prototypes, bool(init or backbone or stride))
+    _check(baseline, preds, bool(checkpoint or size or save_preds), num_prototypes, bool(init or backbone or stride))
     for file in (json_file, html_file):
         if file and (file.is_dir() or not os.access(_existing(file.parent), os.W_OK)):
             raise ConfigError(f"{file} is a folder or cannot be written; expected the name of a file to write")
@@ -88,6 +88,7 @@ def command(
     from slotseg.eval.report import citation, result_table
     from slotseg.eval.scoring import baseline_predictor, keep_match, run_predictor
     from slotseg.files import write_json
+    from slotseg.runs import find_checkpoint
 
     with distributed.joined():
         benchmark = open_benchmark(**where)
@@ -108,6 +109,7 @@ def command(
                 device=device,
             )
         else:
+            checkpoint = find_checkpoint(checkpoint)  # once: another run may become the newest while this one is scored
             predictor = run_predictor(benchmark, checkpoint=checkpoint, size=size, device=device)
         scored = Saving(predictor, save_preds) if save_preds else predictor
         result = evaluate(scored, benchmark, remember=html_file is not None)
@@ -136,14 +138,15 @@ def _existing(folder: Path) -> Path:
 def _check(
     baseline: str | None,
     preds: Path | None,
-    checkpoint: Path | None,
-    size: int | None,
+    of_network: bool,
     num_prototypes: int | None,
     features: bool,
 ) -> None:
     """Refuse options that don't go together, before anything is loaded."""
-    if preds and (baseline or checkpoint or size):
-        raise ConfigError("--preds scores masks; expected no --baseline, --checkpoint or --size beside it")
+    if preds and (baseline or of_network):
+        raise ConfigError(
+            "--preds scores masks; expected no --baseline, --checkpoint, --size or --save-preds beside it"
+        )
     if num_prototypes and not baseline:
         raise ConfigError("--num-prototypes is for a baseline; a run has the number it was trained with")
     if features and baseline != "features":

@@ -282,6 +282,7 @@ def truncated(work: Path) -> str:
         (["eval", "--dataset", "scenes", "--preds", "nowhere"], "nowhere is not a folder"),
         (["eval", "--dataset", "scenes", "--preds", "photos"], "200 of 200 masks are missing"),
         (["eval", "--dataset", "scenes", "--preds", "photos", "--baseline", "colour"], "expected no --baseline"),
+        (["eval", "--dataset", "scenes", "--preds", "photos", "--save-preds", "new"], "--save-preds beside it"),
         (["eval", "--dataset", "scenes", "--json", "photos"], "photos is a folder or cannot be written"),
         (["eval", "--dataset", "scenes", "--save-preds", "photos"], "photos is not an empty folder"),
         (["eval", "--dataset", "scenes", "--init", "x"], "--baseline features"),

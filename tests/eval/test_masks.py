@@ -103,6 +103,20 @@ def test_masks_in_one_folder_and_any_ids(native: Benchmark, tmp_path: Path) -> N
     assert evaluate(MaskFolder(tmp_path / "flat", native), native).scores.miou == 1
 
 
+def test_one_mask_never_stands_for_two_photos(native: Benchmark, photos: LabelledPhotos, tmp_path: Path) -> None:
+    image, labels = draw_scene(0)
+    write(tmp_path / "images" / "deep" / "0.png", image)
+    write(tmp_path / "labels" / "deep" / "0.png", labels)
+    for i in range(4):
+        write(tmp_path / "flat" / f"{i}.png", np.zeros((96, 96), np.uint8))
+    MaskFolder(tmp_path / "flat", native)
+    more = Benchmark.of(labelled_folder(tmp_path / "images", tmp_path / "labels"))
+    with pytest.raises(DataError, match=r"3 of 5 masks are missing in .*flat, the first is deep/0\.png"):
+        MaskFolder(tmp_path / "flat", more)
+    with pytest.raises(DataError, match="photos of both splits share names"):
+        MaskFolder(tmp_path / "flat", Benchmark.of(photos, match_on=photos))
+
+
 def test_a_mask_of_a_folder_may_name_its_ids(native: Benchmark, tmp_path: Path) -> None:
     legend = tmp_path / "labels" / "legend.json"
     legend.write_text(json.dumps({"classes": [{"id": i} for i in range(20)]}))
