@@ -47,7 +47,7 @@ class SegmenterPredictor:
     def __init__(self, segmenter: Segmenter, info: PredictorInfo) -> None:
         self.segmenter, self.info = segmenter, info
         self.num_prototypes = segmenter.config.model.num_prototypes
-        self.vectors: NDArray[np.float32] = segmenter.encoder.prototypes.weight.detach().float().cpu().numpy()
+        self.vectors: NDArray[np.float32] = segmenter.encoder.concept_vectors().cpu().numpy()
 
     def __call__(self, photo: Photo) -> NDArray[np.uint16]:
         """Nearest prototype ``(H, W)`` of each pixel."""

@@ -9,7 +9,7 @@ import torch
 from slotseg import checkpoint as checkpoints
 from slotseg import distributed
 from slotseg.backbones import Backbone
-from slotseg.config import BackboneConfig, TrainConfig, from_dict
+from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig, from_dict
 from slotseg.errors import ConfigError
 from slotseg.eval.baselines import ColourKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark
@@ -46,6 +46,7 @@ def run_predictor(
         name=f"slotseg {segmenter.config.backbone.name}",
         checkpoint=checkpoints.digest(file),
         network_size=segmenter.size,
+        augmentation=_looks(segmenter.config.segment),
         seed=segmenter.config.seed,
     )
     return SegmenterPredictor(segmenter, info)
@@ -117,6 +118,13 @@ def keep_match(result: Result, checkpoint: Path | None) -> None:
         log.info("The match is in %s; `slotseg segment` now paints class names.", run.labels)
 
 
+def _looks(config: SegmentConfig) -> str:
+    if config == SegmentConfig():
+        return "none"
+    scales = ", ".join(f"{scale:g}" for scale in config.scales)
+    return f"scales {scales}" + (" and mirrored" if config.mirror else "")
+
+
 def _untrained(
     checkpoint: Path | None, init: str | None, name: str | None, stride: int | None, seed: int
 ) -> tuple[Backbone, BackboneConfig, int]:
@@ -124,10 +132,10 @@ def _untrained(
     torch.manual_seed(seed)
     run = photos()
     if init is not None:
-        asked = BackboneConfig(name=name or run.backbone.name, stride=stride or run.backbone.stride)
+        asked = replace(run.backbone, name=name or run.backbone.name, stride=stride or run.backbone.stride)
         config = adopt(asked, read_weights(init), named=name is not None)
     elif name is not None:
-        config = BackboneConfig(name=name, stride=stride or run.backbone.stride)
+        config = replace(run.backbone, name=name, stride=stride or run.backbone.stride)
     else:
         header = checkpoints.read_header(find_checkpoint(checkpoint))
         run = from_dict(TrainConfig, header["config"])

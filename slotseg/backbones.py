@@ -7,6 +7,9 @@ has timm's own key names (torchvision's, for ResNets). Letters: B images, H W pi
 from typing import Any
 
 import timm
+import torch.nn.functional as F
+from timm.layers import Conv2dSame
+from timm.layers.padding import pad_same_arg
 from torch import Tensor, nn
 
 from slotseg.config import BackboneConfig
@@ -41,6 +44,8 @@ class Backbone(nn.Module):
         model.prune_intermediate_layers([self.stage], prune_norm=not self.norm, prune_head=True)
         if hasattr(model, "head"):
             model.head = nn.Identity()  # timm may leave its norm there
+        if config.padding == "replicate":
+            repeat_edges(model)
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,6 +55,41 @@ class Backbone(nn.Module):
         )
         dense: Tensor = levels[0]
         return dense
+
+
+def repeat_edges(model: nn.Module) -> None:
+    """Let every convolution that pads with zeros repeat the edge of its map instead.
+
+    Zeros tell a network where the photo ends, and cells near an edge then resemble each other
+    whatever they show. Parameters keep their values and names.
+    """
+    for name, conv in list(model.named_modules()):
+        if isinstance(conv, nn.Conv2d) and (isinstance(conv, Conv2dSame) or any(conv.padding)):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, EdgeConv2d(conv))
+
+
+class EdgeConv2d(nn.Module):
+    """A convolution that repeats the edge of its map where another pads it with zeros.
+
+    Args:
+        conv: With symmetric padding, or timm's ``Conv2dSame``, whose padding depends on the size of its map.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
+        self.padding = None if isinstance(conv, Conv2dSame) else tuple(int(p) for p in conv.padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, in, H, W)`` to ``(B, out, h, w)``, of the other convolution's size."""
+        if self.padding is None:
+            padding = pad_same_arg(x.shape[2:], self.weight.shape[2:], self.stride, self.dilation)
+        else:
+            padding = [self.padding[1], self.padding[1], self.padding[0], self.padding[0]]
+        x = F.pad(x, padding, mode="replicate")
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 def _create(config: BackboneConfig) -> Any:

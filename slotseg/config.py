@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PROTOTYPE_INITS = ("normal", "kmeans")
+PADDINGS = ("zeros", "replicate")
 NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
 
 
@@ -52,6 +54,8 @@ class BackboneConfig:
     """Instead of a stage: the deepest level with this many pixels per cell."""
     output_stride: int | None = None
     """Dilate the last stages so that the network is no coarser than this (where timm can)."""
+    padding: str = "zeros"
+    """What convolutions see beyond the edge of their map: ``zeros``, or ``replicate`` to repeat the edge."""
     in_chans: int = 3
     """Channels of the input image."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +70,7 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         """Check what can be checked without timm."""
         _require(self.stage is None or self.stride is None, self, "stage", "None where stride is given")
+        _require(self.padding in PADDINGS, self, "padding", f"one of {', '.join(PADDINGS)}")
         _require(self.in_chans == 3, self, "in_chans", "3: photos are read as RGB")
         _require(len(self.mean) == 3, self, "mean", "three numbers")
         _require(len(self.std) == 3 and all(s > 0 for s in self.std), self, "std", "three numbers above 0")
@@ -78,6 +83,10 @@ class ModelConfig:
 
     num_prototypes: int = 256
     """K, the number of concepts to look for."""
+    overclustering: int = 1
+    """Prototypes to train for each of the K; more than 1 are merged to K by what two views confuse."""
+    prototype_init: str = "normal"
+    """Where prototypes start: ``normal`` (random) or ``kmeans`` (centres of the first views' projected features)."""
     projection_dim: int = 256
     """D, dimension of projected features, prototypes and slots."""
     hidden_dim: int = 4096
@@ -100,6 +109,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require_range(self, 2, 65_535, "num_prototypes")  # 16-bit masks keep 65535 for ignore
+        _require_range(self, 1, 64, "overclustering")
+        _require(self.prototype_init in PROTOTYPE_INITS, self, "prototype_init", f"one of {', '.join(PROTOTYPE_INITS)}")
         _require_range(self, 1, 65_536, "projection_dim", "hidden_dim")
         _require_positive(
             self, "student_temperature", "teacher_temperature", "assignment_temperature", "slot_temperature"
@@ -187,6 +198,21 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentConfig:
+    """How a trained model looks at an image; scores of several looks are averaged."""
+
+    scales: tuple[float, ...] = (1.0,)
+    """Working sizes relative to ``--size``; the finest gives the grid."""
+    mirror: bool = False
+    """Look at the mirrored image too."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        ok = len(self.scales) > 0 and all(_is_number(s) and 0.1 <= s <= 10 for s in self.scales)
+        _require(ok, self, "scales", "one or more numbers from 0.1 to 10")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A whole training run."""
 
@@ -198,6 +224,8 @@ class TrainConfig:
     """The two views."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimiser."""
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    """How images are segmented afterwards."""
     batch_size: int = 512
     """Photos per step, over all processes."""
     epochs: int | None = 800

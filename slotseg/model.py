@@ -9,6 +9,7 @@ import copy
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slotseg.alignment import align
@@ -16,6 +17,7 @@ from slotseg.config import ModelConfig
 from slotseg.grouping import Prototypes, slots_from_scores, winners
 from slotseg.heads import predictor, projector
 from slotseg.losses import Center, grouping_loss, slot_loss
+from slotseg.merging import Confusion, merge_confused
 
 Pair = tuple[Tensor, Tensor]
 
@@ -62,13 +64,30 @@ class Encoder(nn.Module):
     def __init__(self, backbone: nn.Module, channels: int, config: ModelConfig) -> None:
         super().__init__()
         self.backbone = backbone
+        self.num_concepts = config.num_prototypes
         self.projector = projector(channels, config.hidden_dim, config.projection_dim)
-        self.prototypes = Prototypes(config.num_prototypes, config.projection_dim)
+        self.prototypes = Prototypes(config.num_prototypes * config.overclustering, config.projection_dim)
+        self.concepts: Tensor | None
+        merged = torch.arange(len(self.prototypes.weight)) % self.num_concepts
+        self.register_buffer("concepts", merged if config.overclustering > 1 else None)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores ``(B, K, h, w)`` of normalised images ``(B, 3, H, W)``."""
+        """Scores ``(B, K, h, w)`` of normalised images ``(B, 3, H, W)``; a concept has its best prototype's."""
         scores: Tensor = self.prototypes(self.projector(self.backbone(images)))
-        return scores
+        if self.concepts is None:
+            return scores
+        index = self.concepts[None, :, None, None].expand_as(scores)
+        best = scores.new_full((len(scores), self.num_concepts, *scores.shape[2:]), -1.0)
+        return best.scatter_reduce(1, index, scores, "amax")
+
+    @torch.no_grad()
+    def concept_vectors(self) -> Tensor:
+        """A unit vector for each concept, the mean direction of its prototypes, ``(K, D)``."""
+        vectors = F.normalize(self.prototypes.weight.float(), dim=1)
+        if self.concepts is not None:
+            empty = vectors.new_zeros(self.num_concepts, vectors.shape[1])
+            vectors = F.normalize(empty.index_add(0, self.concepts, vectors), dim=1)
+        return vectors
 
 
 class SlotCon(nn.Module):
@@ -89,7 +108,10 @@ class SlotCon(nn.Module):
         self.student = Encoder(backbone, channels, config)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.predictor = predictor(config.projection_dim, config.hidden_dim)
-        self.center = Center(config.num_prototypes, config.center_momentum)
+        self.center = Center(len(self.student.prototypes.weight), config.center_momentum)
+        self.confusion = (
+            Confusion(len(self.center.value), config.teacher_temperature) if config.overclustering > 1 else None
+        )
         if config.freeze_backbone:
             self.student.backbone.requires_grad_(False)
         self.train()
@@ -131,8 +153,35 @@ class SlotCon(nn.Module):
         torch._foreach_lerp_([t for t, _ in pairs], [s for _, s in pairs], 1 - momentum)
 
     def update_center(self, output: SlotConOutput) -> None:
-        """Let the centre follow the teacher's scores, after the losses have used the old one."""
+        """Let the centre, and the confusion where there is one, follow the teacher's scores.
+
+        To be called after the losses have used the old centre.
+        """
         self.center.update((output.teacher[0].scores, output.teacher[1].scores))
+        if self.confusion is not None:
+            self.confusion.update(output.teacher[0].aligned, output.teacher[1].aligned)
+
+    @property
+    def num_prototypes(self) -> int:
+        """How many prototypes are trained: K times the overclustering."""
+        return len(self.center.value)
+
+    @torch.no_grad()
+    def start_from(self, prototypes: Tensor, center: Tensor) -> None:
+        """Start student and teacher from given prototypes ``(P, D)`` and mean scores ``(P,)``."""
+        for encoder in (self.student, self.teacher):
+            encoder.prototypes.weight.copy_(prototypes)
+        self.center.value.copy_(center)
+
+    def merge_prototypes(self) -> None:
+        """Merge the prototypes of student and teacher to K concepts, as far as confusion is known by now."""
+        if self.confusion is not None:
+            concepts = merge_confused(
+                self.confusion.value.cpu().numpy(), self.confusion.wins.cpu().numpy(), self.config.num_prototypes
+            )
+            for encoder in (self.student, self.teacher):
+                assert encoder.concepts is not None
+                encoder.concepts.copy_(torch.from_numpy(concepts))
 
     @staticmethod
     def _backbone_maps(encoder: Encoder, images: Pair) -> Pair:

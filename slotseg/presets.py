@@ -7,6 +7,7 @@ from slotseg.config import (
     BackboneConfig,
     ModelConfig,
     OptimizerConfig,
+    SegmentConfig,
     TrainConfig,
     ViewsConfig,
     to_dict,
@@ -38,20 +39,27 @@ def cocostuff27_r50() -> TrainConfig:
 def photos() -> TrainConfig:
     """A folder of photos on the machine at hand, from pretrained weights given with --init."""
     return TrainConfig(
-        backbone=BackboneConfig(stride=16),  # ours: four times the cells of the paper's stride 32
+        backbone=BackboneConfig(
+            stride=16,  # ours: four times the cells of the paper's stride 32
+            padding="replicate",  # ours: zeros make the edges of photos concepts of their own
+        ),
         model=ModelConfig(
             num_prototypes=32,  # ours: small collections hold tens of concepts, not hundreds
+            overclustering=4,  # ours: what is too fine can be merged, what is too coarse can't be split
+            prototype_init="kmeans",  # ours: random ones fall out of use, and differ from seed to seed
             hidden_dim=512,  # ours: an eighth of the paper's, for CPUs
             teacher_temperature=0.05,  # ours: a sharper target settles within hundreds of steps
+            grouping_weight=0.8,  # ours: among few photos the slots of others make poor negatives
             freeze_backbone=True,  # ours: a few hundred photos teach the heads, not a backbone
         ),
         views=ViewsConfig(image_size=160, area=(0.2, 1.0)),  # ours: small photos, small batches
         optimizer=OptimizerConfig(
             name="adamw",  # ours: LARS barely moves in hundreds of steps
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             weight_decay=1e-4,
             warmup_epochs=1,
         ),
+        segment=SegmentConfig(scales=(0.85, 1.4), mirror=True),  # ours: borders finer than a cell
         batch_size=16,
         epochs=None,
         steps=None,  # ours: epochs from the number of photos, see auto_epochs

@@ -148,9 +148,22 @@ class Segmenter:
         """Scores ``(K, h, w)`` of an RGB image ``(H, W, 3)``, and how many cells, (h, w), it covers.
 
         The image is padded at the bottom and right to whole cells by repeating its edge, so the
-        last cells may lie partly beyond it.
+        last cells may lie partly beyond it. Several looks (``SegmentConfig``) are averaged on the
+        grid of the finest.
         """
-        return dense_map(self.encoder, image, self.config.backbone, self.size, self.stride, self.device)
+        looks = [
+            (*self._look(image, round(self.size * scale), mirrored), mirrored)
+            for scale in sorted(self.config.segment.scales, reverse=True)
+            for mirrored in ((False, True) if self.config.segment.mirror else (False,))
+        ]
+        finest, covered, _ = looks[0]
+        for scores, its_covered, mirrored in looks[1:]:
+            finest = finest + resample(scores, its_covered, (finest.shape[1], finest.shape[2]), covered, mirrored)
+        return finest / len(looks), covered
+
+    def _look(self, image: NDArray[np.uint8], size: int, mirrored: bool) -> tuple[Tensor, tuple[float, float]]:
+        seen = image[:, ::-1] if mirrored else image
+        return dense_map(self.encoder, seen, self.config.backbone, size, self.stride, self.device)
 
 
 def dense_map(
@@ -176,6 +189,36 @@ def dense_map(
     pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
     output: Tensor = network(normalize(pixels, config.mean, config.std))[0]
     return output, (height / stride, width / stride)
+
+
+def resample(
+    scores: Tensor,
+    covered: tuple[float, float],
+    grid: tuple[int, int],
+    grid_covered: tuple[float, float],
+    mirrored: bool,
+) -> Tensor:
+    """Bring one look's scores to the cells of another.
+
+    Args:
+        scores: ``(K, h, w)``.
+        covered: Cells, (h, w), of ``scores`` that the image covers.
+        grid: Cells of the other look, (h, w).
+        grid_covered: Those of them that the image covers.
+        mirrored: Whether ``scores`` are of the left-right mirrored image.
+
+    Returns:
+        Bilinear samples at the centres of the other look's cells, ``(K, *grid)``.
+    """
+    axes = []
+    for axis in (0, 1):
+        place = (torch.arange(grid[axis], device=scores.device) + 0.5) / grid_covered[axis]  # 0..1 in the image
+        place = 1 - place if mirrored and axis == 1 else place
+        axes.append(2 * place * covered[axis] / scores.shape[axis + 1] - 1)
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    where = torch.stack([x, y], dim=2)[None].to(scores.dtype)
+    sampled: Tensor = F.grid_sample(scores[None], where, padding_mode="border", align_corners=False)[0]
+    return sampled
 
 
 def working_size(size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:

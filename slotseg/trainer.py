@@ -29,6 +29,7 @@ from slotseg.data.datasets import Source, ViewBatch, steps_per_epoch, view_batch
 from slotseg.devices import resolve_device, resolve_precision, resolve_workers
 from slotseg.errors import CheckpointError, ConfigError, SlotSegError
 from slotseg.files import write_bytes, write_json
+from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.lars import LARS
 from slotseg.model import SlotCon, SlotConOutput
 from slotseg.monitor import collapse_figures
@@ -39,6 +40,8 @@ from slotseg.weights import load_into, read_weights
 log = logging.getLogger(__name__)
 
 NAMED_UNREADABLE = 3
+INITIAL_STEPS = 30
+"""Steps whose views are clustered for the first prototypes."""
 
 
 def build_model(config: TrainConfig) -> SlotCon:
@@ -134,6 +137,8 @@ class Trainer:
         """
         with self._log_file(), deferred_signals() as interrupted:
             self._write_config()
+            if self.step == 0 and self.config.model.prototype_init == "kmeans":
+                self._start_prototypes()
             self._forget_metrics_after(self.step)
             for output in self._steps():
                 if self.step % self.config.log_every == 0 or self.step == self.total_steps:
@@ -148,6 +153,7 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint of this moment."""
+        self.model.merge_prototypes()
         tensors = self.model.state_dict()
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{index}.{name}": value for name, value in state.items()})
@@ -163,17 +169,31 @@ class Trainer:
         checkpoint.save(path, tensors, info)
         write_json(path.with_suffix(".json"), info)
 
-    def _steps(self) -> Iterator[SlotConOutput]:
-        batches = view_batches(
+    @torch.no_grad()
+    def _start_prototypes(self) -> None:
+        """Put the prototypes where the features of the first views are, before anything is trained."""
+        directions = []
+        for step, batch in enumerate(self._batches(0, min(INITIAL_STEPS, self.total_steps))):
+            for view in self._prepare(batch.to(self.device), step):
+                projections = self.model.teacher.projector(self.model.teacher.backbone(view))
+                directions.append(sample_directions(projections))
+        prototypes, center = kmeans_prototypes(torch.cat(directions), self.model.num_prototypes, self.config.seed)
+        self.model.start_from(prototypes, center)
+
+    def _batches(self, first_step: int, total_steps: int) -> Iterator[ViewBatch]:
+        return view_batches(
             self.source,
             self.config.views,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
-            first_step=self.step,
-            total_steps=self.total_steps,
+            first_step=first_step,
+            total_steps=total_steps,
             workers=self.workers,
             pin_memory=self.device.type == "cuda",
         )
+
+    def _steps(self) -> Iterator[SlotConOutput]:
+        batches = self._batches(self.step, self.total_steps)
         self.started, self.first_step = time.monotonic(), self.step
         with tqdm(total=self.total_steps, initial=self.step, unit="step", disable=None, smoothing=0.1) as bar:
             for batch in batches:
@@ -189,7 +209,7 @@ class Trainer:
         """One step, in the order of the paper: teacher, both branches, centre, student."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step) * group["scale"]
-        images = self._prepare(batch)
+        images = self._prepare(batch, self.step)
         self.model.update_teacher(self.teacher_momentum(self.step))
         with torch.autocast(self.device.type, self.precision) if self.precision else nullcontext():
             output: SlotConOutput = self.model(images, batch.overlap_boxes, batch.flips)
@@ -200,8 +220,8 @@ class Trainer:
         self.scaler.update()
         return output
 
-    def _prepare(self, batch: ViewBatch) -> tuple[Tensor, Tensor]:
-        seed = int(np.random.SeedSequence([self.config.seed, self.step]).generate_state(1, np.uint64)[0]) >> 1
+    def _prepare(self, batch: ViewBatch, step: int) -> tuple[Tensor, Tensor]:
+        seed = int(np.random.SeedSequence([self.config.seed, step]).generate_state(1, np.uint64)[0]) >> 1
         torch.manual_seed(seed)  # dropout and the like
         generator = torch.Generator().manual_seed(seed)
         backbone = self.config.backbone

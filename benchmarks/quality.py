@@ -1,0 +1,143 @@
+"""Train a preset on small real sets with several seeds and score it beside its baselines.
+
+Every set is trained on its photos without labels, with the same settings; see benchmarks/README.md.
+A trained run and a score that lie in the output folder already are not made again, so several
+processes may share the work by sets or seeds and a last one prints the whole table.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.errors import ConfigError
+from slotseg.eval.benchmark import Benchmark, open_benchmark
+from slotseg.eval.evaluate import evaluate
+from slotseg.eval.matching import match
+from slotseg.eval.metrics import score
+from slotseg.eval.report import text_table
+from slotseg.eval.scoring import baseline_predictor, run_predictor
+from slotseg.files import write_json
+from slotseg.launch import new_training
+
+OURS = "slotseg"
+BASELINES = {"features": "k-means, same features", "colour": "k-means, colour and position", "one-class": "one class"}
+USED = 0.002
+"""Share of the pixels that a prototype has to own to count as used."""
+
+
+@dataclass(frozen=True)
+class Set:
+    """Where a set's photos for training lie below its folder, and what is scored."""
+
+    dataset: str
+    photos: str
+    split: str
+
+
+SETS = {
+    "msrc": Set("msrc", "images", "all"),
+    "camvid": Set("camvid", "images/train", "val"),
+    "coco27": Set("cocopanoptic27", "train2017", "train2017"),
+}
+
+
+def main() -> None:
+    """Train and score what is missing, then print a table of everything asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in SETS:
+        parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"folder of {name}; without it, it is left out")
+    parser.add_argument("--init", required=True, metavar="WEIGHTS", help="pretrained weights of the backbone")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where runs and scores are kept")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("-k", type=int, nargs="+", default=[0, 64], help="numbers of concepts; 0 for that of classes")
+    parser.add_argument("--set", dest="extra", nargs="+", default=[], metavar="NAME=VALUE", help="settings to change")
+    parser.add_argument("--methods", nargs="+", default=[OURS, *BASELINES], choices=[OURS, *BASELINES])
+    options = parser.parse_args()
+    extra = dict(item.split("=", 1) for item in options.extra)
+    settings = {name: _value(text) for name, text in extra.items()}
+    rows = [["set, K, method", "mIoU", "accuracy", "majority mIoU", "accuracy", "used", "minutes"]]
+    for name, known in SETS.items():
+        folder = getattr(options, name)
+        if folder is None:
+            continue
+        benchmark = open_benchmark(known.dataset, data_dir=folder, split=known.split)
+        for asked in options.k:
+            number = asked or len(benchmark.dataset.taxonomy.classes)
+            for method in options.methods:
+                figures = []
+                for seed in options.seeds:
+                    home = options.out / f"{name}-k{number}-seed{seed}"
+                    train(
+                        home / "run",
+                        folder / known.photos,
+                        {**settings, "model.num_prototypes": number},
+                        seed,
+                        options.init,
+                    )
+                    figures.append(scored(home, method, benchmark, number, seed))
+                rows.append([f"{name}, {number}, {BASELINES.get(method, OURS)}", *summary(figures)])
+            rows.append([])
+    print(text_table(rows[:-1]))
+
+
+def train(out: Path, photos: Path, settings: dict[str, Any], seed: int, init: str) -> None:
+    """Train with the preset ``photos``, unless that is done; the minutes are kept beside the run."""
+    minutes = out.parent / "minutes.json"
+    if minutes.is_file():
+        return
+    if out.exists():
+        raise ConfigError(f"{out} was begun and not finished; expected none: remove it, or let its process finish")
+    start = time.monotonic()
+    new_training([photos], {**settings, "backbone.init": init, "seed": seed}, preset="photos", out=out).train()
+    write_json(minutes, {"minutes": (time.monotonic() - start) / 60})
+
+
+def scored(home: Path, method: str, benchmark: Benchmark, number: int, seed: int) -> dict[str, Any]:
+    """Scores of a method by both matchings, from the table kept in the run's folder or a new one."""
+    file = home / f"{method}.json"
+    if not file.is_file():
+        if method == OURS:
+            predictor = run_predictor(benchmark, checkpoint=home / "run")
+        else:
+            predictor = baseline_predictor(method, benchmark, num_clusters=number, checkpoint=home / "run", seed=seed)
+        write_json(file, evaluate(predictor, benchmark).to_dict())
+    table = np.array(json.loads(file.read_text())["table"], np.int64)
+    figures = {mode: _scores(table, mode) for mode in ("hungarian", "majority")}
+    minutes = json.loads((home / "minutes.json").read_text())["minutes"] if method == OURS else None
+    used = int((table.sum(axis=1) > USED * table.sum()).sum())
+    return {**figures, "used": used, "minutes": minutes}
+
+
+def summary(figures: list[dict[str, Any]]) -> list[str]:
+    """Cells of a row: means over seeds, with half the range behind a plus-minus sign."""
+    cells = []
+    for mode in ("hungarian", "majority"):
+        for column in (0, 1):
+            values = [100 * f[mode][column] for f in figures]
+            cells.append(f"{statistics.mean(values):.1f} ±{(max(values) - min(values)) / 2:.1f}")
+    cells.append("/".join(str(f["used"]) for f in figures))
+    minutes = [f["minutes"] for f in figures if f["minutes"] is not None]
+    return [*cells, f"{max(minutes):.1f}" if minutes else ""]
+
+
+def _scores(table: NDArray[np.int64], mode: str) -> tuple[float, float]:
+    scores = score(table, match(table, mode))
+    return scores.miou, scores.pixel_accuracy
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""From many prototypes to K concepts: those that two views of a place confuse become one.
+
+Training more prototypes than concepts lets each find a tight group of cells; prototypes that no
+cell needs fall out of use, and what is left is merged by how often the two views of a photo take
+one for the other. No label is read. Letters: P prototypes, K concepts, B images, h w cells.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from slotseg import distributed
+
+IN_USE = 0.002
+"""Share of the cells that a prototype has to win to count as used."""
+SIZE_EXPONENT = 0.7
+"""How much a pair's confusion is held against its size: at 0.5 large concepts swallow all, at 1 all grow alike."""
+
+
+class Confusion(nn.Module):
+    """How often the teacher takes prototype i for j in the two views of one place, as running shares.
+
+    Args:
+        num_prototypes: P.
+        temperature: Of the assignment.
+        momentum: Weight of the old shares in an update.
+
+    Attributes:
+        value: Mean over aligned cells of the product of both views' assignments, symmetric, ``(P, P)``.
+        wins: Share of the cells that a prototype wins, ``(P,)``.
+    """
+
+    value: Tensor
+    wins: Tensor
+
+    def __init__(self, num_prototypes: int, temperature: float, momentum: float = 0.99) -> None:
+        super().__init__()
+        self.temperature, self.momentum = temperature, momentum
+        self.register_buffer("value", torch.zeros(num_prototypes, num_prototypes))
+        self.register_buffer("wins", torch.zeros(num_prototypes))
+
+    @torch.no_grad()
+    def update(self, one: Tensor, two: Tensor) -> None:
+        """Move towards the shares of a batch of aligned scores, each ``(B, P, h, w)``, of all processes."""
+        number = len(self.wins)
+        cells = [scores.movedim(1, 0).reshape(number, -1) for scores in (one, two)]
+        a, b = ((c / self.temperature).softmax(dim=0) for c in cells)
+        both = a @ b.T / a.shape[1]
+        wins = torch.bincount(torch.cat(cells, dim=1).argmax(dim=0), minlength=number) / (2 * a.shape[1])
+        for old, new in ((self.value, (both + both.T) / 2), (self.wins, wins)):
+            old.mul_(self.momentum).add_(distributed.mean(new.to(old)), alpha=1 - self.momentum)
+
+
+def merge_confused(
+    confusion: NDArray[np.floating[Any]], wins: NDArray[np.floating[Any]], num_concepts: int
+) -> NDArray[np.int64]:
+    """Agglomerate prototypes to concepts.
+
+    First every prototype out of use joins the one it is confused with most. Then, until
+    ``num_concepts`` are left, the pair with the largest c_ij / (c_i c_j)^0.7 becomes one, where c_ij is
+    its confusion and c_i a prototype's sum over all; a merged pair's confusions are summed.
+
+    Args:
+        confusion: Symmetric, not negative, ``(P, P)``.
+        wins: Share of the cells each prototype wins, ``(P,)``.
+        num_concepts: K, at most P.
+
+    Returns:
+        Concept of each prototype, 0..K-1 in the order of their first prototype, shape ``(P,)``.
+    """
+    pairs = np.array(confusion, np.float64)
+    concept, alive = np.arange(len(pairs)), np.ones(len(pairs), bool)
+
+    def join(kept: int, lost: int) -> None:
+        pairs[kept] += pairs[lost]
+        pairs[:, kept] += pairs[:, lost]
+        concept[concept == lost] = kept
+        alive[lost] = False
+
+    num_used = int((wins > IN_USE).sum())
+    for lost in np.argsort(-wins, kind="stable")[max(num_used, num_concepts) :][::-1]:
+        alive[lost] = False
+        join(int(np.where(alive, pairs[lost], -1.0).argmax()), int(lost))
+    while alive.sum() > num_concepts:
+        size = np.maximum(pairs[:, alive].sum(axis=1), 1e-12) ** SIZE_EXPONENT
+        closeness = np.where(alive[:, None] & alive, pairs / np.outer(size, size), -1.0)
+        np.fill_diagonal(closeness, -1.0)
+        kept, lost = sorted(divmod(int(closeness.argmax()), len(pairs)))
+        join(kept, lost)
+    return np.unique(concept, return_inverse=True)[1].reshape(-1).astype(np.int64)
