@@ -9,6 +9,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg import checkpoint
 from slotseg.errors import ConfigError
 from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.evaluate import evaluate
@@ -25,9 +27,12 @@ from slotseg.eval.report import text_table
 from slotseg.eval.scoring import baseline_predictor, run_predictor
 from slotseg.files import write_json
 from slotseg.launch import new_training
+from slotseg.merging import merge_confused
+from slotseg.runs import find_checkpoint
 
 OURS = "slotseg"
 BASELINES = {"features": "k-means, same features", "colour": "k-means, colour and position", "one-class": "one class"}
+MERGED = (8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 USED = 0.002
 """Share of the pixels that a prototype has to own to count as used."""
 
@@ -56,12 +61,13 @@ def main() -> None:
     parser.add_argument("--init", required=True, metavar="WEIGHTS", help="pretrained weights of the backbone")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where runs and scores are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("-k", type=int, nargs="+", default=[0, 64], help="numbers of concepts; 0 for that of classes")
+    parser.add_argument("-k", nargs="+", default=["classes", "64", "auto"], help="concepts: numbers, classes, auto")
     parser.add_argument("--set", dest="extra", nargs="+", default=[], metavar="NAME=VALUE", help="settings to change")
     parser.add_argument("--methods", nargs="+", default=[OURS, *BASELINES], choices=[OURS, *BASELINES])
     options = parser.parse_args()
     extra = dict(item.split("=", 1) for item in options.extra)
     settings = {name: _value(text) for name, text in extra.items()}
+    curves: list[list[str]] = []
     rows = [["set, K, method", "mIoU", "accuracy", "majority mIoU", "accuracy", "used", "minutes"]]
     for name, known in SETS.items():
         folder = getattr(options, name)
@@ -69,25 +75,27 @@ def main() -> None:
             continue
         benchmark = open_benchmark(known.dataset, data_dir=folder, split=known.split)
         for asked in options.k:
-            number = asked or len(benchmark.dataset.taxonomy.classes)
+            classes = len(benchmark.dataset.taxonomy.classes)
+            number = None if asked == "auto" else classes if asked == "classes" else int(asked)
+            homes = {seed: options.out / f"{name}-k{asked}-seed{seed}" for seed in options.seeds}
+            for seed, home in homes.items():
+                chosen = {**settings, "model.num_prototypes": number, "backbone.init": options.init, "seed": seed}
+                train(home / "run", folder / known.photos, chosen)
             for method in options.methods:
-                figures = []
-                for seed in options.seeds:
-                    home = options.out / f"{name}-k{number}-seed{seed}"
-                    train(
-                        home / "run",
-                        folder / known.photos,
-                        {**settings, "model.num_prototypes": number},
-                        seed,
-                        options.init,
-                    )
-                    figures.append(scored(home, method, benchmark, number, seed))
-                rows.append([f"{name}, {number}, {BASELINES.get(method, OURS)}", *summary(figures)])
+                if number is None and method != OURS:
+                    continue  # a baseline has no such rule
+                figures = [scored(home, method, benchmark, number, seed) for seed, home in homes.items()]
+                rows.append([f"{name}, {asked}, {BASELINES.get(method, OURS)}", *summary(figures)])
             rows.append([])
+            if number is None:
+                curves.append([name, *curve(homes.values(), benchmark)])
     print(text_table(rows[:-1]))
+    if curves:
+        print("\nOne-to-one mIoU of the auto runs, merged to K instead")
+        print(text_table([["set", "by the rule (K: mIoU)", *map(str, MERGED)], *curves]))
 
 
-def train(out: Path, photos: Path, settings: dict[str, Any], seed: int, init: str) -> None:
+def train(out: Path, photos: Path, settings: dict[str, Any]) -> None:
     """Train with the preset ``photos``, unless that is done; the minutes are kept beside the run."""
     minutes = out.parent / "minutes.json"
     if minutes.is_file():
@@ -95,11 +103,11 @@ def train(out: Path, photos: Path, settings: dict[str, Any], seed: int, init: st
     if out.exists():
         raise ConfigError(f"{out} was begun and not finished; expected none: remove it, or let its process finish")
     start = time.monotonic()
-    new_training([photos], {**settings, "backbone.init": init, "seed": seed}, preset="photos", out=out).train()
+    new_training([photos], settings, preset="photos", out=out).train()
     write_json(minutes, {"minutes": (time.monotonic() - start) / 60})
 
 
-def scored(home: Path, method: str, benchmark: Benchmark, number: int, seed: int) -> dict[str, Any]:
+def scored(home: Path, method: str, benchmark: Benchmark, number: int | None, seed: int) -> dict[str, Any]:
     """Scores of a method by both matchings, from the table kept in the run's folder or a new one."""
     file = home / f"{method}.json"
     if not file.is_file():
@@ -113,6 +121,31 @@ def scored(home: Path, method: str, benchmark: Benchmark, number: int, seed: int
     minutes = json.loads((home / "minutes.json").read_text())["minutes"] if method == OURS else None
     used = int((table.sum(axis=1) > USED * table.sum()).sum())
     return {**figures, "used": used, "minutes": minutes}
+
+
+def curve(homes: Iterable[Path], benchmark: Benchmark) -> list[str]:
+    """The K that the rule chose, and mIoU with the prototypes merged to each K of ``MERGED``, as cells."""
+    chosen, figures = [], []
+    for home in homes:
+        tensors = checkpoint.load(find_checkpoint(home / "run")).tensors
+        confusion, wins = (tensors[f"confusion.{name}"].numpy() for name in ("value", "wins"))
+        file = home / "prototypes.json"
+        if not file.is_file():
+            predictor = run_predictor(benchmark, checkpoint=home / "run")
+            predictor.segmenter.encoder.concepts = None
+            predictor.num_prototypes = len(wins)
+            write_json(file, evaluate(predictor, benchmark).to_dict())
+        table = np.array(json.loads(file.read_text())["table"], np.int64)
+
+        def miou(number: int | None, parts: Any = (table, confusion, wins)) -> float:
+            concepts = merge_confused(parts[1], parts[2], number)
+            merged = np.zeros((concepts.max() + 1, parts[0].shape[1]), np.int64)
+            np.add.at(merged, concepts, parts[0])
+            return _scores(merged, "hungarian")[0]
+
+        chosen.append(f"{merge_confused(confusion, wins, None).max() + 1}: {100 * miou(None):.1f}")
+        figures.append([miou(number) for number in MERGED])
+    return [*(f"{100 * statistics.mean(column):.1f}" for column in zip(*figures, strict=True))]
 
 
 def summary(figures: list[dict[str, Any]]) -> list[str]:

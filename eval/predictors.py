@@ -46,7 +46,7 @@ class SegmenterPredictor:
 
     def __init__(self, segmenter: Segmenter, info: PredictorInfo) -> None:
         self.segmenter, self.info = segmenter, info
-        self.num_prototypes = segmenter.config.model.num_prototypes
+        self.num_prototypes = segmenter.encoder.num_concepts
         self.vectors: NDArray[np.float32] = segmenter.encoder.concept_vectors().cpu().numpy()
 
     def __call__(self, photo: Photo) -> NDArray[np.uint16]:

@@ -17,7 +17,7 @@ from slotseg.eval.evaluate import label_map
 from slotseg.eval.predictors import Predictor, SegmenterPredictor
 from slotseg.eval.report import PredictorInfo, Result
 from slotseg.files import write_json
-from slotseg.labels import LabelMap, read_labels
+from slotseg.labels import read_labels
 from slotseg.presets import photos
 from slotseg.runs import find_checkpoint, run_of
 from slotseg.segmenter import Segmenter, default_size
@@ -41,7 +41,7 @@ def run_predictor(
     """
     file = find_checkpoint(checkpoint)
     log.info("Scoring %s", file)
-    segmenter = Segmenter.load(file, size=size or benchmark.protocol.crop, device=device, labels=_unnamed(file))
+    segmenter = Segmenter.load(file, size=size or benchmark.protocol.crop, device=device, matched=False)
     info = PredictorInfo(
         name=f"slotseg {segmenter.config.backbone.name}",
         checkpoint=checkpoints.digest(file),
@@ -144,9 +144,3 @@ def _untrained(
     if config.init:
         load_into(backbone, read_weights(config.init))
     return backbone, config, default_size(run)
-
-
-def _unnamed(file: Path) -> LabelMap:
-    """Scoring looks at prototypes; whatever label map lies beside the checkpoint doesn't matter."""
-    config = from_dict(TrainConfig, checkpoints.read_header(file)["config"])
-    return LabelMap.prototypes(config.model.num_prototypes)

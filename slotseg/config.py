@@ -18,6 +18,7 @@ OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROTOTYPE_INITS = ("normal", "kmeans")
 PADDINGS = ("zeros", "replicate")
+AUTO_PROTOTYPES = 128
 NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
 
 
@@ -81,8 +82,8 @@ class BackboneConfig:
 class ModelConfig:
     """Sizes, temperatures and weights of SlotCon; the defaults are the paper's COCO recipe."""
 
-    num_prototypes: int = 256
-    """K, the number of concepts to look for."""
+    num_prototypes: int | None = 256
+    """K, the number of concepts to look for; None: 128 prototypes are merged to as many concepts as stay distinct."""
     overclustering: int = 1
     """Prototypes to train for each of the K; more than 1 are merged to K by what two views confuse."""
     prototype_init: str = "normal"
@@ -108,7 +109,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require_range(self, 2, 65_535, "num_prototypes")  # 16-bit masks keep 65535 for ignore
+        if self.num_prototypes is not None:
+            _require_range(self, 2, 65_535, "num_prototypes")  # 16-bit masks keep 65535 for ignore
         _require_range(self, 1, 64, "overclustering")
         _require(self.prototype_init in PROTOTYPE_INITS, self, "prototype_init", f"one of {', '.join(PROTOTYPE_INITS)}")
         _require_range(self, 1, 65_536, "projection_dim", "hidden_dim")
@@ -116,6 +118,11 @@ class ModelConfig:
             self, "student_temperature", "teacher_temperature", "assignment_temperature", "slot_temperature"
         )
         _require_range(self, 0, 1, "center_momentum", "grouping_weight")
+
+    @property
+    def num_trained(self) -> int:
+        """P, the number of prototypes that are trained."""
+        return AUTO_PROTOTYPES if self.num_prototypes is None else self.num_prototypes * self.overclustering
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,8 @@ def _describe(trainer: Trainer, sources: Mapping[str, str]) -> None:
     """Log what was resolved, and why."""
     config = trainer.config
     backbone = trainer.model.student.backbone
-    log.info("%s: %d photos, K = %d prototypes", trainer.run.path, len(trainer.source), config.model.num_prototypes)
+    wanted = f"{config.model.num_prototypes or 'as many as stay distinct'}"
+    log.info("%s: %d photos, %s concepts", trainer.run.path, len(trainer.source), wanted)
     log.info(
         "  %d steps of %d photos, %.1f epochs (%s)",
         trainer.total_steps,

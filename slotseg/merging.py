@@ -18,6 +18,8 @@ IN_USE = 0.002
 """Share of the cells that a prototype has to win to count as used."""
 SIZE_EXPONENT = 0.7
 """How much a pair's confusion is held against its size: at 0.5 large concepts swallow all, at 1 all grow alike."""
+CONFUSED = 0.3
+"""The same measure's value from which on two prototypes are one concept where K is not given."""
 
 
 class Confusion(nn.Module):
@@ -55,23 +57,24 @@ class Confusion(nn.Module):
 
 
 def merge_confused(
-    confusion: NDArray[np.floating[Any]], wins: NDArray[np.floating[Any]], num_concepts: int
+    confusion: NDArray[np.floating[Any]], wins: NDArray[np.floating[Any]], num_concepts: int | None
 ) -> NDArray[np.int64]:
     """Agglomerate prototypes to concepts.
 
-    First every prototype out of use joins the one it is confused with most. Then, until
-    ``num_concepts`` are left, the pair with the largest c_ij / (c_i c_j)^0.7 becomes one, where c_ij is
-    its confusion and c_i a prototype's sum over all; a merged pair's confusions are summed.
+    First every prototype out of use joins the one it is confused with most. Then the pair with the
+    largest c_ij / (c_i c_j)^0.7 becomes one, again and again, where c_ij is its confusion and c_i a
+    prototype's sum over all; a merged pair's confusions are summed.
 
     Args:
         confusion: Symmetric, not negative, ``(P, P)``.
         wins: Share of the cells each prototype wins, ``(P,)``.
-        num_concepts: K, at most P.
+        num_concepts: K, at most P; None: merge as long as the measure is above 0.3.
 
     Returns:
         Concept of each prototype, 0..K-1 in the order of their first prototype, shape ``(P,)``.
     """
-    pairs = np.array(confusion, np.float64)
+    pairs = confusion / max(confusion.sum(), 1e-12)
+    wins = wins / max(wins.sum(), 1e-12)
     concept, alive = np.arange(len(pairs)), np.ones(len(pairs), bool)
 
     def join(kept: int, lost: int) -> None:
@@ -81,13 +84,15 @@ def merge_confused(
         alive[lost] = False
 
     num_used = int((wins > IN_USE).sum())
-    for lost in np.argsort(-wins, kind="stable")[max(num_used, num_concepts) :][::-1]:
+    for lost in np.argsort(-wins, kind="stable")[max(num_used, num_concepts or 2) :][::-1]:
         alive[lost] = False
         join(int(np.where(alive, pairs[lost], -1.0).argmax()), int(lost))
-    while alive.sum() > num_concepts:
+    while alive.sum() > (num_concepts or 2):
         size = np.maximum(pairs[:, alive].sum(axis=1), 1e-12) ** SIZE_EXPONENT
         closeness = np.where(alive[:, None] & alive, pairs / np.outer(size, size), -1.0)
         np.fill_diagonal(closeness, -1.0)
+        if num_concepts is None and closeness.max() < CONFUSED:
+            break
         kept, lost = sorted(divmod(int(closeness.argmax()), len(pairs)))
         join(kept, lost)
     return np.unique(concept, return_inverse=True)[1].reshape(-1).astype(np.int64)

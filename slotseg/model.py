@@ -64,12 +64,16 @@ class Encoder(nn.Module):
     def __init__(self, backbone: nn.Module, channels: int, config: ModelConfig) -> None:
         super().__init__()
         self.backbone = backbone
-        self.num_concepts = config.num_prototypes
         self.projector = projector(channels, config.hidden_dim, config.projection_dim)
-        self.prototypes = Prototypes(config.num_prototypes * config.overclustering, config.projection_dim)
-        self.concepts: Tensor | None
-        merged = torch.arange(len(self.prototypes.weight)) % self.num_concepts
-        self.register_buffer("concepts", merged if config.overclustering > 1 else None)
+        self.prototypes = Prototypes(config.num_trained, config.projection_dim)
+        self.concepts: Tensor | None  # of each prototype, (P,)
+        merged = config.num_trained != config.num_prototypes
+        self.register_buffer("concepts", torch.arange(config.num_trained) if merged else None)
+
+    @property
+    def num_concepts(self) -> int:
+        """K, after merging."""
+        return len(self.prototypes.weight) if self.concepts is None else int(self.concepts.max()) + 1
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores ``(B, K, h, w)`` of normalised images ``(B, 3, H, W)``; a concept has its best prototype's."""
@@ -108,10 +112,9 @@ class SlotCon(nn.Module):
         self.student = Encoder(backbone, channels, config)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.predictor = predictor(config.projection_dim, config.hidden_dim)
-        self.center = Center(len(self.student.prototypes.weight), config.center_momentum)
-        self.confusion = (
-            Confusion(len(self.center.value), config.teacher_temperature) if config.overclustering > 1 else None
-        )
+        self.center = Center(config.num_trained, config.center_momentum)
+        merged = config.num_trained != config.num_prototypes
+        self.confusion = Confusion(config.num_trained, config.teacher_temperature) if merged else None
         if config.freeze_backbone:
             self.student.backbone.requires_grad_(False)
         self.train()
@@ -160,11 +163,6 @@ class SlotCon(nn.Module):
         self.center.update((output.teacher[0].scores, output.teacher[1].scores))
         if self.confusion is not None:
             self.confusion.update(output.teacher[0].aligned, output.teacher[1].aligned)
-
-    @property
-    def num_prototypes(self) -> int:
-        """How many prototypes are trained: K times the overclustering."""
-        return len(self.center.value)
 
     @torch.no_grad()
     def start_from(self, prototypes: Tensor, center: Tensor) -> None:

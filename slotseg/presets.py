@@ -44,7 +44,7 @@ def photos() -> TrainConfig:
             padding="replicate",  # ours: zeros make the edges of photos concepts of their own
         ),
         model=ModelConfig(
-            num_prototypes=32,  # ours: small collections hold tens of concepts, not hundreds
+            num_prototypes=None,  # ours: nobody knows how many concepts a folder holds
             overclustering=4,  # ours: what is too fine can be merged, what is too coarse can't be split
             prototype_init="kmeans",  # ours: random ones fall out of use, and differ from seed to seed
             hidden_dim=512,  # ours: an eighth of the paper's, for CPUs

@@ -72,11 +72,11 @@ class Segmenter:
         self.device = resolve_device(device)
         self.encoder = encoder.to(self.device).eval().requires_grad_(False)
         self.config = config
-        self.labels = labels or LabelMap.prototypes(config.model.num_prototypes)
-        if len(self.labels.classes) != config.model.num_prototypes:
+        self.labels = labels or LabelMap.prototypes(encoder.num_concepts)
+        if len(self.labels.classes) != encoder.num_concepts:
             raise ConfigError(
                 f"the label map is of {len(self.labels.classes)} prototypes; expected the model's "
-                f"{config.model.num_prototypes}: match them again with `slotseg eval`"
+                f"{encoder.num_concepts}: match them again with `slotseg eval`"
             )
         assert isinstance(encoder.backbone, Backbone)
         self.stride = encoder.backbone.stride
@@ -90,12 +90,14 @@ class Segmenter:
         path: str | Path | None = None,
         *,
         labels: LabelMap | None = None,
+        matched: bool = True,
         size: int | None = None,
         device: str = "auto",
     ) -> "Segmenter":
         """Load a run folder, a checkpoint, or a file written by ``save``; by default the newest run.
 
-        Without ``labels``, those of the run are taken if its prototypes were matched or named.
+        Without ``labels``, those of the run are taken if its prototypes were matched or named, except
+        where ``matched`` is False.
 
         Raises:
             CheckpointError: If there is none, or it is damaged or of another architecture.
@@ -110,7 +112,9 @@ class Segmenter:
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError(f"{file} does not fit its own configuration ({reason}); it is damaged") from error
-        return cls(encoder, config, labels=labels or _labels_of(file, content.info), size=size, device=device)
+        if labels is None and matched:
+            labels = _labels_of(file, content.info)
+        return cls(encoder, config, labels=labels, size=size, device=device)
 
     def save(self, path: str | Path) -> None:
         """Write teacher, configuration and label map to one ``.safetensors`` file.

@@ -177,7 +177,7 @@ class Trainer:
             for view in self._prepare(batch.to(self.device), step):
                 projections = self.model.teacher.projector(self.model.teacher.backbone(view))
                 directions.append(sample_directions(projections))
-        prototypes, center = kmeans_prototypes(torch.cat(directions), self.model.num_prototypes, self.config.seed)
+        prototypes, center = kmeans_prototypes(torch.cat(directions), self.config.model.num_trained, self.config.seed)
         self.model.start_from(prototypes, center)
 
     def _batches(self, first_step: int, total_steps: int) -> Iterator[ViewBatch]:

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {"slotseg": "slotseg", "slotseg.data": "data", "slotseg.eval": "eval", "slotseg.cli": "slotseg/cli"}
 LEVELS = [  # a module imports from its own level and those above it in this list
     "errors files signals config presets distributed schedules labels devices",
-    "backbones heads grouping alignment upsampling losses lars render data.* eval.contingency eval.matching "
-    "eval.metrics eval.protocols",
+    "backbones heads grouping initialization merging alignment upsampling losses lars render data.* "
+    "eval.contingency eval.matching eval.metrics eval.protocols",
     "model checkpoint runs weights",
     "segmenter trainer monitor launch painting",
     "eval.*",

@@ -38,7 +38,7 @@ def command(
     slotseg segment photo.jpg -o mask.png --overlay
     slotseg segment my-photos -o masks
     """
-    from slotseg.labels import LabelMap, read_labels
+    from slotseg.labels import read_labels
     from slotseg.painting import paint, plan
     from slotseg.runs import find_checkpoint
     from slotseg.segmenter import Segmenter
@@ -47,9 +47,7 @@ def command(
     file = find_checkpoint(checkpoint)
     click.echo(f"Segmenting {len(planned.outputs)} photos with {file}", err=True)
     given = read_labels(Path(labels)) if labels not in (None, "prototypes") else None
-    segmenter = Segmenter.load(file, labels=given, size=size, device=device)
-    if labels == "prototypes":
-        segmenter.labels = LabelMap.prototypes(segmenter.config.model.num_prototypes)
+    segmenter = Segmenter.load(file, labels=given, matched=labels is None, size=size, device=device)
     painted = paint(segmenter, planned, overwrite=overwrite, skip_existing=skip_existing)
     kept = f", {painted.num_kept} were there" if painted.num_kept else ""
     failed = f", {len(painted.failures)} failed: see {planned.failures}" if painted.failures else ""

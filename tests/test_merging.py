@@ -1,0 +1,104 @@
+"""Merging prototypes to concepts by what two views confuse."""
+
+import numpy as np
+import pytest
+import torch
+
+from slotseg.merging import CONFUSED, Confusion, merge_confused
+
+
+def blocks(within: float, between: float, sizes: tuple[int, ...]) -> np.ndarray:
+    """A confusion of groups of prototypes, each confused with the others of its group."""
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    pairs = np.where(group[:, None] == group, within, between)
+    np.fill_diagonal(pairs, 1.0)
+    return pairs / pairs.sum()
+
+
+def test_confused_prototypes_become_one_concept() -> None:
+    pairs = blocks(0.4, 0.01, (3, 1, 2))
+    concepts = merge_confused(pairs, pairs.sum(axis=1), 3)
+    assert concepts.tolist() == [0, 0, 0, 1, 2, 2]
+
+
+def test_order_of_prototypes_does_not_matter() -> None:
+    pairs = blocks(0.4, 0.01, (3, 1, 2))
+    order = np.array([4, 0, 3, 5, 2, 1])
+    concepts = merge_confused(pairs[np.ix_(order, order)], pairs.sum(axis=1)[order], 3)
+    assert concepts.tolist() == [0, 1, 2, 0, 1, 1]
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 6])
+def test_as_many_concepts_as_asked_for(number: int) -> None:
+    rng = np.random.default_rng(number)
+    pairs = rng.random((6, 6))
+    pairs = pairs + pairs.T
+    concepts = merge_confused(pairs, pairs.sum(axis=1), number)
+    assert np.unique(concepts).tolist() == list(range(number))
+
+
+def test_prototypes_out_of_use_take_no_concept() -> None:
+    pairs = blocks(0.0, 0.0, (1, 1, 1, 1)) + 1e-6
+    pairs[3] = pairs[:, 3] = 0
+    pairs[3, 1] = pairs[1, 3] = 1e-7  # never wins, but is taken for 1 if for any
+    concepts = merge_confused(pairs, np.array([0.3, 0.4, 0.3, 0.0]), 3)
+    assert concepts.tolist() == [0, 1, 2, 1]
+
+
+def test_with_too_few_in_use_the_most_used_of_the_rest_are_kept() -> None:
+    pairs = blocks(0.1, 0.1, (4,))
+    concepts = merge_confused(pairs, np.array([0.9985, 0.0, 0.001, 0.0005]), 3)
+    assert len(set(concepts[[0, 2, 3]])) == 3
+
+
+def test_nothing_seen_yet_is_no_error() -> None:
+    assert merge_confused(np.zeros((6, 6)), np.zeros(6), 3).max() == 2
+    assert merge_confused(np.zeros((6, 6)), np.zeros(6), None).max() == 1
+
+
+def test_large_concepts_are_held_back() -> None:
+    """With its size unheeded a large prototype takes in one that it is seldom confused with."""
+    pairs = np.diag([0.8, 0.05, 0.05, 0.05])
+    pairs[0, 1] = pairs[1, 0] = 0.006
+    pairs[2, 3] = pairs[3, 2] = 0.004
+    assert merge_confused(pairs, pairs.sum(axis=1), 3).tolist() == [0, 1, 2, 2]
+
+
+def test_without_a_number_merging_ends_where_concepts_are_distinct() -> None:
+    distinct = blocks(0.4, 0.001, (3, 1, 2))
+    assert merge_confused(distinct, distinct.sum(axis=1), None).tolist() == [0, 0, 0, 1, 2, 2]
+    share = 1 / 6
+    just_below = np.diag(np.full(6, share))
+    just_below[0, 1] = just_below[1, 0] = 0.99 * CONFUSED * share**1.4
+    assert merge_confused(just_below, np.full(6, share), None).max() == 5
+
+
+def test_scale_does_not_matter() -> None:
+    pairs = blocks(0.3, 0.05, (3, 1, 2))
+    a, b = (merge_confused(pairs * factor, pairs.sum(axis=1) * factor, None) for factor in (1.0, 0.1))
+    assert a.tolist() == b.tolist()
+
+
+def test_confusion_is_the_mean_product_of_assignments() -> None:
+    g = torch.Generator().manual_seed(0)
+    one, two = torch.randn(2, 3, 5, 4, 4, generator=g)
+    confusion = Confusion(5, temperature=0.5, momentum=0.0)
+    confusion.update(one, two)
+    a, b = ((scores / 0.5).softmax(dim=1) for scores in (one, two))
+    expected = torch.einsum("bihw,bjhw->ij", a, b) / (3 * 16)
+    torch.testing.assert_close(confusion.value, (expected + expected.T) / 2)
+    counts = torch.bincount(torch.cat([one, two]).argmax(dim=1).flatten(), minlength=5)
+    torch.testing.assert_close(confusion.wins, counts / counts.sum())
+    assert confusion.value.sum().item() == pytest.approx(1)
+
+
+def test_confusion_moves_by_its_momentum() -> None:
+    g = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 1, 5, 4, 4, generator=g)
+    confusion = Confusion(5, temperature=0.5, momentum=0.75)
+    confusion.update(first, first)
+    once = confusion.value.clone()
+    confusion.update(first, first)
+    torch.testing.assert_close(confusion.value, 1.75 * once)
+    confusion.update(second, second)
+    assert not torch.allclose(confusion.value, 1.75 * 0.75 * once + once)
