@@ -119,8 +119,8 @@ NEEDS_WEIGHTS = ("photos",)
 
 
 def auto_epochs(steps_per_epoch: int) -> int:
-    """Epochs where neither they nor steps are given: 1,000 steps or 5 epochs, whichever is more."""
-    return max(5, -(-1000 // steps_per_epoch))
+    """Epochs where neither they nor steps are given: 600 steps or 5 epochs, whichever is more."""
+    return max(5, -(-600 // steps_per_epoch))
 
 
 def resolve(preset: str, values: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, str]]:
