@@ -135,7 +135,7 @@ def _untrained(
         asked = replace(run.backbone, name=name or run.backbone.name, stride=stride or run.backbone.stride)
         config = adopt(asked, read_weights(init), named=name is not None)
     elif name is not None:
-        config = replace(run.backbone, name=name, stride=stride or run.backbone.stride)
+        config = replace(run.backbone, name=name, init=None, stride=stride or run.backbone.stride)
     else:
         header = checkpoints.read_header(find_checkpoint(checkpoint))
         run = from_dict(TrainConfig, header["config"])

@@ -9,8 +9,7 @@ from typing import Any
 from slotseg import checkpoint
 from slotseg.config import TrainConfig, from_dict
 from slotseg.data.datasets import PhotoFolder, Scenes, Source, steps_per_epoch
-from slotseg.errors import ConfigError
-from slotseg.presets import NEEDS_WEIGHTS, auto_epochs, resolve
+from slotseg.presets import auto_epochs, resolve
 from slotseg.runs import new_run, open_run
 from slotseg.trainer import Trainer
 from slotseg.weights import adopt, read_weights
@@ -44,6 +43,9 @@ def new_training(
     """
     preset = preset or ("photos" if photos else "tiny")
     config, sources = resolve(preset, values)
+    if config.backbone.init and "backbone.name" in values and "backbone.init" not in values:
+        config = replace(config, backbone=replace(config.backbone, init=config.backbone.name))
+        sources["backbone.init"] = "timm's weights for the backbone"
     if config.backbone.init:
         weights = read_weights(config.backbone.init)
         adopted = adopt(config.backbone, weights, named="backbone.name" in values)
@@ -51,11 +53,6 @@ def new_training(
             if getattr(adopted, name) != getattr(config.backbone, name):
                 sources[f"backbone.{name}"] = "weights"
         config = replace(config, backbone=adopted)
-    elif preset in NEEDS_WEIGHTS:
-        raise ConfigError(
-            f"preset {preset} starts from pretrained weights and none are given; expected --init with a file "
-            "or with timm's name of weights to download, such as --init resnet18.a1_in1k"
-        )
     source = _source(photos)
     if config.epochs is None and config.steps is None:
         config = replace(config, epochs=auto_epochs(steps_per_epoch(len(source), config.batch_size)))

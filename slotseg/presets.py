@@ -37,9 +37,11 @@ def cocostuff27_r50() -> TrainConfig:
 
 
 def photos() -> TrainConfig:
-    """A folder of photos on the machine at hand, from pretrained weights given with --init."""
+    """A folder of photos on the machine at hand, from pretrained weights."""
     return TrainConfig(
         backbone=BackboneConfig(
+            name="vit_small_patch16_224",
+            init="vit_small_patch16_224.dino",  # ours: learned without labels, Apache-2.0; see docs/experiments.md
             stride=16,  # ours: four times the cells of the paper's stride 32
             padding="replicate",  # ours: zeros make the edges of photos concepts of their own
         ),
@@ -113,9 +115,6 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "photos": photos,
     "tiny": tiny,
 }
-
-NEEDS_WEIGHTS = ("photos",)
-"""Presets that start from given weights."""
 
 
 def auto_epochs(steps_per_epoch: int) -> int:

@@ -150,6 +150,9 @@ class Trainer:
                 if interrupted:
                     log.info("Interrupted at step %d; continue with --resume %s", self.step, self.run.path)
                     raise KeyboardInterrupt
+            if self.model.confusion is not None:
+                number = self.model.teacher.num_concepts
+                log.info("%d prototypes were merged to %d concepts", self.config.model.num_trained, number)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint of this moment."""
@@ -172,6 +175,7 @@ class Trainer:
     @torch.no_grad()
     def _start_prototypes(self) -> None:
         """Put the prototypes where the features of the first views are, before anything is trained."""
+        log.info("Clustering the first views for %d prototypes", self.config.model.num_trained)
         directions = []
         for step, batch in enumerate(self._batches(0, min(INITIAL_STEPS, self.total_steps))):
             for view in self._prepare(batch.to(self.device), step):

@@ -5,6 +5,7 @@ and the preprocessing and options that belong to weights travel with them.
 """
 
 import json
+import logging
 import pickle
 import struct
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.runs import find_checkpoint
+
+log = logging.getLogger(__name__)
 
 UNREADABLE = (
     OSError,
@@ -215,6 +218,15 @@ def _from_timm(name: str) -> Weights:
     pretrained = _pretrained_settings(name)
     if pretrained is None or not (pretrained.hf_hub_id or pretrained.url or pretrained.file):
         raise CheckpointError(f"timm has no pretrained weights for {name!r}; expected a name such as resnet50.a1_in1k")
+    size = sum(p.numel() for p in timm.create_model(name, pretrained=False).parameters()) * 4 / 1e6
+    place = f"huggingface.co/{pretrained.hf_hub_id}" if pretrained.hf_hub_id else pretrained.url or pretrained.file
+    log.info(
+        "Weights %s: %.0f MB from %s (license: %s), downloaded once",
+        name,
+        size,
+        place,
+        pretrained.license or "not said",
+    )
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # OSError when offline; halfway, the HTTP library's own, which differs by version

@@ -1,5 +1,6 @@
 """timm models as dense extractors: level, stride, what is left out, what is refused."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -89,3 +90,51 @@ def test_map_equals_timms_own_features(name: str) -> None:
 def test_what_timm_does_not_have_is_refused(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         Backbone(BackboneConfig(**settings))
+
+
+PADDED = [
+    {"name": "resnet18", "stride": 8},
+    {"name": "mobilenetv1_100", "stride": 16, "options": {"pad_type": "same"}},
+    {"name": "mobilenetv1_100", "stride": 16},
+]
+
+
+@pytest.mark.parametrize("settings", PADDED)
+def test_replicated_edges_change_nothing_far_from_them(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    zeros = Backbone(BackboneConfig(**settings)).eval()
+    ours = Backbone(BackboneConfig(**settings, padding="replicate")).eval()
+    ours.load_state_dict(zeros.state_dict())
+    image = torch.randn(1, 3, 640, 640)
+    with torch.no_grad():
+        a, b = zeros(image), ours(image)
+    assert a.shape == b.shape
+    middle = a.shape[2] // 2
+    torch.testing.assert_close(a[..., middle, middle], b[..., middle, middle])
+    assert not torch.allclose(a[..., 0, 0], b[..., 0, 0])
+
+
+@pytest.mark.parametrize("settings", PADDED)
+def test_with_replicated_edges_a_plain_photo_looks_alike_everywhere(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 1, 1).expand(1, 3, 96, 128)
+    spread = {}
+    for padding in ("zeros", "replicate"):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            dense = Backbone(BackboneConfig(**settings, padding=padding)).eval()(image)
+        spread[padding] = ((dense - dense.mean(dim=(2, 3), keepdim=True)).abs().amax() / dense.abs().amax()).item()
+    assert spread["replicate"] < 1e-5
+    assert spread["zeros"] > 1e-2
+
+
+def test_replicated_edges_survive_a_copy_and_keep_key_names() -> None:
+    settings = {"name": "mobilenetv1_100", "stride": 16, "options": {"pad_type": "same"}}
+    ours = Backbone(BackboneConfig(**settings, padding="replicate")).eval()
+    assert ours.state_dict().keys() == Backbone(BackboneConfig(**settings)).state_dict().keys()
+    twin = copy.deepcopy(ours)
+    with torch.no_grad():
+        for p in twin.parameters():
+            p.zero_()
+        assert twin(torch.randn(1, 3, 64, 64)).abs().sum() == 0
+        assert ours(torch.randn(1, 3, 64, 64)).abs().sum() > 0

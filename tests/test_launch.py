@@ -55,7 +55,7 @@ def test_what_belongs_to_weights_travels_with_them(photos: Path, weights: Path, 
     assert resumed_training(tmp_path / "run", device="cpu").config == trainer.config
 
 
-@pytest.mark.parametrize(("per_epoch", "epochs"), [(1, 1000), (18, 56), (200, 5), (7000, 5)])
+@pytest.mark.parametrize(("per_epoch", "epochs"), [(1, 600), (18, 34), (120, 5), (7000, 5)])
 def test_epochs_follow_from_the_number_of_photos(per_epoch: int, epochs: int) -> None:
     assert auto_epochs(per_epoch) == epochs
 
@@ -63,7 +63,7 @@ def test_epochs_follow_from_the_number_of_photos(per_epoch: int, epochs: int) ->
 def test_photos_preset_counts_epochs_itself_and_says_so(photos: Path, weights: Path, tmp_path: Path) -> None:
     settings = {**SMALL, "backbone.init": str(weights)}
     trainer = new_training([photos], settings, out=tmp_path / "run", device="cpu")
-    assert trainer.config.epochs == 500
+    assert trainer.config.epochs == 300
     assert trainer.notes["sources"]["epochs"] == "auto: 8 photos"
 
 
@@ -87,9 +87,29 @@ def tiny_values() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
+    ("values", "init"),
+    [({}, "vit_small_patch16_224.dino"), ({"backbone.name": "resnet18"}, "resnet18")],
+    ids=["default", "another backbone"],
+)
+def test_photos_preset_starts_from_timms_weights(
+    photos: Path, values: dict[str, str], init: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(name: str, *, pretrained: bool = False, **options: object) -> object:
+        if pretrained:
+            raise ConnectionError(name)
+        return create(name, **options)
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(
+        CheckpointError, match=f"weights '{init}' could not be downloaded .* give a local file to --init"
+    ):
+        new_training([photos], values, device="cpu")
+
+
+@pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({}, ConfigError, "expected --init"),
         ({"backbone.init": "{weights}", "backbone.name": "resnet18"}, ConfigError, "belong to mobilenetv3_small_050"),
         ({"backbone.init": "nowhere.safetensors"}, CheckpointError, "nowhere.safetensors"),
         ({"backbone.init": "{weights}", "backbone.options": {"pad_type": ""}}, ConfigError, "need pad_type"),

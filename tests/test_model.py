@@ -202,3 +202,57 @@ def test_the_encoder_alone_gives_the_teachers_scores(tiny_model: Build, view_pai
     separate(model)
     with torch.no_grad():
         torch.testing.assert_close(model.teacher(view_pairs[0][1]), model(*view_pairs).teacher[1].scores)
+
+
+MERGED = {"model.overclustering": 3, "model.num_prototypes": 2}
+
+
+def test_a_concept_scores_as_its_best_prototype(tiny_model: Build, view_pairs: Views) -> None:
+    teacher = tiny_model(MERGED).teacher.eval()
+    images = view_pairs[0][0]
+    concepts = torch.tensor([0, 1, 0, 0, 1, 1])
+    teacher.concepts.copy_(concepts)
+    merged = teacher(images)
+    scores = teacher.prototypes(teacher.projector(teacher.backbone(images)))
+    expected = torch.stack([scores[:, concepts == k].amax(dim=1) for k in (0, 1)], dim=1)
+    torch.testing.assert_close(merged, expected)
+    assert teacher.num_concepts == 2
+    vectors = torch.nn.functional.normalize(teacher.prototypes.weight, dim=1)
+    mean = torch.nn.functional.normalize(vectors[concepts == 1].mean(dim=0), dim=0)
+    torch.testing.assert_close(teacher.concept_vectors()[1], mean)
+
+
+def test_without_overclustering_prototypes_are_the_concepts(tiny_model: Build, view_pairs: Views) -> None:
+    model = tiny_model()
+    model.update_center(model(*view_pairs))
+    model.merge_prototypes()
+    assert model.confusion is None
+    assert model.teacher.num_concepts == 6
+    assert not [name for name in model.state_dict() if "conc" in name or "confusion" in name]
+
+
+def test_merging_follows_what_the_views_confuse_and_leaves_training_alone(tiny_model: Build, view_pairs: Views) -> None:
+    model = tiny_model(MERGED)
+    output = model(*view_pairs)
+    model.update_center(output)
+    assert model.confusion is not None
+    one, two = (g.aligned.argmax(dim=1) for g in output.teacher)
+    shares = torch.bincount(torch.cat([one, two]).flatten(), minlength=6) / (one.numel() + two.numel())
+    torch.testing.assert_close(model.confusion.wins, shares * 0.01)  # one step at momentum 0.99
+    expected = losses(model(*view_pairs))
+    before = snapshot(model)
+    model.merge_prototypes()
+    assert changed(model, before) <= {"student.concepts", "teacher.concepts"}
+    assert torch.equal(model.student.concepts, model.teacher.concepts)
+    assert model.teacher.num_concepts == 2
+    assert losses(model(*view_pairs)) == expected
+
+
+def test_start_from_given_prototypes(tiny_model: Build) -> None:
+    model = tiny_model()
+    prototypes, center = torch.randn(6, 8), torch.randn(6)
+    model.start_from(prototypes, center)
+    for encoder in (model.student, model.teacher):
+        assert torch.equal(encoder.prototypes.weight, prototypes)
+    assert torch.equal(model.center.value, center)
+    assert model.student.prototypes.weight.requires_grad

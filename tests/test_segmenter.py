@@ -18,7 +18,7 @@ from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
 from slotseg.labels import LabelMap
 from slotseg.model import SlotCon
-from slotseg.segmenter import MAX_WORKING_PIXELS, Segmenter, default_size, working_size
+from slotseg.segmenter import MAX_WORKING_PIXELS, Segmenter, default_size, resample, working_size
 
 Photo = NDArray[np.uint8]
 
@@ -212,3 +212,39 @@ def test_tensors_that_do_not_fit_the_configuration_are_refused(make: Callable[..
 def test_a_vision_transformer_takes_any_size(make: Callable[..., Segmenter]) -> None:
     ours = make({"backbone.name": "vit_tiny_patch16_224", "backbone.options": {"depth": 1}, "backbone.stride": 16})
     assert ours(photo(40, 75)).prototype_map.shape == (40, 75)
+
+
+LOOKS = {"segment.scales": (0.5, 1.0), "segment.mirror": True}
+
+
+def test_looks_are_averaged_on_the_grid_of_the_finest(make: Callable[..., Segmenter]) -> None:
+    """With sizes of whole cells, resampling is torch's bilinear interpolation and mirroring is exact."""
+    image = photo(64, 96)
+    scores, covered = make(LOOKS, size=64).scores(image)
+    single = {size: make(size=size) for size in (32, 64)}
+    expected = []
+    for size, segmenter in single.items():
+        for mirrored in (False, True):
+            seen = segmenter.scores(image[:, ::-1] if mirrored else image)[0]
+            seen = seen.flip(2) if mirrored else seen
+            expected.append(F.interpolate(seen[None], (8, 12), mode="bilinear")[0] if size == 32 else seen)
+    assert covered == (8, 12)
+    torch.testing.assert_close(scores, torch.stack(expected).mean(dim=0), atol=1e-5, rtol=1e-5)
+
+
+def test_a_mirrored_look_at_part_of_a_cell_lies_where_the_image_does() -> None:
+    """A ramp along x survives mirroring and resampling although the last cell is half padding."""
+    cells = torch.arange(6) + 0.5  # cell centres; the image covers 5.5 of the 6 cells
+    ramp = cells.expand(1, 2, 6)
+    there = resample(ramp, (2.0, 5.5), (2, 11), (2.0, 11.0), mirrored=False)[0, 0]
+    place = (torch.arange(11) + 0.5) / 11 * 5.5
+    torch.testing.assert_close(there, place.clamp(min=0.5))
+    back = resample(ramp, (2.0, 5.5), (2, 11), (2.0, 11.0), mirrored=True)[0, 0]
+    torch.testing.assert_close(back, there.flip(0))
+
+
+def test_a_mirrored_image_gives_the_mirrored_map(make: Callable[..., Segmenter]) -> None:
+    ours, image = make(LOOKS, size=48), photo(48, 64)
+    one, two = ours.prototype_map(image), ours.prototype_map(image[:, ::-1])
+    assert (one == two[:, ::-1]).mean() > 0.99  # up to rounding where two are equal
+    assert len(np.unique(one)) > 1

@@ -19,6 +19,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.runs import RunFolder
+from slotseg.segmenter import Segmenter
 from slotseg.trainer import Trainer, build_optimizer
 
 Build = Callable[..., Trainer]
@@ -207,3 +208,41 @@ def test_unwritable_run_folder_is_one_sentence(trainer: Build, tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         trainer("file/run").train()
+
+
+PHOTOS_LIKE = {"model.overclustering": 4, "model.prototype_init": "kmeans", "model.num_prototypes": 3}
+
+
+def test_kmeans_start_and_merging_are_resumed_bit_for_bit(trainer: Build) -> None:
+    whole = trainer("whole", values=PHOTOS_LIKE)
+    whole.train()
+    part = trainer("part", values=PHOTOS_LIKE)
+    stop_after(part, 3)
+    assert checkpoint.load(part.run.last).tensors["teacher.concepts"].unique().tolist() == [0, 1, 2]
+    resumed = trainer("part", values=PHOTOS_LIKE, resume=checkpoint.load(part.run.last))
+    resumed.train()
+    ours, theirs = weights(resumed), weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert ours["teacher.concepts"].unique().tolist() == [0, 1, 2]
+
+
+def test_kmeans_start_uses_more_prototypes_than_a_random_one(trainer: Build) -> None:
+    active = {}
+    for init in ("normal", "kmeans"):
+        run = trainer(
+            init, values={"model.num_prototypes": 60, "model.prototype_init": init, "steps": 1, "log_every": 1}
+        )
+        run.train()
+        active[init] = metrics(run)[0]["active_prototypes"]
+    assert active["kmeans"] > active["normal"]
+
+
+def test_without_a_number_of_concepts_there_are_as_many_as_stay_distinct(
+    trainer: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = trainer(values={**PHOTOS_LIKE, "model.num_prototypes": None})
+    with caplog.at_level("INFO", "slotseg"):
+        run.train()
+    concepts = Segmenter.load(run.run.path, device="cpu").encoder.num_concepts
+    assert 2 <= concepts < 128
+    assert f"128 prototypes were merged to {concepts} concepts" in caplog.text

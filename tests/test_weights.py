@@ -243,12 +243,26 @@ def test_a_run_gives_its_teachers_backbone(
 
 @pytest.mark.parametrize("error", [FileNotFoundError("not in the cache"), ConnectionError(), RuntimeError("bad hash")])
 def test_without_a_network_one_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def offline(*_: object, **__: object) -> None:
-        raise error
+    def offline(name: str, *, pretrained: bool) -> object:
+        if pretrained:
+            raise error
+        return create(name)
 
+    create = timm.create_model
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(CheckpointError, match=r"'resnet18.a1_in1k' could not be downloaded .* local file to --init"):
         read_weights("resnet18.a1_in1k")
+
+
+def test_a_download_is_announced_with_its_size(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **k: create(name, **{**k, "pretrained": False}))
+    with caplog.at_level("INFO", "slotseg"):
+        read_weights("vit_small_patch16_224.dino")
+    assert "vit_small_patch16_224.dino: 87 MB from huggingface.co/timm/" in caplog.text
+    assert "license: apache-2.0" in caplog.text
 
 
 def test_timms_name_brings_its_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,6 @@ def truncated(work: Path) -> str:
     [
         (["train", "empty", "--preset", "tiny"], "empty"),
         (["train", "nowhere", "--preset", "tiny"], "nowhere"),
-        (["train", "photos"], "--init"),
         (["train", "photos", "--init", "nowhere.pt"], "nowhere.pt"),
         (["train", "--out", "photos"], "photos exists and is not an empty folder"),
         (["train", "--resume", "nowhere"], "nowhere has no checkpoints/last.safetensors"),

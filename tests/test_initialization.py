@@ -1,0 +1,43 @@
+"""Prototypes that start at the centres of the first features."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from slotseg.errors import ConfigError
+from slotseg.initialization import kmeans_prototypes, sample_directions
+
+
+def test_prototypes_lie_in_the_clusters() -> None:
+    """Clusters around a common direction, as a fresh projector gives them, are told apart."""
+    g = torch.Generator().manual_seed(0)
+    common = 5 * torch.randn(16, generator=g)
+    middles = torch.randn(4, 16, generator=g)
+    cells = (middles[:, None] + 0.05 * torch.randn(4, 50, 16, generator=g) + common).flatten(0, 1)
+    directions = F.normalize(cells, dim=1)
+    prototypes, center = kmeans_prototypes(directions, 4, seed=0)
+    own = (directions - directions.mean(dim=0)) @ prototypes.T
+    chosen = own.argmax(dim=1).view(4, 50)
+    assert (chosen == chosen[:, :1]).all()
+    assert len(chosen[:, 0].unique()) == 4
+    torch.testing.assert_close(prototypes.norm(dim=1), torch.full((4,), 4.0))  # of normal(0, 1) in 16 dimensions
+    torch.testing.assert_close(center, (directions @ F.normalize(prototypes, dim=1).T).mean(dim=0))
+
+
+def test_the_seed_decides() -> None:
+    directions = F.normalize(torch.randn(200, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    a, b, other = (kmeans_prototypes(directions, 5, seed)[0] for seed in (1, 1, 2**63 - 1))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, other)
+
+
+def test_a_sample_is_unit_vectors_of_every_third_cell() -> None:
+    projections = torch.randn(2, 8, 3, 4, generator=torch.Generator().manual_seed(0))
+    sample = sample_directions(projections)
+    assert sample.shape == (8, 8)
+    torch.testing.assert_close(sample[1], F.normalize(projections[0, :, 0, 3], dim=0))
+
+
+def test_more_prototypes_than_cells_are_refused() -> None:
+    with pytest.raises(ConfigError, match="have 5 cells for 6 prototypes; expected at least as many"):
+        kmeans_prototypes(torch.eye(5), 6, seed=0)
