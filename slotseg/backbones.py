@@ -8,8 +8,7 @@ from typing import Any
 
 import timm
 import torch.nn.functional as F
-from timm.layers import Conv2dSame
-from timm.layers.padding import pad_same_arg
+from timm.layers import Conv2dSame  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from slotseg.config import BackboneConfig
@@ -84,12 +83,16 @@ class EdgeConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in, H, W)`` to ``(B, out, h, w)``, of the other convolution's size."""
-        if self.padding is None:
-            padding = pad_same_arg(x.shape[2:], self.weight.shape[2:], self.stride, self.dilation)
-        else:
-            padding = [self.padding[1], self.padding[1], self.padding[0], self.padding[0]]
-        x = F.pad(x, padding, mode="replicate")
+        (top, bottom), (left, right) = (self._padding(x.shape[axis + 2], axis) for axis in (0, 1))
+        x = F.pad(x, (left, right, top, bottom), mode="replicate")
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+    def _padding(self, size: int, axis: int) -> tuple[int, int]:
+        if self.padding is not None:
+            return self.padding[axis], self.padding[axis]
+        stride, reach = self.stride[axis], (self.weight.shape[axis + 2] - 1) * self.dilation[axis]
+        total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)  # an output for every stride
+        return total // 2, total - total // 2
 
 
 def _create(config: BackboneConfig) -> Any:
