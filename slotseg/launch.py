@@ -103,8 +103,9 @@ def _describe(trainer: Trainer, sources: Mapping[str, str]) -> None:
     """Log what was resolved, and why."""
     config = trainer.config
     backbone = trainer.model.student.backbone
-    wanted = f"{config.model.num_prototypes or 'as many as stay distinct'}"
-    log.info("%s: %d photos, %s concepts", trainer.run.path, len(trainer.source), wanted)
+    number = config.model.num_prototypes
+    concepts = "as many concepts as stay distinct" if number is None else f"{number} concepts"
+    log.info("%s: %d photos, %s", trainer.run.path, len(trainer.source), concepts)
     log.info(
         "  %d steps of %d photos, %.1f epochs (%s)",
         trainer.total_steps,
