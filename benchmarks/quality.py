@@ -99,12 +99,14 @@ def train(out: Path, photos: Path, settings: dict[str, Any]) -> None:
     """Train with the preset ``photos``, unless that is done; the minutes are kept beside the run."""
     minutes = out.parent / "minutes.json"
     if minutes.is_file():
+        if json.loads(minutes.read_text())["settings"] != settings:
+            raise ConfigError(f"{out} was trained with other settings; expected the same: choose another --out")
         return
     if out.exists():
         raise ConfigError(f"{out} was begun and not finished; expected none: remove it, or let its process finish")
     start = time.monotonic()
     new_training([photos], settings, preset="photos", out=out).train()
-    write_json(minutes, {"minutes": (time.monotonic() - start) / 60})
+    write_json(minutes, {"minutes": (time.monotonic() - start) / 60, "settings": settings})
 
 
 def scored(home: Path, method: str, benchmark: Benchmark, number: int | None, seed: int) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def curve(homes: Iterable[Path], benchmark: Benchmark) -> list[str]:
 
         chosen.append(f"{merge_confused(confusion, wins, None).max() + 1}: {100 * miou(None):.1f}")
         figures.append([miou(number) for number in MERGED])
-    return [*(f"{100 * statistics.mean(column):.1f}" for column in zip(*figures, strict=True))]
+    return [", ".join(chosen), *(f"{100 * statistics.mean(column):.1f}" for column in zip(*figures, strict=True))]
 
 
 def summary(figures: list[dict[str, Any]]) -> list[str]:

@@ -113,7 +113,7 @@ class SlotCon(nn.Module):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.predictor = predictor(config.projection_dim, config.hidden_dim)
         self.center = Center(config.num_trained, config.center_momentum)
-        merged = config.num_trained != config.num_prototypes
+        merged = self.student.concepts is not None
         self.confusion = Confusion(config.num_trained, config.teacher_temperature) if merged else None
         if config.freeze_backbone:
             self.student.backbone.requires_grad_(False)

@@ -29,7 +29,7 @@ SETTINGS = {
 @click.option("--init", metavar="WEIGHTS", help="Pretrained weights to start from: a file, a run, or timm's name.")
 @click.option("--backbone", metavar="NAME", help="timm model.  [default: that of --init, or the preset's]")
 @click.option("--stride", type=int, help="Pixels per cell of the dense map.")
-@click.option("-k", "--num-prototypes", type=int, help="Number of concepts.  [default: from the photos]")
+@click.option("-k", "--num-prototypes", type=int, help="Number of concepts.  [default: the preset's; photos finds it]")
 @click.option("--image-size", type=int, help="Side of a training crop in pixels.")
 @click.option("--batch-size", type=int, help="Photos per step.")
 @click.option("--epochs", type=int, help="Passes over the photos.")
