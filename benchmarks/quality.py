@@ -1,6 +1,7 @@
 """Train a preset on small real sets with several seeds and score it beside its baselines.
 
-Every set is trained on its photos without labels, with the same settings; see benchmarks/README.md.
+Every set is trained on its photos without labels, with the same settings; its prototypes are then
+merged to each K. See benchmarks/README.md.
 A trained run and a score that lie in the output folder already are not made again, so several
 processes may share the work by sets or seeds and a last one prints the whole table.
 """
@@ -23,6 +24,7 @@ from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.matching import match
 from slotseg.eval.metrics import score
+from slotseg.eval.predictors import Predictor
 from slotseg.eval.report import text_table
 from slotseg.eval.scoring import baseline_predictor, run_predictor
 from slotseg.files import write_json
@@ -30,8 +32,15 @@ from slotseg.launch import new_training
 from slotseg.merging import merge_confused
 from slotseg.runs import find_checkpoint
 
-OURS = "slotseg"
-BASELINES = {"features": "k-means, same features", "colour": "k-means, colour and position", "one-class": "one class"}
+PLAIN = "plain"
+OURS = ("slotseg", PLAIN)
+METHODS = {
+    "slotseg": "slotseg",
+    PLAIN: "slotseg, one look, no refinement",
+    "features": "k-means, same features",
+    "colour": "k-means, colour and position",
+    "one-class": "one class",
+}
 MERGED = (8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 USED = 0.002
 """Share of the pixels that a prototype has to own to count as used."""
@@ -39,22 +48,23 @@ USED = 0.002
 
 @dataclass(frozen=True)
 class Set:
-    """Where a set's photos for training lie below its folder, and what is scored."""
+    """Where a set's photos for training lie below its folder, the split that they are, and the one that is scored."""
 
     dataset: str
     photos: str
+    trained: str
     split: str
 
 
 SETS = {
-    "msrc": Set("msrc", "images", "all"),
-    "camvid": Set("camvid", "images/train", "val"),
-    "coco27": Set("cocopanoptic27", "train2017", "train2017"),
+    "msrc": Set("msrc", "images", "all", "all"),
+    "camvid": Set("camvid", "images/train", "train", "val"),
+    "coco27": Set("cocopanoptic27", "train2017", "train2017", "train2017"),
 }
 
 
 def main() -> None:
-    """Train and score what is missing, then print a table of everything asked for."""
+    """Train and score what is missing, then print tables of everything asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in SETS:
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"folder of {name}; without it, it is left out")
@@ -63,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("-k", nargs="+", default=["classes", "64", "auto"], help="concepts: numbers, classes, auto")
     parser.add_argument("--set", dest="extra", nargs="+", default=[], metavar="NAME=VALUE", help="settings to change")
-    parser.add_argument("--methods", nargs="+", default=[OURS, *BASELINES], choices=[OURS, *BASELINES])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     options = parser.parse_args()
     extra = dict(item.split("=", 1) for item in options.extra)
     settings = {name: _value(text) for name, text in extra.items()}
@@ -74,24 +84,30 @@ def main() -> None:
         if folder is None:
             continue
         benchmark = open_benchmark(known.dataset, data_dir=folder, split=known.split)
+        trained = open_benchmark(known.dataset, data_dir=folder, split=known.trained)
+        homes = {seed: options.out / f"{name}-seed{seed}" for seed in options.seeds}
+        for seed, home in homes.items():
+            train(home / "run", folder / known.photos, {**settings, "backbone.init": options.init, "seed": seed})
         for asked in options.k:
             classes = len(benchmark.dataset.taxonomy.classes)
             number = None if asked == "auto" else classes if asked == "classes" else int(asked)
-            homes = {seed: options.out / f"{name}-k{asked}-seed{seed}" for seed in options.seeds}
-            for seed, home in homes.items():
-                chosen = {**settings, "model.num_prototypes": number, "backbone.init": options.init, "seed": seed}
-                train(home / "run", folder / known.photos, chosen)
             for method in options.methods:
-                if number is None and method != OURS:
+                if number is None and method not in OURS:
                     continue  # a baseline has no such rule
-                figures = [scored(home, method, benchmark, number, seed) for seed, home in homes.items()]
-                rows.append([f"{name}, {asked}, {BASELINES.get(method, OURS)}", *summary(figures)])
+                figures = []
+                for seed, home in homes.items():
+                    file = home / f"{method}-{asked}.json"
+                    if not file.is_file():
+                        predictor = run_or_baseline(method, trained, home / "run", number, seed)
+                        write_json(file, evaluate(predictor, benchmark).to_dict())
+                    figures.append(scored(file))
+                rows.append([f"{name}, {asked}, {METHODS[method]}", *summary(figures)])
             rows.append([])
-            if number is None:
-                curves.append([name, *curve(homes.values(), benchmark)])
+        if "auto" in options.k and OURS[0] in options.methods:
+            curves.append([name, *curve(homes.values(), benchmark)])
     print(text_table(rows[:-1]))
     if curves:
-        print("\nOne-to-one mIoU of the auto runs, merged to K instead")
+        print("\nOne-to-one mIoU of the prototypes merged to other K")
         print(text_table([["set", "by the rule (K: mIoU)", *map(str, MERGED)], *curves]))
 
 
@@ -109,45 +125,43 @@ def train(out: Path, photos: Path, settings: dict[str, Any]) -> None:
     write_json(minutes, {"minutes": (time.monotonic() - start) / 60, "settings": settings})
 
 
-def scored(home: Path, method: str, benchmark: Benchmark, number: int | None, seed: int) -> dict[str, Any]:
-    """Scores of a method by both matchings, from the table kept in the run's folder or a new one."""
-    file = home / f"{method}.json"
-    if not file.is_file():
-        if method == OURS:
-            predictor = run_predictor(benchmark, checkpoint=home / "run")
-        else:
-            predictor = baseline_predictor(method, benchmark, num_clusters=number, checkpoint=home / "run", seed=seed)
-        write_json(file, evaluate(predictor, benchmark).to_dict())
+def run_or_baseline(method: str, benchmark: Benchmark, run: Path, number: int | None, seed: int) -> Predictor:
+    """What a method makes of the photos that a run was trained on."""
+    if method in OURS:
+        return run_predictor(benchmark, checkpoint=run, num_prototypes=number, plain=method == PLAIN)
+    return baseline_predictor(method, benchmark, num_clusters=number, checkpoint=run, seed=seed)
+
+
+def scored(file: Path) -> dict[str, Any]:
+    """Scores by both matchings from a result, and how long its run was trained if it is of one."""
     table = np.array(json.loads(file.read_text())["table"], np.int64)
     figures = {mode: _scores(table, mode) for mode in ("hungarian", "majority")}
-    minutes = json.loads((home / "minutes.json").read_text())["minutes"] if method == OURS else None
-    used = int((table.sum(axis=1) > USED * table.sum()).sum())
-    return {**figures, "used": used, "minutes": minutes}
+    ours = file.name.startswith(OURS)
+    minutes = json.loads((file.parent / "minutes.json").read_text())["minutes"] if ours else None
+    return {**figures, "used": int((table.sum(axis=1) > USED * table.sum()).sum()), "minutes": minutes}
 
 
 def curve(homes: Iterable[Path], benchmark: Benchmark) -> list[str]:
-    """The K that the rule chose, and mIoU with the prototypes merged to each K of ``MERGED``, as cells."""
+    """The K that the rule chose, and mIoU with the prototypes' own masks merged to each K of ``MERGED``, as cells."""
     chosen, figures = [], []
     for home in homes:
         tensors = checkpoint.load(find_checkpoint(home / "run")).tensors
-        confusion, wins = (tensors[f"confusion.{name}"].numpy() for name in ("value", "wins"))
+        confusion, wins = (tensors[f"teacher.confusion.{name}"].numpy() for name in ("value", "wins"))
         file = home / "prototypes.json"
         if not file.is_file():
-            predictor = run_predictor(benchmark, checkpoint=home / "run")
-            predictor.segmenter.encoder.concepts = None
-            predictor.num_prototypes = len(wins)
+            predictor = run_predictor(benchmark, checkpoint=home / "run", num_prototypes=len(wins))
             write_json(file, evaluate(predictor, benchmark).to_dict())
         table = np.array(json.loads(file.read_text())["table"], np.int64)
 
-        def miou(number: int | None, parts: Any = (table, confusion, wins)) -> float:
+        def merged(number: int | None, parts: Any = (table, confusion, wins)) -> tuple[int, float]:
             concepts = merge_confused(parts[1], parts[2], number)
-            merged = np.zeros((concepts.max() + 1, parts[0].shape[1]), np.int64)
-            np.add.at(merged, concepts, parts[0])
-            return _scores(merged, "hungarian")[0]
+            table = np.zeros((concepts.max() + 1, parts[0].shape[1]), np.int64)
+            np.add.at(table, concepts, parts[0])
+            return len(table), 100 * _scores(table, "hungarian")[0]
 
-        chosen.append(f"{merge_confused(confusion, wins, None).max() + 1}: {100 * miou(None):.1f}")
-        figures.append([miou(number) for number in MERGED])
-    return [", ".join(chosen), *(f"{100 * statistics.mean(column):.1f}" for column in zip(*figures, strict=True))]
+        chosen.append("{}: {:.1f}".format(*merged(None)))
+        figures.append([merged(number)[1] for number in MERGED])
+    return [", ".join(chosen), *(f"{statistics.mean(column):.1f}" for column in zip(*figures, strict=True))]
 
 
 def summary(figures: list[dict[str, Any]]) -> list[str]:

@@ -29,24 +29,40 @@ BASELINES = ("colour", "features", "one-class", "random")
 
 
 def run_predictor(
-    benchmark: Benchmark, *, checkpoint: Path | None = None, size: int | None = None, device: str = "auto"
+    benchmark: Benchmark,
+    *,
+    checkpoint: Path | None = None,
+    num_prototypes: int | None = None,
+    plain: bool = False,
+    size: int | None = None,
+    device: str = "auto",
 ) -> SegmenterPredictor:
     """A trained model, to be scored.
 
     Args:
         benchmark: On what; under a protocol that crops, the network sees the crop as it is.
         checkpoint: Run folder or checkpoint; by default the newest run.
+        num_prototypes: Merge its prototypes to so many; by default what it was trained for.
+        plain: One look and no refinement.
         size: Short side that the network sees; by default the crop's, or as things looked in training.
         device: As in ``slotseg.devices.resolve_device``.
     """
     file = find_checkpoint(checkpoint)
     log.info("Scoring %s", file)
-    segmenter = Segmenter.load(file, size=size or benchmark.protocol.crop, device=device, matched=False)
+    segmenter = Segmenter.load(
+        file,
+        matched=False,
+        num_prototypes=num_prototypes,
+        plain=plain,
+        size=size or benchmark.protocol.crop,
+        device=device,
+    )
     info = PredictorInfo(
         name=f"slotseg {segmenter.config.backbone.name}",
         checkpoint=checkpoints.digest(file),
         network_size=segmenter.size,
         augmentation=_looks(segmenter.config.segment),
+        postprocessing=_refinement(segmenter.config.segment),
         seed=segmenter.config.seed,
     )
     return SegmenterPredictor(segmenter, info)
@@ -119,10 +135,14 @@ def keep_match(result: Result, checkpoint: Path | None) -> None:
 
 
 def _looks(config: SegmentConfig) -> str:
-    if config == SegmentConfig():
+    if config.scales == (1.0,) and not config.mirror:
         return "none"
     scales = ", ".join(f"{scale:g}" for scale in config.scales)
     return f"scales {scales}" + (" and mirrored" if config.mirror else "")
+
+
+def _refinement(config: SegmentConfig) -> str:
+    return f"mean-field refinement, strength {config.refinement:g}" if config.refinement else "none"
 
 
 def _untrained(

@@ -18,7 +18,6 @@ OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROTOTYPE_INITS = ("normal", "kmeans")
 PADDINGS = ("zeros", "replicate")
-AUTO_PROTOTYPES = 128
 NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
 
 
@@ -83,9 +82,9 @@ class ModelConfig:
     """Sizes, temperatures and weights of SlotCon; the defaults are the paper's COCO recipe."""
 
     num_prototypes: int | None = 256
-    """K, the number of concepts to look for; None: 128 prototypes are merged to as many concepts as stay distinct."""
-    overclustering: int = 1
-    """Prototypes to train for each of the K; more than 1 are merged to K by what two views confuse."""
+    """K, the number of concepts to look for; None: as many as stay distinct of those that are trained."""
+    trained_prototypes: int | None = None
+    """P, prototypes to train where that is more than K; they are merged to K by what two views confuse."""
     prototype_init: str = "normal"
     """Where prototypes start: ``normal`` (random) or ``kmeans`` (centres of the first views' projected features)."""
     projection_dim: int = 256
@@ -111,7 +110,9 @@ class ModelConfig:
         """Check ranges."""
         if self.num_prototypes is not None:
             _require_range(self, 2, 65_535, "num_prototypes")  # 16-bit masks keep 65535 for ignore
-        _require_range(self, 1, 64, "overclustering")
+        if self.trained_prototypes is not None:
+            _require_range(self, 2, 65_535, "trained_prototypes")
+        _require(self.num_trained > 0, self, "num_prototypes", "a number where trained_prototypes is None")
         _require(self.prototype_init in PROTOTYPE_INITS, self, "prototype_init", f"one of {', '.join(PROTOTYPE_INITS)}")
         _require_range(self, 1, 65_536, "projection_dim", "hidden_dim")
         _require_positive(
@@ -122,7 +123,7 @@ class ModelConfig:
     @property
     def num_trained(self) -> int:
         """P, the number of prototypes that are trained."""
-        return AUTO_PROTOTYPES if self.num_prototypes is None else self.num_prototypes * self.overclustering
+        return max(self.trained_prototypes or 0, self.num_prototypes or 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,11 +213,14 @@ class SegmentConfig:
     """Working sizes relative to ``--size``; the finest gives the grid."""
     mirror: bool = False
     """Look at the mirrored image too."""
+    refinement: float = 0.0
+    """Strength with which pixels of like colour near each other agree on a prototype; 0: not at all."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         ok = len(self.scales) > 0 and all(_is_number(s) and 0.1 <= s <= 10 for s in self.scales)
         _require(ok, self, "scales", "one or more numbers from 0.1 to 10")
+        _require_range(self, 0, 100, "refinement")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from slotseg import distributed
 
-IN_USE = 0.002
-"""Share of the cells that a prototype has to win to count as used."""
-SIZE_EXPONENT = 0.7
+IN_USE = 0.1
+"""Share of the cells that a prototype has to win to count as used, of what it would have if all K had the same..."""
+IN_USE_OF_ALL = 0.002
+"""... and of all cells where K is not given."""
+SIZE_EXPONENT = 0.8
 """How much a pair's confusion is held against its size: at 0.5 large concepts swallow all, at 1 all grow alike."""
-CONFUSED = 0.3
+CONFUSED = 0.8
 """The same measure's value from which on two prototypes are one concept where K is not given."""
 
 
@@ -62,13 +64,13 @@ def merge_confused(
     """Agglomerate prototypes to concepts.
 
     First every prototype out of use joins the one it is confused with most. Then the pair with the
-    largest c_ij / (c_i c_j)^0.7 becomes one, again and again, where c_ij is its confusion and c_i a
+    largest c_ij / (c_i c_j)^0.8 becomes one, again and again, where c_ij is its confusion and c_i a
     prototype's sum over all; a merged pair's confusions are summed.
 
     Args:
         confusion: Symmetric, not negative, ``(P, P)``.
         wins: Share of the cells each prototype wins, ``(P,)``.
-        num_concepts: K, at most P; None: merge as long as the measure is above 0.3.
+        num_concepts: K, at most P; None: merge as long as the measure is above 0.8.
 
     Returns:
         Concept of each prototype, 0..K-1 in the order of their first prototype, shape ``(P,)``.
@@ -83,7 +85,7 @@ def merge_confused(
         concept[concept == lost] = kept
         alive[lost] = False
 
-    num_used = int((wins > IN_USE).sum())
+    num_used = int((wins > (IN_USE / num_concepts if num_concepts else IN_USE_OF_ALL)).sum())
     for lost in np.argsort(-wins, kind="stable")[max(num_used, num_concepts or 2) :][::-1]:
         alive[lost] = False
         join(int(np.where(alive, pairs[lost], -1.0).argmax()), int(lost))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from slotseg.alignment import align
 from slotseg.config import ModelConfig
+from slotseg.errors import ConfigError
 from slotseg.grouping import Prototypes, slots_from_scores, winners
 from slotseg.heads import predictor, projector
 from slotseg.losses import Center, grouping_loss, slot_loss
@@ -69,6 +70,7 @@ class Encoder(nn.Module):
         self.concepts: Tensor | None  # of each prototype, (P,)
         merged = config.num_trained != config.num_prototypes
         self.register_buffer("concepts", torch.arange(config.num_trained) if merged else None)
+        self.confusion = Confusion(config.num_trained, config.teacher_temperature) if merged else None
 
     @property
     def num_concepts(self) -> int:
@@ -83,6 +85,23 @@ class Encoder(nn.Module):
         index = self.concepts[None, :, None, None].expand_as(scores)
         best = scores.new_full((len(scores), self.num_concepts, *scores.shape[2:]), -1.0)
         return best.scatter_reduce(1, index, scores, "amax")
+
+    def merge(self, num_concepts: int | None) -> None:
+        """Merge the prototypes to K concepts, or as many as stay distinct, as far as their confusion is known by now.
+
+        Raises:
+            ConfigError: If there are fewer prototypes than that, or they were not trained to be merged.
+        """
+        number = len(self.prototypes.weight)
+        if self.concepts is None or self.confusion is None:
+            raise ConfigError(
+                f"the model's {number} prototypes were not trained to be merged to {num_concepts}; expected a model "
+                "trained with model.trained_prototypes, as the preset photos has it"
+            )
+        if num_concepts is not None and not 2 <= num_concepts <= number:
+            raise ConfigError(f"{num_concepts} concepts are asked of {number} prototypes; expected 2 to {number}")
+        confusion, wins = self.confusion.value.cpu().numpy(), self.confusion.wins.cpu().numpy()
+        self.concepts.copy_(torch.from_numpy(merge_confused(confusion, wins, num_concepts)))
 
     @torch.no_grad()
     def concept_vectors(self) -> Tensor:
@@ -113,8 +132,7 @@ class SlotCon(nn.Module):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.predictor = predictor(config.projection_dim, config.hidden_dim)
         self.center = Center(config.num_trained, config.center_momentum)
-        merged = self.student.concepts is not None
-        self.confusion = Confusion(config.num_trained, config.teacher_temperature) if merged else None
+        self.student.concepts, self.student.confusion = None, None
         if config.freeze_backbone:
             self.student.backbone.requires_grad_(False)
         self.train()
@@ -161,8 +179,8 @@ class SlotCon(nn.Module):
         To be called after the losses have used the old centre.
         """
         self.center.update((output.teacher[0].scores, output.teacher[1].scores))
-        if self.confusion is not None:
-            self.confusion.update(output.teacher[0].aligned, output.teacher[1].aligned)
+        if self.teacher.confusion is not None:
+            self.teacher.confusion.update(output.teacher[0].aligned, output.teacher[1].aligned)
 
     @torch.no_grad()
     def start_from(self, prototypes: Tensor, center: Tensor) -> None:
@@ -170,16 +188,6 @@ class SlotCon(nn.Module):
         for encoder in (self.student, self.teacher):
             encoder.prototypes.weight.copy_(prototypes)
         self.center.value.copy_(center)
-
-    def merge_prototypes(self) -> None:
-        """Merge the prototypes of student and teacher to K concepts, as far as confusion is known by now."""
-        if self.confusion is not None:
-            concepts = merge_confused(
-                self.confusion.value.cpu().numpy(), self.confusion.wins.cpu().numpy(), self.config.num_prototypes
-            )
-            for encoder in (self.student, self.teacher):
-                assert encoder.concepts is not None
-                encoder.concepts.copy_(torch.from_numpy(concepts))
 
     @staticmethod
     def _backbone_maps(encoder: Encoder, images: Pair) -> Pair:

@@ -47,10 +47,9 @@ def photos() -> TrainConfig:
         ),
         model=ModelConfig(
             num_prototypes=None,  # ours: nobody knows how many concepts a folder holds
-            overclustering=4,  # ours: what is too fine can be merged, what is too coarse can't be split
+            trained_prototypes=128,  # ours: what is too fine can be merged, what is too coarse can't be split
             prototype_init="kmeans",  # ours: random ones fall out of use, and differ from seed to seed
             hidden_dim=512,  # ours: an eighth of the paper's, for CPUs
-            teacher_temperature=0.05,  # ours: a sharper target settles within hundreds of steps
             grouping_weight=0.8,  # ours: among few photos the slots of others make poor negatives
             freeze_backbone=True,  # ours: a few hundred photos teach the heads, not a backbone
         ),
@@ -61,7 +60,11 @@ def photos() -> TrainConfig:
             weight_decay=1e-4,
             warmup_epochs=1,
         ),
-        segment=SegmentConfig(scales=(0.85, 1.4), mirror=True),  # ours: borders finer than a cell
+        segment=SegmentConfig(
+            scales=(0.85, 1.4),  # ours: borders finer than a cell
+            mirror=True,
+            refinement=3.0,  # ours: and where colours change
+        ),
         batch_size=16,
         epochs=None,
         steps=None,  # ours: epochs from the number of photos, see auto_epochs

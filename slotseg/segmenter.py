@@ -1,12 +1,13 @@
 """From an image to its prototype map and class map.
 
-The teacher scores the image at a working size; the scores are upsampled bilinearly to the image's
-own size (``slotseg.upsampling``). Letters: B images, K prototypes, H W pixels, h w feature cells.
+The teacher scores the image at a working size; the scores may be made to follow its colours
+(``slotseg.refinement``) and are upsampled bilinearly to its own size (``slotseg.upsampling``).
+Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg import checkpoint
+from slotseg.alignment import resample
 from slotseg.backbones import Backbone
-from slotseg.config import BackboneConfig, TrainConfig, from_dict, to_dict
+from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig, from_dict, to_dict
 from slotseg.data.augment import normalize
 from slotseg.data.images import read_image
 from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels import LabelMap, read_labels
 from slotseg.model import Encoder
+from slotseg.refinement import refine
 from slotseg.runs import find_checkpoint, run_of
 from slotseg.upsampling import upsampled_argmax
 
@@ -91,16 +94,26 @@ class Segmenter:
         *,
         labels: LabelMap | None = None,
         matched: bool = True,
+        num_prototypes: int | None = None,
+        plain: bool = False,
         size: int | None = None,
         device: str = "auto",
     ) -> "Segmenter":
         """Load a run folder, a checkpoint, or a file written by ``save``; by default the newest run.
 
-        Without ``labels``, those of the run are taken if its prototypes were matched or named, except
-        where ``matched`` is False.
+        Args:
+            path: Run folder or file.
+            labels: By default those of the run, if its prototypes were matched or named and are as many.
+            matched: Whether to take those of the run.
+            num_prototypes: Merge the trained prototypes to so many instead; by default as many as the label map
+                has, or the run was trained for.
+            plain: One look and no refinement, whatever the run's ``SegmentConfig`` says.
+            size: Short side that images are scaled to.
+            device: As in ``slotseg.devices.resolve_device``.
 
         Raises:
             CheckpointError: If there is none, or it is damaged or of another architecture.
+            ConfigError: If it cannot be merged to that number.
         """
         file = find_checkpoint(Path(path) if path is not None else None)
         content = checkpoint.load(file)
@@ -114,6 +127,13 @@ class Segmenter:
             raise CheckpointError(f"{file} does not fit its own configuration ({reason}); it is damaged") from error
         if labels is None and matched:
             labels = _labels_of(file, content.info)
+            if labels and num_prototypes not in (None, len(labels.classes)):
+                labels = None
+        number = num_prototypes or (len(labels.classes) if labels else None)
+        if number not in (None, encoder.num_concepts) and (num_prototypes or encoder.concepts is not None):
+            encoder.merge(number)
+        if plain:
+            config = replace(config, segment=SegmentConfig())
         return cls(encoder, config, labels=labels, size=size, device=device)
 
     def save(self, path: str | Path) -> None:
@@ -145,6 +165,8 @@ class Segmenter:
     def prototype_map(self, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
         """Nearest prototype ``(H, W)`` of each pixel of an RGB image ``(H, W, 3)``."""
         scores, covered = self.scores(image)
+        if self.config.segment.refinement:
+            scores, covered = refine(scores, covered, image, self.config.segment.refinement)
         return upsampled_argmax(scores, covered, (image.shape[0], image.shape[1]))
 
     @torch.inference_mode()
@@ -193,36 +215,6 @@ def dense_map(
     pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
     output: Tensor = network(normalize(pixels, config.mean, config.std))[0]
     return output, (height / stride, width / stride)
-
-
-def resample(
-    scores: Tensor,
-    covered: tuple[float, float],
-    grid: tuple[int, int],
-    grid_covered: tuple[float, float],
-    mirrored: bool,
-) -> Tensor:
-    """Bring one look's scores to the cells of another.
-
-    Args:
-        scores: ``(K, h, w)``.
-        covered: Cells, (h, w), of ``scores`` that the image covers.
-        grid: Cells of the other look, (h, w).
-        grid_covered: Those of them that the image covers.
-        mirrored: Whether ``scores`` are of the left-right mirrored image.
-
-    Returns:
-        Bilinear samples at the centres of the other look's cells, ``(K, *grid)``.
-    """
-    axes = []
-    for axis in (0, 1):
-        place = (torch.arange(grid[axis], device=scores.device) + 0.5) / grid_covered[axis]  # 0..1 in the image
-        place = 1 - place if mirrored and axis == 1 else place
-        axes.append(2 * place * covered[axis] / scores.shape[axis + 1] - 1)
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    where = torch.stack([x, y], dim=2)[None].to(scores.dtype)
-    sampled: Tensor = F.grid_sample(scores[None], where, padding_mode="border", align_corners=False)[0]
-    return sampled
 
 
 def working_size(size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:

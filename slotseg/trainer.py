@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ from slotseg.config import OptimizerConfig, TrainConfig, to_dict
 from slotseg.data.augment import augment, normalize
 from slotseg.data.datasets import Source, ViewBatch, steps_per_epoch, view_batches
 from slotseg.devices import resolve_device, resolve_precision, resolve_workers
-from slotseg.errors import CheckpointError, ConfigError, SlotSegError
+from slotseg.errors import CheckpointError, ConfigError, DataError, SlotSegError
 from slotseg.files import write_bytes, write_json
 from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.lars import LARS
 from slotseg.model import SlotCon, SlotConOutput
 from slotseg.monitor import collapse_figures
 from slotseg.runs import RunFolder
+from slotseg.segmenter import Segmenter
 from slotseg.signals import deferred_signals
 from slotseg.weights import load_into, read_weights
 
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 NAMED_UNREADABLE = 3
 INITIAL_STEPS = 30
 """Steps whose views are clustered for the first prototypes."""
+COUNTED_PHOTOS = 100
+"""Photos that show, at the end, which prototypes are in use."""
 
 
 def build_model(config: TrainConfig) -> SlotCon:
@@ -145,18 +148,18 @@ class Trainer:
                     self._write_metrics(output)
                 if self.config.keep_every and self.step % self.config.keep_every == 0:
                     self.save(self.run.numbered(self.step))
+                if self.step == self.total_steps:
+                    self._merge_by_use()
                 if interrupted or self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
                     self.save(self.run.last)
                 if interrupted:
                     log.info("Interrupted at step %d; continue with --resume %s", self.step, self.run.path)
                     raise KeyboardInterrupt
-            if self.model.confusion is not None:
-                number = self.model.teacher.num_concepts
-                log.info("%d prototypes were merged to %d concepts", self.config.model.num_trained, number)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint of this moment."""
-        self.model.merge_prototypes()
+        if self.model.teacher.confusion is not None and self.step < self.total_steps:
+            self.model.teacher.merge(self.config.model.num_prototypes)
         tensors = self.model.state_dict()
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{index}.{name}": value for name, value in state.items()})
@@ -183,6 +186,23 @@ class Trainer:
                 directions.append(sample_directions(projections))
         prototypes, center = kmeans_prototypes(torch.cat(directions), self.config.model.num_trained, self.config.seed)
         self.model.start_from(prototypes, center)
+
+    def _merge_by_use(self) -> None:
+        """Merge the prototypes for good, by how many cells of whole photos each wins."""
+        teacher, number = self.model.teacher, self.config.model.num_trained
+        if teacher.concepts is None or teacher.confusion is None:
+            return
+        teacher.concepts.copy_(torch.arange(number))  # each on its own while they are counted
+        segmenter = Segmenter(teacher, self.config, device=str(self.device))
+        wins = torch.zeros(number)
+        for index in sorted({i * len(self.source) // COUNTED_PHOTOS for i in range(COUNTED_PHOTOS)}):
+            with suppress(DataError):  # named while training
+                scores, _ = segmenter.scores(self.source.read(index))
+                wins += torch.bincount(scores.argmax(dim=0).flatten(), minlength=number).cpu()
+        self.model.train()
+        teacher.confusion.wins.copy_(wins / wins.sum().clamp(min=1))
+        teacher.merge(self.config.model.num_prototypes)
+        log.info("%d prototypes were merged to %d concepts", number, teacher.num_concepts)
 
     def _batches(self, first_step: int, total_steps: int) -> Iterator[ViewBatch]:
         return view_batches(

@@ -45,6 +45,16 @@ def test_prototypes_out_of_use_take_no_concept() -> None:
     assert concepts.tolist() == [0, 1, 2, 1]
 
 
+def test_the_fewer_concepts_the_more_a_prototype_has_to_win() -> None:
+    """Prototype 3 wins 2 %: more than a tenth of a seventh, less than one of a quarter."""
+    pairs = blocks(0.0, 0.0, (1,) * 8) + 1e-6
+    pairs[0, 1] = pairs[1, 0] = 0.01  # what merging joins first
+    wins = np.array([0.2, 0.2, 0.2, 0.02, 0.1, 0.1, 0.1, 0.08])
+    alone = {number: (merge_confused(pairs, wins, number) == merge_confused(pairs, wins, number)[3]).sum() == 1
+             for number in (4, 7)}  # fmt: skip
+    assert alone == {4: False, 7: True}
+
+
 def test_with_too_few_in_use_the_most_used_of_the_rest_are_kept() -> None:
     pairs = blocks(0.1, 0.1, (4,))
     concepts = merge_confused(pairs, np.array([0.9985, 0.0, 0.001, 0.0005]), 3)
@@ -65,11 +75,11 @@ def test_large_concepts_are_held_back() -> None:
 
 
 def test_without_a_number_merging_ends_where_concepts_are_distinct() -> None:
-    distinct = blocks(0.4, 0.001, (3, 1, 2))
+    distinct = blocks(0.95, 0.001, (3, 1, 2))
     assert merge_confused(distinct, distinct.sum(axis=1), None).tolist() == [0, 0, 0, 1, 2, 2]
     share = 1 / 6
     just_below = np.diag(np.full(6, share))
-    just_below[0, 1] = just_below[1, 0] = 0.99 * CONFUSED * share**1.4
+    just_below[0, 1] = just_below[1, 0] = 0.99 * CONFUSED * share**1.6
     assert merge_confused(just_below, np.full(6, share), None).max() == 5
 
 

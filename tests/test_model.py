@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from slotseg.alignment import align
+from slotseg.errors import ConfigError
 from slotseg.grouping import slots_from_scores, winners
 from slotseg.losses import grouping_loss, slot_loss
 from slotseg.model import SlotCon, SlotConOutput
@@ -204,7 +205,7 @@ def test_the_encoder_alone_gives_the_teachers_scores(tiny_model: Build, view_pai
         torch.testing.assert_close(model.teacher(view_pairs[0][1]), model(*view_pairs).teacher[1].scores)
 
 
-MERGED = {"model.overclustering": 3, "model.num_prototypes": 2}
+MERGED = {"model.trained_prototypes": 6, "model.num_prototypes": 2}
 
 
 def test_a_concept_scores_as_its_best_prototype(tiny_model: Build, view_pairs: Views) -> None:
@@ -222,12 +223,12 @@ def test_a_concept_scores_as_its_best_prototype(tiny_model: Build, view_pairs: V
     torch.testing.assert_close(teacher.concept_vectors()[1], mean)
 
 
-def test_without_overclustering_prototypes_are_the_concepts(tiny_model: Build, view_pairs: Views) -> None:
+def test_without_more_trained_than_asked_for_prototypes_are_the_concepts(tiny_model: Build, view_pairs: Views) -> None:
     model = tiny_model()
     model.update_center(model(*view_pairs))
-    model.merge_prototypes()
-    assert model.confusion is None
     assert model.teacher.num_concepts == 6
+    with pytest.raises(ConfigError, match="6 prototypes were not trained to be merged to 3"):
+        model.teacher.merge(3)
     assert not [name for name in model.state_dict() if "conc" in name or "confusion" in name]
 
 
@@ -235,15 +236,13 @@ def test_merging_follows_what_the_views_confuse_and_leaves_training_alone(tiny_m
     model = tiny_model(MERGED)
     output = model(*view_pairs)
     model.update_center(output)
-    assert model.confusion is not None
     one, two = (g.aligned.argmax(dim=1) for g in output.teacher)
     shares = torch.bincount(torch.cat([one, two]).flatten(), minlength=6) / (one.numel() + two.numel())
-    torch.testing.assert_close(model.confusion.wins, shares * 0.01)  # one step at momentum 0.99
+    torch.testing.assert_close(model.teacher.confusion.wins, shares * 0.01)  # one step at momentum 0.99
     expected = losses(model(*view_pairs))
     before = snapshot(model)
-    model.merge_prototypes()
-    assert changed(model, before) <= {"student.concepts", "teacher.concepts"}
-    assert torch.equal(model.student.concepts, model.teacher.concepts)
+    model.teacher.merge(2)
+    assert changed(model, before) <= {"teacher.concepts"}
     assert model.teacher.num_concepts == 2
     assert losses(model(*view_pairs)) == expected
 

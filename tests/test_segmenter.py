@@ -13,12 +13,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from slotseg import checkpoint
+from slotseg.alignment import resample
 from slotseg.config import TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
 from slotseg.labels import LabelMap
 from slotseg.model import SlotCon
-from slotseg.segmenter import MAX_WORKING_PIXELS, Segmenter, default_size, resample, working_size
+from slotseg.refinement import refine
+from slotseg.segmenter import MAX_WORKING_PIXELS, Segmenter, default_size, working_size
 
 Photo = NDArray[np.uint8]
 
@@ -248,3 +250,60 @@ def test_a_mirrored_image_gives_the_mirrored_map(make: Callable[..., Segmenter])
     one, two = ours.prototype_map(image), ours.prototype_map(image[:, ::-1])
     assert (one == two[:, ::-1]).mean() > 0.99  # up to rounding where two are equal
     assert len(np.unique(one)) > 1
+
+
+def test_refined_maps_follow_colours_and_plain_ones_do_not(make: Callable[..., Segmenter], tmp_path: Path) -> None:
+    values = {**LOOKS, "segment.refinement": 8.0}
+    refined, image = make(values, size=64), photo(64, 96)
+    scores, covered = refined.scores(image)
+    assert_best(
+        refined.prototype_map(image),
+        F.interpolate(refine(scores, covered, image, 8.0)[0][None], (64, 96), mode="bilinear")[0],
+    )
+    refined.save(tmp_path / "m.safetensors")
+    plain = Segmenter.load(tmp_path / "m.safetensors", plain=True, size=64, device="cpu").prototype_map(image)
+    assert np.array_equal(plain, make(size=64).prototype_map(image))
+    assert not np.array_equal(plain, refined.prototype_map(image))
+
+
+MERGED = {"model.num_prototypes": 4, "model.trained_prototypes": 6}
+
+
+@pytest.fixture
+def saved(make: Callable[..., Segmenter], tmp_path: Path) -> Path:
+    """A model of six prototypes, 0 and 5 confused most, then 1 and 2."""
+    ours = make(MERGED)
+    confusion = ours.encoder.confusion
+    assert confusion is not None
+    confusion.value.copy_(torch.eye(6) / 6)
+    for i, j, share in ((0, 5, 0.05), (1, 2, 0.03), (3, 4, 0.01), (0, 1, 0.001)):
+        confusion.value[i, j] = confusion.value[j, i] = share
+    confusion.wins.fill_(1 / 6)
+    ours.encoder.merge(4)
+    Segmenter(ours.encoder, ours.config, device="cpu").save(tmp_path / "merged.safetensors")
+    return tmp_path / "merged.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("number", "concepts"), [(None, [0, 1, 1, 2, 3, 0]), (5, [0, 1, 2, 3, 4, 0]), (3, [0, 1, 1, 2, 2, 0])]
+)
+def test_a_trained_model_is_merged_to_any_number(saved: Path, number: int | None, concepts: list[int]) -> None:
+    ours = Segmenter.load(saved, num_prototypes=number, device="cpu")
+    assert ours.encoder.concepts is not None
+    assert ours.encoder.concepts.tolist() == concepts
+    assert len(ours.labels.classes) == max(concepts) + 1
+
+
+def test_a_label_map_says_to_how_many(saved: Path) -> None:
+    assert Segmenter.load(saved, labels=named(3), device="cpu").encoder.num_concepts == 3
+    with pytest.raises(ConfigError, match="label map is of 3 prototypes; expected the model's 5"):
+        Segmenter.load(saved, labels=named(3), num_prototypes=5, device="cpu")
+
+
+def test_impossible_numbers_are_refused(saved: Path, make: Callable[..., Segmenter], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="7 concepts are asked of 6 prototypes; expected 2 to 6"):
+        Segmenter.load(saved, num_prototypes=7, device="cpu")
+    make().save(tmp_path / "m.safetensors")
+    with pytest.raises(ConfigError, match="6 prototypes were not trained to be merged to 3"):
+        Segmenter.load(tmp_path / "m.safetensors", num_prototypes=3, device="cpu")
+    assert Segmenter.load(tmp_path / "m.safetensors", num_prototypes=6, device="cpu").encoder.num_concepts == 6

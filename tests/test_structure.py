@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {"slotseg": "slotseg", "slotseg.data": "data", "slotseg.eval": "eval", "slotseg.cli": "slotseg/cli"}
 LEVELS = [  # a module imports from its own level and those above it in this list
     "errors files signals config presets distributed schedules labels devices",
-    "backbones heads grouping initialization merging alignment upsampling losses lars render data.* "
+    "backbones heads grouping initialization merging alignment refinement upsampling losses lars render data.* "
     "eval.contingency eval.matching eval.metrics eval.protocols",
     "model checkpoint runs weights",
     "segmenter trainer monitor launch painting",

@@ -210,7 +210,7 @@ def test_unwritable_run_folder_is_one_sentence(trainer: Build, tmp_path: Path) -
         trainer("file/run").train()
 
 
-PHOTOS_LIKE = {"model.overclustering": 4, "model.prototype_init": "kmeans", "model.num_prototypes": 3}
+PHOTOS_LIKE = {"model.trained_prototypes": 12, "model.prototype_init": "kmeans", "model.num_prototypes": 3}
 
 
 def test_kmeans_start_and_merging_are_resumed_bit_for_bit(trainer: Build) -> None:
@@ -224,6 +224,32 @@ def test_kmeans_start_and_merging_are_resumed_bit_for_bit(trainer: Build) -> Non
     ours, theirs = weights(resumed), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert ours["teacher.concepts"].unique().tolist() == [0, 1, 2]
+
+
+def test_whole_photos_say_which_prototypes_are_in_use(trainer: Build) -> None:
+    class OneUnreadable(Scenes):
+        def read(self, index: int) -> NDArray[np.uint8]:
+            if index == 3 and seen:
+                raise DataError("scene-3 is gone")
+            return super().read(index)
+
+    seen: list[int] = []
+    run = trainer(values=PHOTOS_LIKE, source=OneUnreadable(8))
+    stop_after(run, 5)
+    before = weights(run)["teacher.confusion.wins"]
+    seen.append(3)  # unreadable from now on, when the photos are counted
+    last = trainer(values=PHOTOS_LIKE, source=run.source, resume=checkpoint.load(run.run.last))
+    last.train()
+    wins = weights(last)["teacher.confusion.wins"]
+    every = Segmenter.load(last.run.path, num_prototypes=12, device="cpu")
+    counts = torch.zeros(12)
+    for index in (0, 1, 2, 4, 5, 6, 7):
+        counts += torch.bincount(every.scores(Scenes(8).read(index))[0].argmax(dim=0).flatten(), minlength=12)
+    torch.testing.assert_close(wins, counts / counts.sum())
+    assert not torch.allclose(wins, before)
+    assert last.model.teacher.training
+    assert last.model.teacher.concepts is not None
+    assert last.model.teacher.concepts.tolist() == weights(last)["teacher.concepts"].tolist()
 
 
 def test_kmeans_start_uses_more_prototypes_than_a_random_one(trainer: Build) -> None:
@@ -244,5 +270,5 @@ def test_without_a_number_of_concepts_there_are_as_many_as_stay_distinct(
     with caplog.at_level("INFO", "slotseg"):
         run.train()
     concepts = Segmenter.load(run.run.path, device="cpu").encoder.num_concepts
-    assert 2 <= concepts < 128
-    assert f"128 prototypes were merged to {concepts} concepts" in caplog.text
+    assert 2 <= concepts < 12
+    assert f"12 prototypes were merged to {concepts} concepts" in caplog.text

@@ -27,7 +27,14 @@ BASELINES = ("colour", "features", "one-class", "random")
 @options.checkpoint
 @click.option("--baseline", type=click.Choice(BASELINES), help="Score this instead of a run.")
 @click.option("--preds", type=options.PATH, metavar="DIR", help="Score masks of any tool, named as the photos.")
-@click.option("-k", "--num-prototypes", type=click.IntRange(min=2), help="Baseline: clusters.  [default: the classes]")
+@click.option(
+    "-k",
+    "--num-prototypes",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Merge the run's prototypes to K; or clusters of a baseline.  [default: as trained; the classes]",
+)
+@click.option("--plain", is_flag=True, help="Score one look without refinement: the network alone.")
 @click.option("--init", metavar="WEIGHTS", help="features: weights to take.  [default: those the run began with]")
 @click.option("--backbone", metavar="NAME", help="features: timm model.  [default: as --init says, or the run's]")
 @click.option("--stride", type=int, help="features: pixels per cell.  [default: the run's]")
@@ -60,6 +67,7 @@ def command(
     backbone: str | None,
     stride: int | None,
     num_prototypes: int | None,
+    plain: bool,
     **where: Any,
 ) -> None:
     r"""Score a run against labels: one table over all images, one matching of prototypes to classes.
@@ -74,6 +82,8 @@ def command(
     torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
     """
     _check(baseline, preds, bool(checkpoint or size or save_preds), num_prototypes, bool(init or backbone or stride))
+    if plain and (baseline or preds):
+        raise ConfigError("--plain is for a run; expected no --baseline or --preds beside it")
     for file in (json_file, html_file):
         if file and (file.is_dir() or not os.access(_existing(file.parent), os.W_OK)):
             raise ConfigError(f"{file} is a folder or cannot be written; expected the name of a file to write")
@@ -110,7 +120,14 @@ def command(
             )
         else:
             checkpoint = find_checkpoint(checkpoint)  # once: another run may become the newest while this one is scored
-            predictor = run_predictor(benchmark, checkpoint=checkpoint, size=size, device=device)
+            predictor = run_predictor(
+                benchmark,
+                checkpoint=checkpoint,
+                num_prototypes=num_prototypes,
+                plain=plain,
+                size=size,
+                device=device,
+            )
         scored = Saving(predictor, save_preds) if save_preds else predictor
         result = evaluate(scored, benchmark, remember=html_file is not None)
         if not preds and not baseline:
@@ -147,7 +164,7 @@ def _check(
         raise ConfigError(
             "--preds scores masks; expected no --baseline, --checkpoint, --size or --save-preds beside it"
         )
-    if num_prototypes and not baseline:
-        raise ConfigError("--num-prototypes is for a baseline; a run has the number it was trained with")
+    if num_prototypes and preds:
+        raise ConfigError("--num-prototypes is for a run or a baseline; masks have the numbers that are in them")
     if features and baseline != "features":
         raise ConfigError("--init, --backbone and --stride are for --baseline features; a run has its own backbone")

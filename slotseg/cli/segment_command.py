@@ -16,6 +16,13 @@ from slotseg.cli import options
     metavar="prototypes|FILE",
     help="Paint prototype numbers, or the classes of a labels.json.  [default: the run's, if it has been matched]",
 )
+@click.option(
+    "-k",
+    "--num-prototypes",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Merge the run's prototypes to K and paint their numbers.  [default: as trained or matched]",
+)
 @click.option("--overlay", is_flag=True, help="Also write photos with the classes laid over them, and a sheet.")
 @options.size
 @click.option("--overwrite", is_flag=True, help="Replace masks that exist.")
@@ -26,6 +33,7 @@ def command(
     output: Path,
     checkpoint: Path | None,
     labels: str | None,
+    num_prototypes: int | None,
     overlay: bool,
     size: int | None,
     overwrite: bool,
@@ -47,7 +55,14 @@ def command(
     file = find_checkpoint(checkpoint)
     click.echo(f"Segmenting {len(planned.outputs)} photos with {file}", err=True)
     given = read_labels(Path(labels)) if labels not in (None, "prototypes") else None
-    segmenter = Segmenter.load(file, labels=given, matched=labels is None, size=size, device=device)
+    segmenter = Segmenter.load(
+        file,
+        labels=given,
+        matched=labels is None and num_prototypes is None,
+        num_prototypes=num_prototypes,
+        size=size,
+        device=device,
+    )
     painted = paint(segmenter, planned, overwrite=overwrite, skip_existing=skip_existing)
     kept = f", {painted.num_kept} were there" if painted.num_kept else ""
     failed = f", {len(painted.failures)} failed: see {planned.failures}" if painted.failures else ""

@@ -119,6 +119,33 @@ def test_train_eval_segment(work: Path) -> None:
     assert "prototype" in (work / "raw" / "legend.json").read_text()
 
 
+def test_concepts_are_merged_to_any_number_after_training(work: Path) -> None:
+    """The match of the merged concepts stays with the run, and `segment` paints by it."""
+    merging = ("--set", "model.trained_prototypes=12", "--set", "segment.refinement=4")
+    trained = slotseg(
+        "train", "photos", "--preset", "tiny", "-k", "8", "--out", "runs/merging", "--steps", "3", "--batch-size", "4",
+        "--set", "model.hidden_dim=16", "--set", "optimizer.warmup_epochs=0", "--device", "cpu", *merging,
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    where = ("--checkpoint", "runs/merging", "--device", "cpu")
+    labelled = ("eval", "--dataset", "folder", "--images", "photos", "--labels", "labels", "--json", "r.json")
+    for number, plain in ((8, True), (5, False)):
+        extra = ("--plain",) if plain else ("-k", "5")
+        scored = slotseg(*labelled, *extra, *where)
+        assert scored.exit_code == 0, scored.output
+        protocol = json.loads((work / "r.json").read_text())["protocol"]
+        assert protocol["num_prototypes"] == number
+        assert (protocol["predictor"]["postprocessing"] == "none") == plain
+    assert len(json.loads((work / "runs" / "merging" / "labels.json").read_text())["classes"]) == 5
+    for name, extra in (("named.png", ()), ("numbered.png", ("-k", "3"))):
+        painted = slotseg("segment", "photos/0.jpg", "-o", name, *extra, *where)
+        assert painted.exit_code == 0, painted.output
+    legend = json.loads((work / "named_legend.json").read_text())["classes"]
+    assert [c["name"] for c in legend] == list(CLASS_NAMES)
+    legend = json.loads((work / "numbered_legend.json").read_text())["classes"]
+    assert [c["name"] for c in legend] == [f"prototype {k}" for k in range(3)]
+
+
 def test_second_run_over_the_same_output(work: Path) -> None:
     command = ("segment", "photos", "-o", "masks", "--device", "cpu")
     assert slotseg(*command).exit_code == 0

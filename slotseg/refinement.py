@@ -1,0 +1,75 @@
+"""Scores that follow the photo: pixels of like colour near each other agree on a prototype.
+
+Mean-field inference in a fully connected random field after Krähenbühl and Koltun ("Efficient
+Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011). With scores s_i and
+assignments q_i of points i, it repeats
+
+    q_i = softmax(s_i / T + strength * sum_j k_ij q_j / sum_j k_ij),
+    k_ij = exp(-|color_i - color_j|^2 / 2 COLOR^2 - |place_i - place_j|^2 / 2 DISTANCE^2).
+
+Ours: i runs over a grid finer than the feature cells, j over averages of square blocks of it, so
+that the sum is one small matrix product and costs no approximation of the kernel.
+Letters: K prototypes, H W pixels, h w feature cells, N points of the grid, M blocks.
+"""
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slotseg.alignment import resample
+
+POINTS_PER_CELL = 4
+"""Points of the grid along a cell's side, where that does not make more than ``MAX_POINTS``."""
+MAX_POINTS = 1 << 14
+MAX_BLOCKS = 1 << 10
+COLOR = 8.0
+"""Standard deviation in CIELAB, whose lightness is 0..100."""
+DISTANCE = 0.2
+"""Standard deviation in short sides of the photo."""
+TEMPERATURE = 0.1
+ITERATIONS = 10
+
+
+def refine(
+    scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8], strength: float
+) -> tuple[Tensor, tuple[float, float]]:
+    """Assignments that follow a photo's colours.
+
+    Args:
+        scores: Cosines, ``(K, h, w)``.
+        covered: How many cells, (h, w), the photo covers from the top left.
+        image: The photo, RGB, ``(H, W, 3)``.
+        strength: Weight of what the other points say.
+
+    Returns:
+        Assignments ``(K, *grid)``, which sum to 1 over K, and the number of points that the photo
+        covers along each axis: all of them.
+    """
+    finer = min(POINTS_PER_CELL, (MAX_POINTS / (covered[0] * covered[1])) ** 0.5)
+    height, width = (max(1, round(finer * cells)) for cells in covered)
+    logits = resample(scores.float(), covered, (height, width), (height, width)).flatten(1) / TEMPERATURE
+    block = max(POINTS_PER_CELL, int(np.ceil((height * width / MAX_BLOCKS) ** 0.5)))
+
+    def blocks(points: Tensor) -> Tensor:  # (channels, N) -> (channels, M)
+        grid = points.reshape(1, -1, height, width)
+        return F.avg_pool2d(grid, block, ceil_mode=True, count_include_pad=False)[0].flatten(1)
+
+    points = _colors_and_places(image, (height, width)).to(scores.device)
+    kernel = torch.exp(-torch.cdist(points.T, blocks(points).T).square().div(2).clamp(max=30))  # no denormal numbers
+    kernel /= kernel.sum(dim=1, keepdim=True)
+    assignments = logits.softmax(dim=0)
+    for _ in range(ITERATIONS):
+        assignments = (logits + strength * (blocks(assignments) @ kernel.T)).softmax(dim=0)
+    return assignments.reshape(-1, height, width), (height, width)
+
+
+def _colors_and_places(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> Tensor:
+    """Colour and place of each point in standard deviations, ``(5, N)``."""
+    height, width = size_hw
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2Lab).transpose(2, 0, 1) / COLOR
+    place = np.mgrid[:height, :width].astype(np.float32) / (min(size_hw) * DISTANCE)
+    return torch.from_numpy(np.concatenate([lab, place]).reshape(5, -1))
