@@ -7,8 +7,8 @@ assignments q_i of points i, it repeats
     q_i = softmax(s_i / T + strength * sum_j k_ij q_j / sum_j k_ij),
     k_ij = exp(-|color_i - color_j|^2 / 2 COLOR^2 - |place_i - place_j|^2 / 2 DISTANCE^2).
 
-Ours: i runs over a grid finer than the feature cells, j over averages of square blocks of it, so
-that the sum is one small matrix product and costs no approximation of the kernel.
+Ours: i runs over a grid finer than the feature cells, and j not over all of it but over averages of
+its square blocks, so that the sum is one small matrix product.
 Letters: K prototypes, H W pixels, h w feature cells, N points of the grid, M blocks.
 """
 
@@ -25,11 +25,13 @@ POINTS_PER_CELL = 4
 """Points of the grid along a cell's side, where that does not make more than ``MAX_POINTS``."""
 MAX_POINTS = 1 << 14
 MAX_BLOCKS = 1 << 10
+"""About how many blocks at most; both bound the kernel's memory, to about 64 MB, whatever the photo's size."""
 COLOR = 8.0
 """Standard deviation in CIELAB, whose lightness is 0..100."""
 DISTANCE = 0.2
 """Standard deviation in short sides of the photo."""
 TEMPERATURE = 0.1
+"""Of the scores; that of the student's assignment in training."""
 ITERATIONS = 10
 
 

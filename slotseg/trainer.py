@@ -146,10 +146,10 @@ class Trainer:
             for output in self._steps():
                 if self.step % self.config.log_every == 0 or self.step == self.total_steps:
                     self._write_metrics(output)
-                if self.config.keep_every and self.step % self.config.keep_every == 0:
-                    self.save(self.run.numbered(self.step))
                 if self.step == self.total_steps:
                     self._merge_by_use()
+                if self.config.keep_every and self.step % self.config.keep_every == 0:
+                    self.save(self.run.numbered(self.step))
                 if interrupted or self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
                     self.save(self.run.last)
                 if interrupted:

@@ -252,6 +252,13 @@ def test_whole_photos_say_which_prototypes_are_in_use(trainer: Build) -> None:
     assert last.model.teacher.concepts.tolist() == weights(last)["teacher.concepts"].tolist()
 
 
+def test_a_numbered_checkpoint_of_the_last_step_is_the_last_one(trainer: Build) -> None:
+    run = trainer(values={**PHOTOS_LIKE, "keep_every": 3})
+    run.train()
+    kept, last = checkpoint.load(run.run.numbered(6)).tensors, weights(run)
+    assert all(torch.equal(kept[name], last[name]) for name in last)
+
+
 def test_kmeans_start_uses_more_prototypes_than_a_random_one(trainer: Build) -> None:
     active = {}
     for init in ("normal", "kmeans"):
