@@ -10,53 +10,89 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 
+from slotseg.building import build_model, build_optimizer
 from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, TrainConfig, ViewsConfig
-from slotseg.devices import resolve_device, resolve_precision
+from slotseg.devices import keep_freed_memory, resolve_device, resolve_precision
 from slotseg.eval.report import text_table
-from slotseg.trainer import build_model, build_optimizer
+from slotseg.precision import autocast
 
 SETUPS = (("resnet18", 128, 16), ("resnet50", 224, 8))
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A way to compute the same step."""
+
+    layout: str
+    """``contiguous`` or ``channels_last``."""
+    precision: str
+    """``fp32`` or ``bf16``."""
+    keep_memory: bool = True
+    """Whether freed memory is kept for the next step (CPU)."""
+    compile: bool = False
+    """Whether backbones and projectors go through ``torch.compile``."""
+
+    def __str__(self) -> str:
+        """What differs."""
+        extras = [name for name, on in (("memory kept", self.keep_memory), ("compiled", self.compile)) if on]
+        return ", ".join([self.layout, self.precision, *extras])
+
+
+PLAIN = Variant("contiguous", "fp32", keep_memory=False)  # first: memory that is kept once stays kept
+VARIANTS = (
+    PLAIN,
+    Variant("contiguous", "fp32"),
+    Variant("channels_last", "fp32"),
+    Variant("channels_last", "bf16"),
+)
+COMPILED = (Variant("channels_last", "fp32", compile=True), Variant("channels_last", "bf16", compile=True))
+
+
 def main() -> None:
-    """Print a table with a row for each setup."""
+    """Print a table with a row for each setup and variant."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--setup", nargs=3, action="append", metavar=("BACKBONE", "PIXELS", "BATCH"))
+    parser.add_argument("--variant", action="append", help="a part of a variant's name; only those are run")
+    parser.add_argument("--compile", action="store_true", help="try torch.compile too")
     options = parser.parse_args()
     setups = [(n, int(p), int(b)) for n, p, b in options.setup] if options.setup else SETUPS
     device = resolve_device(options.device)
-    rows = [["backbone / pixels / batch", "floor, s", "step, s", "ratio", "lowest", "highest", "photos/s"]]
-    for name, pixels, batch in setups:
-        layout = torch.channels_last if options.channels_last else torch.contiguous_format
-        floor, step = build(name, pixels, batch, device, options.precision, layout)
-        pairs = [(timed(floor, device), timed(step, device)) for _ in range(options.repetitions + 1)][1:]
-        ratios = [s / f for f, s in pairs]
-        median_step = statistics.median(s for _, s in pairs)
-        rows.append(
-            [
-                f"{name} / {pixels} / {batch}",
-                f"{statistics.median(f for f, _ in pairs):.3f}",
-                f"{median_step:.3f}",
-                f"{statistics.median(ratios):.3f}",
-                f"{min(ratios):.3f}",
-                f"{max(ratios):.3f}",
-                f"{batch / median_step:.1f}",
-            ]
-        )
-    print(f"torch {torch.__version__}, {device}, {options.precision}, {torch.get_num_threads()} threads")
+    rows = [["step", "floor, s", "step, s", "step / floor", "lowest", "highest", "photos/s", "times plain"]]
+    measured = []
+    for variant in VARIANTS + (COMPILED if options.compile else ()):
+        if not options.variant or any(part in str(variant) for part in options.variant):
+            if variant.keep_memory and device.type == "cpu":
+                keep_freed_memory()
+            measured += [(setup, variant, measure(*setup, variant, device, options.repetitions)) for setup in setups]
+    plain = {setup: statistics.median(s for _, s in pairs) for setup, variant, pairs in measured if variant == PLAIN}
+    for setup, variant, pairs in sorted(measured, key=lambda m: setups.index(m[0])):
+        ratios = [step / floor for floor, step in pairs]
+        median = statistics.median(step for _, step in pairs)
+        row = [statistics.median(floor for floor, _ in pairs), median, statistics.median(ratios)]
+        row += [min(ratios), max(ratios)]
+        gain = f"{plain[setup] / median:.2f}" if setup in plain else ""
+        name = " / ".join(map(str, setup))
+        rows.append([f"{name} {variant}", *(f"{x:.3f}" for x in row), f"{setup[2] / median:.1f}", gain])
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
     print(text_table(rows))
 
 
+def measure(
+    name: str, pixels: int, batch: int, variant: Variant, device: torch.device, repetitions: int
+) -> list[tuple[float, float]]:
+    """Seconds of the floor and of the step, in turn; the first two pairs warm up."""
+    floor, step = build(name, pixels, batch, device, variant)
+    return [(timed(floor, device), timed(step, device)) for _ in range(repetitions + 2)][2:]
+
+
 def build(
-    name: str, pixels: int, batch: int, device: torch.device, precision: str, layout: torch.memory_format
+    name: str, pixels: int, batch: int, device: torch.device, variant: Variant
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """The floor and the step as functions of nothing, on one model and one batch."""
     config = TrainConfig(
@@ -66,21 +102,23 @@ def build(
         optimizer=OptimizerConfig(name="lars", learning_rate=0.1),
         batch_size=batch,
     )
+    layout = torch.channels_last if variant.layout == "channels_last" else torch.contiguous_format
     model = build_model(config).to(device).to(memory_format=layout).train()
+    if variant.compile:
+        for encoder in (model.student, model.teacher):
+            encoder.backbone.compile()
+            encoder.projector.compile()
     optimizer = build_optimizer(model, config.optimizer)
     views = [torch.randn(batch, 3, pixels, pixels, device=device).to(memory_format=layout) for _ in range(2)]
     images = (views[0], views[1])
     low, high = torch.rand(2, 2, batch, 2, device=device).mul(0.4).unbind()
     boxes = torch.cat([low, 1 - high], dim=2)
     flips = torch.rand(2, batch, device=device) < 0.5
-    dtype = resolve_precision(precision, device)
-
-    def autocast() -> AbstractContextManager[object]:
-        return torch.autocast(device.type, dtype) if dtype else nullcontext()
+    dtype = resolve_precision(variant.precision, device)
 
     def floor() -> None:
         optimizer.zero_grad()
-        with autocast():
+        with autocast(device, dtype):
             total = sum(model.student.projector(model.student.backbone(v)).sum() for v in images)
             with torch.no_grad():
                 for v in images:
@@ -90,7 +128,7 @@ def build(
 
     def step() -> None:
         model.update_teacher(0.99)
-        with autocast():
+        with autocast(device, dtype):
             output = model(images, (boxes[0], boxes[1]), (flips[0], flips[1]))
         model.update_center(output)
         optimizer.zero_grad()

@@ -7,7 +7,9 @@ the draw is the same on every device. Letters: B images, H W pixels.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,28 +21,66 @@ LUMA = (0.2989, 0.587, 0.114)
 BLUR_RADIUS = 6  # three times the largest sigma of the paper
 
 
-def augment(views: Tensor, view: int, config: ViewsConfig, generator: torch.Generator) -> Tensor:
-    """Jitter, grey, blur and solarise one view of a batch.
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What happens to the colours of each image of a batch; everything on the CPU, ``B`` long."""
+
+    jittered: Tensor
+    """Whether brightness, contrast, saturation and hue change, boolean."""
+    amounts: Tensor
+    """By how much, ``(B, 4)``, as in ``color_jitter``."""
+    order: Tensor
+    """Which of the four comes first, second, ..., ``(B, 4)``."""
+    gray: Tensor
+    """Whether the image turns grey, boolean."""
+    blurred: Tensor
+    """Whether it is blurred, boolean."""
+    sigma: Tensor
+    """Of the Gaussian, in pixels."""
+    solarized: Tensor
+    """Whether it is solarised, boolean."""
+    blur_radius: int
+    """Of the Gaussian's kernel, in pixels."""
+
+    def __getitem__(self, part: slice) -> "Augmentation":
+        """That of some of the images."""
+        fields: dict[str, Any] = {name: value[part] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **fields)
+
+
+def draw_augmentation(number: int, view: int, config: ViewsConfig, generator: torch.Generator) -> Augmentation:
+    """Draw what happens to view 0 or 1 of ``number`` images; the generator is the only source of randomness."""
+    jittered = _chosen(number, config.jitter, generator)
+    amounts, order = draw_jitter(number, config, generator)
+    gray = _chosen(number, config.gray, generator)
+    sigma = _uniform(number, *config.blur_sigma, generator) if config.blur[view] else torch.ones(number)
+    return Augmentation(
+        jittered=jittered,
+        amounts=amounts,
+        order=order,
+        gray=gray,
+        sigma=sigma,
+        blurred=_chosen(number, config.blur[view], generator),
+        solarized=_chosen(number, config.solarize[view], generator),
+        blur_radius=max(BLUR_RADIUS, math.ceil(3 * config.blur_sigma[1])),
+    )
+
+
+def augment(views: Tensor, drawn: Augmentation) -> Tensor:
+    """Jitter, grey, blur and solarise a batch.
 
     Args:
         views: uint8 RGB, ``(B, 3, H, W)``.
-        view: 0 or 1, as the two views are blurred and solarised with different probabilities.
-        config: Probabilities and ranges.
-        generator: On the CPU; the only source of randomness.
+        drawn: For each of the B images.
 
     Returns:
         float32 RGB in [0, 1], ``(B, 3, H, W)``.
     """
     images = views.float().div_(255)
-    number = len(views)
-    _replace(images, _chosen(number, config.jitter, generator), color_jitter, *draw_jitter(number, config, generator))
-    _replace(images, _chosen(number, config.gray, generator), grayscale)
-    if config.blur[view]:
-        sigma = _uniform(number, *config.blur_sigma, generator)
-        blur = partial(gaussian_blur, radius=max(BLUR_RADIUS, math.ceil(3 * config.blur_sigma[1])))
-        _replace(images, _chosen(number, config.blur[view], generator), blur, sigma)
-    if config.solarize[view]:
-        _replace(images, _chosen(number, config.solarize[view], generator), solarize)
+    _replace(images, drawn.jittered.nonzero()[:, 0], color_jitter, drawn.amounts, drawn.order)
+    _replace(images, drawn.gray.nonzero()[:, 0], grayscale)
+    _replace(images, drawn.blurred.nonzero()[:, 0], partial(gaussian_blur, radius=drawn.blur_radius), drawn.sigma)
+    _replace(images, drawn.solarized.nonzero()[:, 0], solarize)
     return images
 
 
@@ -78,16 +118,16 @@ def grayscale(images: Tensor) -> Tensor:
 
 def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue of RGB images by ``turn`` (B,) full circles, in HSV."""
-    value = images.amax(dim=1)
-    chroma = value - images.amin(dim=1)
-    safe = torch.where(chroma > 0, chroma, 1.0)
     r, g, b = images.unbind(1)
-    hue = torch.where(value == r, (g - b) / safe, torch.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4))
-    hue = hue + 6 * _per_image(turn, images)[:, 0]  # in sixths of the circle
-    sector = torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None]
-    k = sector + hue[:, None]
-    k = k - 6 * torch.floor(k / 6)  # k % 6, which is slow on the CPU
-    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+    low, value = images.amin(dim=1), images.amax(dim=1)
+    chroma = value - low
+    unless_red = torch.where(value == g, (b - r).add_(chroma, alpha=2), (r - g).add_(chroma, alpha=4))
+    hue = torch.where(value == r, g - b, unless_red).div_(chroma.clamp(min=1e-12))  # in sixths of the circle
+    hue = hue.add_(6 * _per_image(turn, images)[:, 0])
+    primaries = 2 * torch.arange(3.0, device=images.device)[:, None, None]
+    away = hue[:, None] - primaries
+    away = away.sub_((away / 6).round_(), alpha=6).abs_()
+    return torch.addcmul(low[:, None], chroma[:, None], away.neg_().add_(2).clamp_(0, 1))
 
 
 def solarize(images: Tensor) -> Tensor:
@@ -100,7 +140,8 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int = BLUR_RADIUS) -> T
     size = images.shape[2:]
     radius = min(radius, min(size) - 1)
     offsets = torch.arange(-radius, radius + 1, device=images.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma.to(images.device)[:, None]) ** 2)
+    exponents = -0.5 * (offsets / _on(images.device, sigma)[:, None]) ** 2
+    kernel = torch.exp(exponents.clamp(min=-30))  # smaller ones would make denormal numbers, which are slow
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(3, dim=0)[:, None]
     rows = F.pad(images.flatten(0, 1)[None], (radius, radius, radius, radius), mode="reflect")
     rows = F.conv2d(rows, kernel[:, :, None], groups=len(kernel))
@@ -110,8 +151,8 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int = BLUR_RADIUS) -> T
 def normalize(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
     """Subtract ``mean`` and divide by ``std``, both for RGB in [0, 1]."""
     shape = (1, 3, 1, 1)
-    center = torch.tensor(mean, device=images.device).view(shape)
-    return (images - center) / torch.tensor(std, device=images.device).view(shape)
+    center, scale = (_on(images.device, torch.tensor(values)).view(shape) for values in (mean, std))
+    return (images - center) / scale
 
 
 def _brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -127,22 +168,29 @@ def _saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(other.expand_as(images), images, _per_image(factor, images)).clamp(0, 1)
+    return torch.lerp(other.expand_as(images), images, _per_image(factor, images)).clamp_(0, 1)
 
 
 def _per_image(parameter: Tensor, images: Tensor) -> Tensor:
-    return parameter.to(images.device)[:, None, None, None]
+    return _on(images.device, parameter)[:, None, None, None]
+
+
+def _on(device: torch.device, small: Tensor) -> Tensor:
+    """A few numbers on a device, which is not waited for."""
+    return small.to(device, non_blocking=True)
 
 
 def _replace(images: Tensor, rows: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> None:
     """Put what ``operation`` makes of the images ``rows`` and their parameters in their place."""
     if len(rows):
-        index = rows.to(images.device)
+        index = _on(images.device, rows)
         images[index] = operation(images[index], *(p[rows] for p in parameters))
 
 
 def _chosen(number: int, probability: float, generator: torch.Generator) -> Tensor:
-    return (torch.rand(number, generator=generator) < probability).nonzero()[:, 0]
+    if not probability:
+        return torch.zeros(number, dtype=torch.bool)
+    return torch.rand(number, generator=generator) < probability
 
 
 def _uniform(number: int, low: float, high: float, generator: torch.Generator) -> Tensor:

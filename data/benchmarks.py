@@ -9,11 +9,11 @@ from pathlib import Path
 
 from slotseg.data.coco import check_not_shifted
 from slotseg.data.image_lists import ImageList, curated_list, read_image_list
-from slotseg.data.images import IMAGE_SUFFIXES
 from slotseg.data.label_sources import LabelFiles
 from slotseg.data.labelled import LabelledPhotos
 from slotseg.data.layouts import FileLayout, JsonLayout, Layout, PanopticLayout, find_layout
 from slotseg.data.taxonomy import load_taxonomy
+from slotseg.data.walk import IMAGE_SUFFIXES
 
 WHOLE = "all"
 """The split of a set that has none."""

@@ -4,12 +4,15 @@ Everything random is a pure function of seed, epoch and photo, so neither the nu
 nor an interruption changes what a run sees.
 """
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,12 +20,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from slotseg.config import ViewsConfig
-from slotseg.data.images import list_images, read_image
+from slotseg.data.listing import list_photos
+from slotseg.data.photos import ArrayPhoto, Photo, open_photo
 from slotseg.data.scenes import draw_scene
-from slotseg.data.views import make_views
+from slotseg.data.views import ViewPair, make_views
 from slotseg.errors import DataError
 
 MAX_UNREADABLE_IN_A_ROW = 100
+WHOLE = slice(None)
 
 
 class Source(Protocol):
@@ -36,8 +41,8 @@ class Source(Protocol):
         """What to call a photo in a message."""
         ...
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """RGB, ``(H, W, 3)``; raises ``DataError`` where it cannot be read."""
+    def open(self, index: int) -> Photo:
+        """A photo; raises ``DataError`` where it cannot be opened."""
         ...
 
 
@@ -52,7 +57,7 @@ class PhotoFolder:
     """
 
     def __init__(self, inputs: Sequence[Path]) -> None:
-        self.paths = list_images(inputs)
+        self.paths = list_photos(inputs)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,9 +66,9 @@ class PhotoFolder:
         """The file's path."""
         return str(self.paths[index])
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """The photo, upright, as RGB."""
-        return read_image(self.paths[index])
+    def open(self, index: int) -> Photo:
+        """The photo of the file."""
+        return open_photo(self.paths[index])
 
 
 class Scenes:
@@ -83,9 +88,9 @@ class Scenes:
         """``scene-<seed>``."""
         return f"scene-{index}"
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def open(self, index: int) -> Photo:
         """The scene drawn from ``index`` as its seed."""
-        return draw_scene(index)[0]
+        return ArrayPhoto(draw_scene(index)[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +128,7 @@ class ViewBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
-    images: Tensor
-    overlap_boxes: Tensor
-    flips: Tensor
+    views: ViewPair
     unreadable: tuple[str, ...]
 
 
@@ -142,26 +145,16 @@ class ViewPairs(Dataset[_Sample | DataError]):
         Where none can be read the error is returned: raised in a worker it would reach the user as a traceback.
         """
         epoch, index = key
-        try:
-            image, unreadable = self._readable(index)
-        except DataError as error:
-            return error
-        views = make_views(image, self.config, np.random.default_rng([self.seed, epoch, index]))
-        return _Sample(
-            images=views.images,
-            overlap_boxes=views.overlap_boxes,
-            flips=views.flips,
-            unreadable=tuple(unreadable),
-        )
-
-    def _readable(self, index: int) -> tuple[NDArray[np.uint8], list[str]]:
         errors: list[str] = []
         for offset in range(min(len(self.source), MAX_UNREADABLE_IN_A_ROW)):
+            rng = np.random.default_rng([self.seed, epoch, index])
             try:
-                return self.source.read((index + offset) % len(self.source)), errors
+                views = make_views(self.source.open((index + offset) % len(self.source)), self.config, rng)
             except DataError as error:
                 errors.append(str(error))
-        raise DataError(
+            else:
+                return _Sample(views=views, unreadable=tuple(errors))
+        return DataError(
             f"{len(errors)} photos in a row could not be read; expected readable ones: check the folder. "
             f"The first: {errors[0]}"
         )
@@ -172,11 +165,20 @@ class Batches(Sampler[list[tuple[int, int]]]):
 
     Each epoch is a permutation that depends on seed and epoch only; what does not fill a batch is
     left out, except where there are fewer photos than a batch holds: then photos repeat, counted on
-    from ``num_photos`` so that each time they are cropped differently.
+    from ``num_photos`` so that each time they are cropped differently. Of every batch, ``part`` is given out:
+    the share of one of several processes, which together draw the very batches of one.
     """
 
-    def __init__(self, num_photos: int, batch_size: int, seed: int, first_step: int, total_steps: int) -> None:
-        self.num_photos, self.batch_size, self.seed = num_photos, batch_size, seed
+    def __init__(
+        self,
+        num_photos: int,
+        batch_size: int,
+        seed: int,
+        first_step: int,
+        total_steps: int,
+        part: slice = WHOLE,
+    ) -> None:
+        self.num_photos, self.batch_size, self.seed, self.part = num_photos, batch_size, seed, part
         self.first_step, self.total_steps = first_step, total_steps
 
     def __len__(self) -> int:
@@ -190,7 +192,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
             if epoch != ordered_epoch:
                 order, ordered_epoch = self._order(epoch), epoch
             start = batch * self.batch_size
-            yield [(epoch, int(i)) for i in order[start : start + self.batch_size]]
+            yield [(epoch, int(i)) for i in order[start : start + self.batch_size][self.part]]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         rng = np.random.default_rng([self.seed, epoch])
@@ -212,16 +214,17 @@ def view_batches(
     first_step: int,
     total_steps: int,
     workers: int,
+    part: slice = WHOLE,
     pin_memory: bool = False,
 ) -> Iterator[ViewBatch]:
-    """Stream the batches of a run from ``first_step`` on.
+    """Stream the batches of a run from ``first_step`` on, or ``part`` of each.
 
     Raises:
         DataError: If none of many photos in a row can be read.
     """
     batches: DataLoader[Any] = DataLoader(
         ViewPairs(source, config, seed),
-        batch_sampler=Batches(len(source), batch_size, seed, first_step, total_steps),
+        batch_sampler=Batches(len(source), batch_size, seed, first_step, total_steps, part),
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_quiet_worker,
@@ -240,7 +243,7 @@ def _collate(results: list[_Sample | DataError]) -> ViewBatch | DataError:
     samples = [r for r in results if isinstance(r, _Sample)]
 
     def both(name: str) -> tuple[Tensor, Tensor]:
-        stacked = torch.stack([getattr(s, name) for s in samples], dim=1)
+        stacked = torch.stack([getattr(s.views, name) for s in samples], dim=1)
         return stacked[0], stacked[1]
 
     return ViewBatch(
@@ -252,5 +255,10 @@ def _collate(results: list[_Sample | DataError]) -> ViewBatch | DataError:
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave Ctrl-C to the main process, which finishes its step and saves."""
+    """Leave Ctrl-C to the main process, which finishes its step and saves; one thread, and no words of libjpeg's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    if sys.stderr is not None:
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)  # Python's own messages still go where they went
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)

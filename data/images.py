@@ -4,7 +4,6 @@ Whatever Pillow does with a bad file (exceptions of many kinds, warnings, a glob
 ends here: callers see an array or a ``DataError`` of one sentence. Letters: H W pixels.
 """
 
-import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,13 +16,14 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from slotseg.data.listing import list_photos
 from slotseg.errors import DataError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".ppm", ".pgm")
-"""What counts as an image inside a folder, in any case; a file given by hand is tried whatever its suffix."""
 
 MAX_PIXELS = 500_000_000
 """Larger images are refused as likely decompression bombs."""
+
+SIDEWAYS = (5, 6, 7, 8)
+"""The EXIF orientations that exchange width and height."""
 
 _PILLOW_LOCK = threading.Lock()
 _GREY_STRETCH = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
@@ -50,11 +50,8 @@ def list_images(inputs: Path | str | Sequence[Path | str]) -> list[Path]:
     Raises:
         DataError: If an input does not exist, or a folder cannot be listed or has no image.
     """
-    found: dict[str, Path] = {}
-    for item in [inputs] if isinstance(inputs, str | Path) else inputs:
-        for path in _expand(Path(item)):
-            found.setdefault(os.path.abspath(path), path)
-    return sorted(found.values())
+    items = [inputs] if isinstance(inputs, str | Path) else inputs
+    return list(list_photos([Path(item) for item in items]))
 
 
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -75,7 +72,7 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
         DataError: If the file is missing, empty, damaged, too large, no image, or holds 32-bit or
             float values, whose range is unknown.
     """
-    with _opened(Path(path), max_pixels) as image:
+    with opened_image(Path(path), max_pixels) as image:
         turn = _turn(image)
         return np.array(_turned(_to_rgb(image, Path(path)), turn))
 
@@ -93,7 +90,7 @@ def read_label(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
     Raises:
         DataError: As for ``read_image``, and if the file is lossy, in colour, or has ids beyond 65535.
     """
-    with _opened(Path(path), max_pixels) as image:
+    with opened_image(Path(path), max_pixels) as image:
         if image.format not in ("PNG", "TIFF"):
             raise DataError(
                 f"{path} is a {image.format} file, but a label map must keep its ids exactly: save it as PNG"
@@ -119,43 +116,12 @@ def image_size(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     Raises:
         DataError: If the file is missing, empty, too large or no image.
     """
-    with _opened(Path(path), max_pixels) as image:
-        width, height = image.size
-        if isinstance(image, TiffImageFile):  # newer Pillow gives the turned size here, older the stored one
-            width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
-        return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
-
-
-def _expand(path: Path) -> list[Path]:
-    if path.is_dir():
-        images = list(_walk(path))
-        if not images:
-            raise DataError(f"no image in {path}: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-        return images
-    if not os.path.exists(path):
-        raise DataError(f"{path} does not exist: expected an image or a folder of images, check the path")
-    return [path]
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """Yield the images under a folder; each real folder is entered once, so that links cannot loop."""
-    entered = {os.path.realpath(root)}
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_folder):
-        visible = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(subfolders)}
-        visible = {n: real for n, real in visible.items() if n[0] != "." and real not in entered}
-        entered.update(visible.values())
-        subfolders[:] = visible
-        for name in files:
-            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES):
-                yield Path(folder, name)
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise DataError(f"cannot list {error.filename} ({error.strerror}): check its permissions") from error
+    with opened_image(Path(path), max_pixels) as image:
+        return upright_size(image)
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile]:
+def opened_image(path: Path, max_pixels: int) -> Iterator[ImageFile]:
     """Open an image; what fails here or in the body of the ``with`` becomes a ``DataError``."""
     try:
         if not path.is_file():
@@ -174,6 +140,23 @@ def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile]:
         raise DataError(
             f"{path} cannot be decoded ({str(error) or type(error).__name__}): copy it again or leave it out"
         ) from error
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1..8, read from the header before the pixels are loaded; 1 if unreadable."""
+    try:
+        exif = Image.Image.getexif(image)  # PngImageFile has its own getexif, which decodes the pixels
+        return int(exif.get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF raises nearly anything and is no reason to lose the photo
+        return 1
+
+
+def upright_size(image: ImageFile) -> tuple[int, int]:
+    """``(H, W)`` of an opened image once it is turned by its EXIF orientation."""
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # newer Pillow gives the turned size here, older the stored one
+        width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+    return (width, height) if orientation(image) in SIDEWAYS else (height, width)
 
 
 @contextmanager
@@ -198,18 +181,9 @@ def _check_header(image: Image.Image, path: Path, max_pixels: int) -> None:
         )
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1..8, read from the header before the pixels are loaded; 1 if unreadable."""
-    try:
-        exif = Image.Image.getexif(image)  # PngImageFile has its own getexif, which decodes the pixels
-        return int(exif.get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF raises nearly anything and is no reason to lose the photo
-        return 1
-
-
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """What brings the image upright once it is loaded; Pillow turns a TIFF by itself."""
-    return None if isinstance(image, TiffImageFile) else _UPRIGHT.get(_orientation(image))
+    return None if isinstance(image, TiffImageFile) else _UPRIGHT.get(orientation(image))
 
 
 def _turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:

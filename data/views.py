@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from slotseg.config import ViewsConfig
+from slotseg.data.photos import REDUCTIONS, Photo
 
 Box = tuple[int, int, int, int]
 
@@ -83,23 +84,44 @@ def overlap_box(crop: Box, other: Box, flip: bool) -> NDArray[np.float32]:
     return np.array([start, (y1 - top) / height, end, (y2 - top) / height], np.float32)
 
 
-def make_views(image: NDArray[np.uint8], config: ViewsConfig, rng: np.random.Generator) -> ViewPair:
+def make_views(photo: Photo, config: ViewsConfig, rng: np.random.Generator) -> ViewPair:
     """Draw two overlapping, randomly mirrored crops of a photo.
 
+    The photo is decoded once, as small as the crops allow: both keep ``config.image_size`` pixels a side.
+
     Args:
-        image: RGB, ``(H, W, 3)``.
+        photo: What to cut them from.
         config: Sizes and ranges.
         rng: The only source of randomness.
+
+    Raises:
+        DataError: If the photo cannot be decoded.
     """
-    height, width, _ = image.shape
-    crops = draw_crop_pair((height, width), config, rng)
+    crops = draw_crop_pair(photo.size_hw, config, rng)
     flips = rng.random(2) < config.flip
     boxes = [overlap_box(crops[i], crops[1 - i], bool(flips[i])) for i in (0, 1)]
+    reduction = coarsest_reduction(crops, config.image_size)
+    pixels = photo.pixels(reduction)
+    if pixels.shape[:2] == photo.size_hw:
+        reduction = 1
+    views = [_render(pixels, reduced_box(crops[i], reduction), bool(flips[i]), config.image_size) for i in (0, 1)]
     return ViewPair(
-        images=torch.stack([_render(image, crops[i], bool(flips[i]), config.image_size) for i in (0, 1)]),
+        images=torch.stack(views),
         overlap_boxes=torch.from_numpy(np.stack(boxes)),
         flips=torch.from_numpy(flips),
     )
+
+
+def coarsest_reduction(crops: tuple[Box, Box], size: int) -> int:
+    """The largest of ``REDUCTIONS`` that leaves each crop ``size`` pixels a side, or 1."""
+    side = min(min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in crops)
+    return next((r for r in REDUCTIONS if side >= r * size), 1)
+
+
+def reduced_box(box: Box, reduction: int) -> Box:
+    """A box in pixels of the reduced photo; each side moves by half such a pixel at most."""
+    x1, y1, x2, y2 = (round(side / reduction) for side in box)
+    return x1, y1, x2, y2
 
 
 def _render(image: NDArray[np.uint8], crop: Box, flip: bool, size: int) -> Tensor:

@@ -136,10 +136,7 @@ class FeatureKMeans:
 
 def _fit(vectors: Iterator[NDArray[Any]], benchmark: Benchmark, num_clusters: int, seed: int) -> NDArray[np.float32]:
     """Centres ``(K, D)`` of k-means on an even sample of each image's vectors ``(N, D)``; one process computes them."""
-    centers = _k_means(vectors, benchmark, num_clusters, seed) if distributed.rank() == 0 else None
-    centers = distributed.from_first(centers)
-    assert centers is not None
-    return centers
+    return distributed.once(lambda: _k_means(vectors, benchmark, num_clusters, seed))
 
 
 def _k_means(

@@ -22,9 +22,9 @@ def align(scores: Tensor, overlap_box: Tensor, flip: Tensor) -> Tensor:
         Aligned maps, shape ``(B, K, h, w)``: the overlap alone, upright.
     """
     num_images, _, height, width = scores.shape
-    size = torch.tensor([width, height, width, height], dtype=scores.dtype, device=scores.device)
-    index = torch.arange(num_images, dtype=scores.dtype, device=scores.device)[:, None]
-    boxes = torch.cat([index, overlap_box.to(scores) * size], dim=1)
+    index = torch.arange(num_images, dtype=scores.dtype, device=scores.device)
+    x1, y1, x2, y2 = overlap_box.to(scores).unbind(dim=1)
+    boxes = torch.stack([index, x1 * width, y1 * height, x2 * width, y2 * height], dim=1)
     with torch.autocast(scores.device.type, enabled=False):
         cropped = roi_align(scores, boxes, output_size=(height, width), aligned=True)
     upright: Tensor = torch.where(flip.bool()[:, None, None, None], cropped.flip(3), cropped)

@@ -248,7 +248,9 @@ class TrainConfig:
     seed: int = 0
     """Seed of weights, data order, crops and colours."""
     precision: str = "auto"
-    """``fp32``, ``bf16``, ``fp16`` or ``auto``: bf16 on GPUs that have it, fp32 elsewhere."""
+    """``fp32``, ``bf16``, ``fp16`` or ``auto``: bf16 on GPUs that have it and CPUs on which it is measured faster."""
+    compile: bool = False
+    """Whether backbones and projectors go through ``torch.compile``."""
     log_every: int = 50
     """Steps between two lines of ``metrics.jsonl``."""
     checkpoint_every: int = 1000
@@ -265,6 +267,7 @@ class TrainConfig:
             _require(value is None or (_is_number(value) and value >= 1), self, name, "1 or more")
         _require_range(self, 0, 1, "teacher_momentum")
         _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
+        _require(isinstance(self.compile, bool), self, "compile", "true or false")
         _require_range(self, 1, 1_000_000_000, "log_every", "checkpoint_every")
         _require_range(self, 0, 2**63 - 1, "seed")
 

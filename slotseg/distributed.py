@@ -1,13 +1,15 @@
 """The only file that imports ``torch.distributed``; every function works with one process."""
 
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
@@ -16,16 +18,39 @@ T = TypeVar("T")
 def joined() -> Iterator[None]:
     """Join the processes that torchrun has started, for the length of the block; alone, do nothing.
 
-    The group is of gloo, which exchanges tensors of the CPU and Python objects.
+    Python objects and tensors of the CPU are exchanged by gloo, tensors of GPUs by NCCL.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """The module to call in training: gradients are averaged over the processes, and on GPUs BatchNorm is shared.
+
+    ``model`` keeps its parameters and their names; its BatchNorms are replaced in place. With one process it is
+    returned as it is.
+    """
+    if not is_distributed():
+        return model
+    if device.type == "cuda":  # torch has it for GPUs only
+        from timm import layers  # knows timm's own BatchNorms, which hold an activation
+
+        layers.convert_sync_batchnorm(model)  # type: ignore[attr-defined, no-untyped-call]
+    known = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch's old name
+    settings: dict[str, Any] = {buffers: False}  # centre and confusion are shared where they are updated
+    device_ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True, **settings)
 
 
 def is_distributed() -> bool:
@@ -43,6 +68,16 @@ def world_size() -> int:
     return dist.get_world_size() if is_distributed() else 1
 
 
+def local_rank() -> int:
+    """Index of this process among those of its machine, as torchrun counts them."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world_size() -> int:
+    """Number of processes on this machine, as torchrun counts them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def gather(tensor: Tensor) -> Tensor:
     """Concatenate a tensor of the same shape from every process along its first axis, in rank order.
 
@@ -58,12 +93,26 @@ def gather(tensor: Tensor) -> Tensor:
 
 def mean(tensor: Tensor) -> Tensor:
     """Average a tensor over all processes, without gradient."""
+    return total(tensor) / world_size()
+
+
+def total(tensor: Tensor) -> Tensor:
+    """Sum a tensor over all processes, without gradient."""
     tensor = tensor.detach()
     if not is_distributed():
         return tensor
-    total = tensor.clone()
-    dist.all_reduce(total)
-    return total / world_size()
+    tensor = tensor.clone()
+    dist.all_reduce(tensor)
+    return tensor
+
+
+def anywhere(*flags: bool) -> tuple[bool, ...]:
+    """Of each flag, whether it is set in any process."""
+    if not is_distributed():
+        return flags
+    tensor = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tuple(bool(flag) for flag in tensor)
 
 
 def gather_objects(value: T) -> list[T]:
@@ -75,9 +124,14 @@ def gather_objects(value: T) -> list[T]:
     return values
 
 
-def from_first(value: T) -> T:
-    """The value of the process of rank 0, for all."""
-    return gather_objects(value)[0]
+def once(function: Callable[[], T]) -> T:
+    """Call a function in the process of rank 0 only; its result is pickled to the others, of one's own."""
+    if not is_distributed():
+        return function()
+    values: list[Any] = [function() if rank() == 0 else None]
+    dist.broadcast_object_list(values)
+    result: T = values[0]
+    return result
 
 
 def quiet() -> bool | None:

@@ -50,26 +50,61 @@ class LARS(Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            grads: list[Tensor] = [p.grad for p in params]
-            self._adapt(params, grads, group["weight_decay"], group["trust_coefficient"])
             for p in params:
                 if "momentum_buffer" not in self.state[p]:
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-            velocities = [self.state[p]["momentum_buffer"] for p in params]
-            torch._foreach_mul_(velocities, group["momentum"])
-            torch._foreach_add_(velocities, grads)
-            torch._foreach_add_(params, velocities, alpha=-group["lr"])
+            flat, matrices = [p for p in params if p.ndim <= 1], [p for p in params if p.ndim > 1]
+            if flat:
+                self._descend(flat, group)
+            for p, divisor in zip(matrices, self._divisors(matrices, group), strict=True):
+                self._descend([p], group, divisor)
 
     @staticmethod
-    def _adapt(params: list[Tensor], grads: list[Tensor], weight_decay: float, trust: float) -> None:
-        """Decay and rescale, in place, the gradients of the parameters with two or more axes."""
-        pairs = [(p, g) for p, g in zip(params, grads, strict=True) if p.ndim > 1]
-        if not pairs:
-            return
-        weights, gradients = [p for p, _ in pairs], [g for _, g in pairs]
-        torch._foreach_add_(gradients, weights, alpha=weight_decay)
-        weight_norms = torch.stack(torch._foreach_norm(weights))
-        gradient_norms = torch.stack(torch._foreach_norm(gradients))
+    def _divisors(params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Add the decay to the gradients, in place; return what each is still to be divided by."""
+        if not params:
+            return []
+        grads = _gradients(params)
+        torch._foreach_add_(grads, params, alpha=group["weight_decay"])
+        weight_norms, gradient_norms = _norms(params), _norms(grads)
         usable = (weight_norms > 0) & (gradient_norms > 0)
-        ratios = torch.where(usable, trust * weight_norms / gradient_norms, 1.0)
-        torch._foreach_mul_(gradients, list(ratios.unbind()))
+        divisors = torch.where(usable, gradient_norms / (group["trust_coefficient"] * weight_norms), 1.0)
+        return list(divisors.unbind())
+
+    def _descend(self, params: list[Tensor], group: dict[str, Any], divisor: Tensor | None = None) -> None:
+        """``v = mu v + g / divisor; w -= lr v`` in one pass over memory, which is what an update costs."""
+        grads = _gradients(params)
+        if divisor is not None and divisor.dtype != torch.float32:  # in which alone the kernel divides
+            torch._foreach_div_(grads, [divisor] * len(grads))
+            divisor = None
+        torch._fused_sgd_(
+            params,
+            grads,
+            [self.state[p]["momentum_buffer"] for p in params],
+            lr=group["lr"],
+            momentum=group["momentum"],
+            weight_decay=0.0,  # in the gradients already
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+            grad_scale=divisor,
+        )
+
+
+def _gradients(params: list[Tensor]) -> list[Tensor]:
+    return [p.grad for p in params if p.grad is not None]
+
+
+def _norms(tensors: list[Tensor]) -> Tensor:
+    """Euclidean norms; on a CPU the dot product is twice as fast as the norm."""
+    if tensors[0].device.type != "cpu":
+        return torch.stack(torch._foreach_norm(tensors))
+    rows = [_as_it_lies(t).reshape(-1) for t in tensors]
+    return torch.stack([row.dot(row) for row in rows]).sqrt()
+
+
+def _as_it_lies(tensor: Tensor) -> Tensor:
+    """A convolution's weight with its axes in the order of its memory, so that it needn't be copied to be flat."""
+    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor.movedim(1, 3) if last else tensor

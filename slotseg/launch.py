@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slotseg import checkpoint
+from slotseg import checkpoint, distributed
 from slotseg.config import TrainConfig, from_dict
 from slotseg.data.datasets import PhotoFolder, Scenes, Source, steps_per_epoch
-from slotseg.presets import auto_epochs, resolve
+from slotseg.data.unlabelled import NUM_PHOTOS, photo_folders
+from slotseg.devices import precision_name
+from slotseg.presets import DATASET_PRESETS, auto_epochs, resolve
 from slotseg.runs import new_run, open_run
 from slotseg.trainer import Trainer
 from slotseg.weights import adopt, read_weights
@@ -17,31 +19,47 @@ from slotseg.weights import adopt, read_weights
 log = logging.getLogger(__name__)
 
 
-def new_training(
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A training as it was resolved from a user's words."""
+
+    config: TrainConfig
+    """All settings, with epochs or steps."""
+    source: Source
+    """The photos."""
+    preset: str
+    """Name of the preset that was taken."""
+    photos: Sequence[Path]
+    """Files and folders that the photos came from; none for the built-in scenes."""
+    sources: Mapping[str, str]
+    """Where each setting came from, by dotted name."""
+
+
+def plan_training(
     photos: Sequence[Path],
     values: Mapping[str, Any],
     *,
     preset: str | None = None,
-    out: Path | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-) -> Trainer:
-    """Prepare a new run.
+    dataset: str | None = None,
+    data_dir: Path | None = None,
+) -> Plan:
+    """Resolve preset, options, weights' own settings and photos.
 
     Args:
         photos: Files and folders, searched recursively; none for the built-in scenes.
         values: Settings by dotted name, laid over the preset.
-        preset: A preset's name; by default ``photos``, or ``tiny`` for the built-in scenes.
-        out: The run's folder; by default the next free ``runs/<preset>-<n>``.
-        device: As in ``slotseg.devices.resolve_device``.
-        workers: Loader processes; None chooses.
+        preset: A preset's name; by default ``photos``, the dataset's, or ``tiny`` for the built-in scenes.
+        dataset: Instead of photos: one of ``slotseg.data.unlabelled.DATASETS``.
+        data_dir: Its folder, as it was published.
 
     Raises:
         ConfigError: If a setting is unknown, out of range or in conflict with another.
         DataError: If there are no photos.
         CheckpointError: If the weights to start from cannot be used.
     """
-    preset = preset or ("photos" if photos else "tiny")
+    if dataset:
+        photos = photo_folders(dataset, data_dir or Path())
+    preset = preset or DATASET_PRESETS.get(dataset or "") or ("photos" if photos else "tiny")
     config, sources = resolve(preset, values)
     if config.backbone.init and "backbone.name" in values and "backbone.init" not in values:
         config = replace(config, backbone=replace(config.backbone, init=config.backbone.name))
@@ -54,20 +72,53 @@ def new_training(
                 sources[f"backbone.{name}"] = "weights"
         config = replace(config, backbone=adopted)
     source = _source(photos)
+    if dataset and len(source) != NUM_PHOTOS[dataset]:
+        log.warning("There are %d photos; %s was published with %d", len(source), dataset, NUM_PHOTOS[dataset])
     if config.epochs is None and config.steps is None:
         config = replace(config, epochs=auto_epochs(steps_per_epoch(len(source), config.batch_size)))
         sources["epochs"] = f"auto: {len(source)} photos"
     if not photos:
         log.info("No photos given: training on the %d built-in scenes.", len(source))
+    return Plan(config=config, source=source, preset=preset, photos=photos, sources=sources)
+
+
+def new_training(
+    photos: Sequence[Path],
+    values: Mapping[str, Any],
+    *,
+    preset: str | None = None,
+    dataset: str | None = None,
+    data_dir: Path | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Trainer:
+    """Prepare a new run, in each of several processes.
+
+    Args:
+        photos: Files and folders; for this and the next four see ``plan_training``, and for what is refused.
+        values: Settings by dotted name.
+        preset: A preset's name.
+        dataset: Instead of photos: a training set.
+        data_dir: Its folder.
+        out: The run's folder; by default the next free ``runs/<preset>-<n>``.
+        device: As in ``slotseg.devices.resolve_device``.
+        workers: Loader processes; None chooses.
+    """
+    plan = plan_training(photos, values, preset=preset, dataset=dataset, data_dir=data_dir)
     trainer = Trainer(
-        config,
-        source,
-        new_run(out, preset),
+        plan.config,
+        plan.source,
+        distributed.once(lambda: new_run(out, plan.preset)),
         device=device,
         workers=workers,
-        notes={"preset": preset, "photos": [str(p.resolve()) for p in photos], "sources": sources},
+        notes={
+            "preset": plan.preset,
+            "photos": [str(p.resolve()) for p in plan.photos],
+            "sources": dict(plan.sources),
+        },
     )
-    _describe(trainer, sources)
+    _describe(trainer, plan.sources)
     return trainer
 
 
@@ -96,12 +147,13 @@ def resumed_training(folder: Path, *, device: str = "auto", workers: int | None 
 
 
 def _source(photos: Sequence[Path]) -> Source:
-    return PhotoFolder(photos) if photos else Scenes()
+    """The photos; of several processes, one looks for them."""
+    return distributed.once(lambda: PhotoFolder(photos)) if photos else Scenes()
 
 
 def _describe(trainer: Trainer, sources: Mapping[str, str]) -> None:
     """Log what was resolved, and why."""
-    config = trainer.config
+    config, processes = trainer.config, distributed.world_size()
     backbone = trainer.model.student.backbone
     number = config.model.num_prototypes
     concepts = "as many concepts as stay distinct" if number is None else f"{number} concepts"
@@ -121,9 +173,10 @@ def _describe(trainer: Trainer, sources: Mapping[str, str]) -> None:
         "frozen" if config.model.freeze_backbone else "trained",
     )
     log.info(
-        "  on %s in %s, %d loader process%s",
+        "  on %s in %s, %d loader process%s%s",
         trainer.device,
-        str(trainer.precision or "float32").removeprefix("torch."),
+        precision_name(trainer.precision),
         trainer.workers,
         "" if trainer.workers == 1 else "es",
+        "" if processes == 1 else f" for each of {processes} processes, which share every batch",
     )

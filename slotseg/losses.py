@@ -59,15 +59,15 @@ def slot_loss(
         temperature: 0.2 in the paper's recipe; the loss is scaled by twice its value.
 
     Returns:
-        A scalar; zero, but connected to the graph, with fewer than two positives.
+        A scalar; zero, but connected to the graph, where a process has fewer than two positives.
     """
     positive = query_wins & key_wins
     rows = positive.flatten().nonzero()[:, 0]
-    if len(rows) < 2:  # BatchNorm needs two rows; every process must still reach the same backward
-        return (query_slots.sum() + sum(p.sum() for p in predictor.parameters())) * 0.0
-    queries = predictor(query_slots.flatten(0, 1)[rows])
     keys = distributed.gather(F.normalize(key_slots, dim=2).flatten(0, 1))
     candidate = distributed.gather(key_wins.flatten())
+    if any(distributed.anywhere(len(rows) < 2)):  # BatchNorm needs two rows, and a shared one every process
+        return (query_slots.sum() + sum(p.sum() for p in predictor.parameters())) * 0.0
+    queries = predictor(query_slots.flatten(0, 1)[rows])
     with torch.autocast(query_slots.device.type, enabled=False):
         queries = F.normalize(queries.to(keys.dtype), dim=1)
         logits = queries @ keys[candidate].T / temperature

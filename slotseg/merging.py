@@ -53,7 +53,9 @@ class Confusion(nn.Module):
         cells = [scores.movedim(1, 0).reshape(number, -1) for scores in (one, two)]
         a, b = ((c / self.temperature).softmax(dim=0) for c in cells)
         both = a @ b.T / a.shape[1]
-        wins = torch.bincount(torch.cat(cells, dim=1).argmax(dim=0), minlength=number) / (2 * a.shape[1])
+        winners = torch.cat(cells, dim=1).argmax(dim=0)
+        ones = torch.ones_like(winners, dtype=self.wins.dtype)
+        wins = torch.zeros_like(self.wins).scatter_add_(0, winners, ones) / len(winners)
         for old, new in ((self.value, (both + both.T) / 2), (self.wins, wins)):
             old.mul_(self.momentum).add_(distributed.mean(new.to(old)), alpha=1 - self.momentum)
 

@@ -6,13 +6,15 @@ Letters: B images, K prototypes, h w feature cells.
 import torch
 from torch import Tensor
 
+from slotseg import distributed
+
 
 @torch.no_grad()
 def collapse_figures(scores: Tensor, temperature: float) -> dict[str, float]:
-    """How a batch of cells is spread over the prototypes.
+    """How a batch of cells is spread over the prototypes, of all processes.
 
     Args:
-        scores: Cosine similarities, shape ``(B, K, h, w)``.
+        scores: Cosine similarities of this process's part, shape ``(B, K, h, w)``.
         temperature: Of the assignment.
 
     Returns:
@@ -24,14 +26,15 @@ def collapse_figures(scores: Tensor, temperature: float) -> dict[str, float]:
     """
     num_prototypes = scores.shape[1]
     cells = scores.float().permute(0, 2, 3, 1).reshape(-1, num_prototypes)
-    counts = torch.bincount(cells.argmax(dim=1), minlength=num_prototypes)
+    shares = distributed.mean(torch.bincount(cells.argmax(dim=1), minlength=num_prototypes) / len(cells))
     assignment = (cells / temperature).softmax(dim=1)
+    per_pixel, overall = distributed.mean(_entropy(assignment).mean()), distributed.mean(assignment.mean(dim=0))
     unit = torch.tensor(float(num_prototypes)).log().item()
     return {
-        "active_prototypes": int((counts > 0).sum()),
-        "largest_share": counts.max().item() / len(cells),
-        "entropy_per_pixel": _entropy(assignment).mean().item() / unit,
-        "entropy_overall": _entropy(assignment.mean(dim=0)).item() / unit,
+        "active_prototypes": int((shares > 0).sum()),
+        "largest_share": shares.max().item(),
+        "entropy_per_pixel": per_pixel.item() / unit,
+        "entropy_overall": _entropy(overall).item() / unit,
     }
 
 

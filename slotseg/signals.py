@@ -8,12 +8,16 @@ from types import FrameType
 
 
 @contextmanager
-def deferred_signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM instead of dying in the middle of a step; a second one is not waited for."""
+def deferred_signals(patient: bool = False) -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM instead of dying in the middle of a step.
+
+    Args:
+        patient: Whether a second one is waited for as well.
+    """
     received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        if received:
+        if received and not patient:
             raise KeyboardInterrupt
         received.append(number)
 

@@ -1,84 +1,52 @@
-"""The training loop: device, precision, schedules, logging, checkpoints, resume.
+"""The training loop: device, precision, schedules, checkpoints, resume; one process or many.
 
 A run is a pure function of its configuration, its photos and the step: weights, data order,
 crops, colours and dropout are all seeded by (seed, step or epoch), so a checkpoint needs no
-random state and a resumed run equals an uninterrupted one, bit for bit on the CPU.
+random state and a resumed run equals an uninterrupted one, bit for bit on the CPU. Several
+processes share each batch and see the very views that one would see.
 """
 
-import json
 import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 from tqdm import tqdm
 
-from slotseg import checkpoint, schedules
+from slotseg import checkpoint, distributed, schedules
 from slotseg.backbones import Backbone
+from slotseg.building import build_model, build_optimizer
 from slotseg.checkpoint import Checkpoint
-from slotseg.config import OptimizerConfig, TrainConfig, to_dict
-from slotseg.data.augment import augment, normalize
+from slotseg.config import TrainConfig, to_dict
+from slotseg.data.augment import augment, draw_augmentation, normalize
 from slotseg.data.datasets import Source, ViewBatch, steps_per_epoch, view_batches
-from slotseg.devices import resolve_device, resolve_precision, resolve_workers
-from slotseg.errors import CheckpointError, ConfigError, DataError, SlotSegError
-from slotseg.files import write_bytes, write_json
+from slotseg.devices import keep_freed_memory, precision_name, resolve_device, resolve_workers
+from slotseg.errors import ConfigError, SlotSegError
+from slotseg.files import write_json
 from slotseg.initialization import kmeans_prototypes, sample_directions
-from slotseg.lars import LARS
-from slotseg.model import SlotCon, SlotConOutput
+from slotseg.journal import Journal
+from slotseg.model import SlotConOutput
 from slotseg.monitor import collapse_figures
+from slotseg.precision import autocast, choose_precision
 from slotseg.runs import RunFolder
-from slotseg.segmenter import Segmenter
 from slotseg.signals import deferred_signals
+from slotseg.state import restore_state, state_tensors
+from slotseg.usage import count_wins
 from slotseg.weights import load_into, read_weights
 
 log = logging.getLogger(__name__)
 
-NAMED_UNREADABLE = 3
 INITIAL_STEPS = 30
 """Steps whose views are clustered for the first prototypes."""
-COUNTED_PHOTOS = 100
-"""Photos that show, at the end, which prototypes are in use."""
-
-
-def build_model(config: TrainConfig) -> SlotCon:
-    """A model with random weights drawn from the configuration's seed."""
-    torch.manual_seed(config.seed)
-    backbone = Backbone(config.backbone)
-    cells, rest = divmod(config.views.image_size, backbone.stride)
-    if cells < 2 or rest:
-        raise ConfigError(
-            f"image_size is {config.views.image_size}; expected a multiple of the backbone's stride "
-            f"{backbone.stride}, at least twice it"
-        )
-    return SlotCon(backbone, backbone.channels, config.model)
-
-
-def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:
-    """LARS or AdamW over the student and the predictor; weight decay spares one-dimensional parameters."""
-    backbone = {id(p) for p in model.student.backbone.parameters()}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for p in model.parameters():
-        if p.requires_grad:
-            scale = config.backbone_scale if id(p) in backbone else 1.0
-            groups.setdefault((scale, config.weight_decay if p.ndim > 1 else 0.0), []).append(p)
-    settings: list[dict[str, Any]] = [
-        {"params": params, "scale": scale, "weight_decay": decay} for (scale, decay), params in groups.items()
-    ]
-    if config.name == "lars":
-        return LARS(settings, config.learning_rate, config.momentum, trust_coefficient=config.trust_coefficient)
-    device = next(model.parameters()).device.type
-    return torch.optim.AdamW(settings, lr=config.learning_rate, fused=device in ("cpu", "cuda"))
 
 
 class Trainer:
-    """One training run.
+    """One training run; in each of several processes, that process's share of it.
 
     Args:
         config: All settings; weights named in ``config.backbone.init`` are loaded at the start.
@@ -106,9 +74,10 @@ class Trainer:
         notes: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.source, self.run, self.notes = config, source, run, notes or {}
+        self.journal = Journal(run)
         self.device = resolve_device(device)
-        self.precision = resolve_precision(config.precision, self.device)
         self.workers = resolve_workers(workers)
+        self.part = _part(config.batch_size)
         self.per_epoch = steps_per_epoch(len(source), config.batch_size)
         if config.steps is None and config.epochs is None:
             raise ConfigError("neither epochs nor steps are given; expected one of them")
@@ -119,17 +88,27 @@ class Trainer:
                 f"warmup_epochs is {config.optimizer.warmup_epochs}, {self.warmup_steps} steps; "
                 f"expected less than the whole run of {self.total_steps} steps"
             )
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model = build_model(config)
         if config.backbone.init and resume is None:
             self._start_from(config.backbone.init)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # convolutions are faster so
         self.model.train()
+        share = len(range(config.batch_size)[self.part])
+        self.precision = choose_precision(
+            self._precision_before(resume), self.model, share, config.views.image_size, self.device
+        )
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.step = 0
-        self.unreadable: set[str] = set()
         if resume is not None:
             self._restore(resume)
+        if config.compile:
+            for encoder in (self.model.student, self.model.teacher):
+                encoder.backbone.compile()
+                encoder.projector.compile()
+        self.parallel = distributed.parallel(self.model, self.device)
 
     def train(self) -> None:
         """Train to the end, or until Ctrl-C or SIGTERM.
@@ -138,73 +117,50 @@ class Trainer:
             KeyboardInterrupt: On a signal, after the step in hand is finished and saved.
             SlotSegError: If the loss stops being a number.
         """
-        with self._log_file(), deferred_signals() as interrupted:
-            self._write_config()
+        config = {"config": to_dict(self.config), **self.notes}
+        patient = distributed.is_distributed()  # torchrun passes a signal on that the terminal has sent already
+        with self.journal.opened(config, self.step), deferred_signals(patient) as received:
             if self.step == 0 and self.config.model.prototype_init == "kmeans":
                 self._start_prototypes()
-            self._forget_metrics_after(self.step)
-            for output in self._steps():
-                if self.step % self.config.log_every == 0 or self.step == self.total_steps:
-                    self._write_metrics(output)
-                if self.step == self.total_steps:
+            for batch, output in self._steps():
+                interrupted, unreadable = distributed.anywhere(bool(received), bool(batch.unreadable))
+                if unreadable:
+                    messages = distributed.gather_objects(batch.unreadable)
+                    self.journal.add_unreadable(tuple(m for of_process in messages for m in of_process))
+                last = self.step == self.total_steps
+                if last or self.step % self.config.log_every == 0:
+                    self._log_metrics(output)
+                if last:
                     self._merge_by_use()
                 if self.config.keep_every and self.step % self.config.keep_every == 0:
                     self.save(self.run.numbered(self.step))
-                if interrupted or self.step % self.config.checkpoint_every == 0 or self.step == self.total_steps:
+                if interrupted or last or self.step % self.config.checkpoint_every == 0:
                     self.save(self.run.last)
-                if interrupted:
+                if interrupted and not last:
                     log.info("Interrupted at step %d; continue with --resume %s", self.step, self.run.path)
                     raise KeyboardInterrupt
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment; of several processes, the first writes."""
+        if distributed.rank() > 0:
+            return
         if self.model.teacher.confusion is not None and self.step < self.total_steps:
             self.model.teacher.merge(self.config.model.num_prototypes)
-        tensors = self.model.state_dict()
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors.update({f"optimizer.{index}.{name}": value for name, value in state.items()})
         info = {
             "kind": "run",
             "config": to_dict(self.config),
             "step": self.step,
             "total_steps": self.total_steps,
             "num_photos": len(self.source),
+            "computed_in": {"device": self.device.type, "precision": precision_name(self.precision)},
             "scaler": self.scaler.state_dict(),
             **self.notes,
         }
-        checkpoint.save(path, tensors, info)
+        checkpoint.save(path, state_tensors(self.model, self.optimizer), info)
         write_json(path.with_suffix(".json"), info)
 
-    @torch.no_grad()
-    def _start_prototypes(self) -> None:
-        """Put the prototypes where the features of the first views are, before anything is trained."""
-        log.info("Clustering the first views for %d prototypes", self.config.model.num_trained)
-        directions = []
-        for step, batch in enumerate(self._batches(0, min(INITIAL_STEPS, self.total_steps))):
-            for view in self._prepare(batch.to(self.device), step):
-                projections = self.model.teacher.projector(self.model.teacher.backbone(view))
-                directions.append(sample_directions(projections))
-        prototypes, center = kmeans_prototypes(torch.cat(directions), self.config.model.num_trained, self.config.seed)
-        self.model.start_from(prototypes, center)
-
-    def _merge_by_use(self) -> None:
-        """Merge the prototypes for good, by how many cells of whole photos each wins."""
-        teacher, number = self.model.teacher, self.config.model.num_trained
-        if teacher.concepts is None or teacher.confusion is None:
-            return
-        teacher.concepts.copy_(torch.arange(number))  # each on its own while they are counted
-        segmenter = Segmenter(teacher, self.config, device=str(self.device))
-        wins = torch.zeros(number)
-        for index in sorted({i * len(self.source) // COUNTED_PHOTOS for i in range(COUNTED_PHOTOS)}):
-            with suppress(DataError):  # named while training
-                scores, _ = segmenter.scores(self.source.read(index))
-                wins += torch.bincount(scores.argmax(dim=0).flatten(), minlength=number).cpu()
-        self.model.train()
-        teacher.confusion.wins.copy_(wins / wins.sum().clamp(min=1))
-        teacher.merge(self.config.model.num_prototypes)
-        log.info("%d prototypes were merged to %d concepts", number, teacher.num_concepts)
-
-    def _batches(self, first_step: int, total_steps: int) -> Iterator[ViewBatch]:
+    def batches(self, first_step: int, total_steps: int) -> Iterator[ViewBatch]:
+        """This process's share of the batches of some steps, on the CPU."""
         return view_batches(
             self.source,
             self.config.views,
@@ -213,49 +169,74 @@ class Trainer:
             first_step=first_step,
             total_steps=total_steps,
             workers=self.workers,
+            part=self.part,
             pin_memory=self.device.type == "cuda",
         )
 
-    def _steps(self) -> Iterator[SlotConOutput]:
-        batches = self._batches(self.step, self.total_steps)
-        self.started, self.first_step = time.monotonic(), self.step
-        with tqdm(total=self.total_steps, initial=self.step, unit="step", disable=None, smoothing=0.1) as bar:
-            for batch in batches:
-                self._note_unreadable(batch.unreadable)
-                output = self._train_step(batch.to(self.device))
-                self.step += 1
-                bar.update()
-                if self.step % self.config.log_every == 0:
-                    bar.set_postfix(loss=f"{output.loss.item():.3f}")
-                yield output
+    def train_step(self, batch: ViewBatch) -> SlotConOutput:
+        """One step, in the order of the paper: teacher, both branches, centre, student.
 
-    def _train_step(self, batch: ViewBatch) -> SlotConOutput:
-        """One step, in the order of the paper: teacher, both branches, centre, student."""
+        Args:
+            batch: Of ``batches``, on this trainer's device.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step) * group["scale"]
-        images = self._prepare(batch, self.step)
+        images = self.prepare(batch, self.step)
         self.model.update_teacher(self.teacher_momentum(self.step))
-        with torch.autocast(self.device.type, self.precision) if self.precision else nullcontext():
-            output: SlotConOutput = self.model(images, batch.overlap_boxes, batch.flips)
+        with autocast(self.device, self.precision):
+            output: SlotConOutput = self.parallel(images, batch.overlap_boxes, batch.flips)
         self.model.update_center(output)
         self.optimizer.zero_grad()
         self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.step += 1
         return output
 
-    def _prepare(self, batch: ViewBatch, step: int) -> tuple[Tensor, Tensor]:
-        seed = int(np.random.SeedSequence([self.config.seed, step]).generate_state(1, np.uint64)[0]) >> 1
-        torch.manual_seed(seed)  # dropout and the like
-        generator = torch.Generator().manual_seed(seed)
+    @torch.no_grad()
+    def _start_prototypes(self) -> None:
+        """Put the prototypes where the features of the first views are, before anything is trained."""
+        number = self.config.model.num_trained
+        log.info("Clustering the first views for %d prototypes", number)
+        directions = []
+        for step, batch in enumerate(self.batches(0, min(INITIAL_STEPS, self.total_steps))):
+            for view in self.prepare(batch.to(self.device), step):
+                projections = self.model.teacher.projector(self.model.teacher.backbone(view))
+                directions.append(distributed.gather(sample_directions(projections)))
+        start = distributed.once(lambda: kmeans_prototypes(torch.cat(directions), number, self.config.seed))
+        self.model.start_from(*start)
+
+    def _merge_by_use(self) -> None:
+        """Merge the prototypes for good, by how many cells of whole photos each wins."""
+        teacher = self.model.teacher
+        if teacher.confusion is not None:
+            teacher.confusion.wins.copy_(count_wins(teacher, self.config, self.source, self.device))
+            teacher.merge(self.config.model.num_prototypes)
+            log.info("%d prototypes were merged to %d concepts", self.config.model.num_trained, teacher.num_concepts)
+
+    def _steps(self) -> Iterator[tuple[ViewBatch, SlotConOutput]]:
+        batches = self.batches(self.step, self.total_steps)
+        self.started, self.first_step = time.monotonic(), self.step
+        quiet = distributed.quiet()
+        with tqdm(total=self.total_steps, initial=self.step, unit="step", disable=quiet, smoothing=0.1) as bar:
+            for batch in batches:
+                output = self.train_step(batch.to(self.device))
+                bar.update()
+                if self.step % self.config.log_every == 0:
+                    bar.set_postfix(loss=f"{output.loss.item():.3f}")
+                yield batch, output
+
+    def prepare(self, batch: ViewBatch, step: int) -> tuple[Tensor, Tensor]:
+        """Augment and normalise both views; what is drawn is drawn for the whole batch, whoever has which part."""
+        torch.manual_seed(_seed(self.config.seed, step, distributed.rank()))  # dropout and the like
+        generator = torch.Generator().manual_seed(_seed(self.config.seed, step))
         backbone = self.config.backbone
-        one, two = (
-            normalize(augment(views, i, self.config.views, generator), backbone.mean, backbone.std).contiguous(
-                memory_format=torch.channels_last
-            )
-            for i, views in enumerate(batch.images)
-        )
-        return one, two
+        prepared = []
+        for view, images in enumerate(batch.images):
+            drawn = draw_augmentation(self.config.batch_size, view, self.config.views, generator)[self.part]
+            colored = normalize(augment(images, drawn), backbone.mean, backbone.std)
+            prepared.append(colored.contiguous(memory_format=torch.channels_last))
+        return prepared[0], prepared[1]
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the heads at a step (0-based)."""
@@ -273,9 +254,11 @@ class Trainer:
         base = self.config.teacher_momentum
         return schedules.teacher_momentum(step, base=base, total_steps=self.total_steps)
 
-    def _write_metrics(self, output: SlotConOutput) -> None:
-        """Append a line about the step just done to ``metrics.jsonl``."""
-        loss = output.loss.item()
+    def _log_metrics(self, output: SlotConOutput) -> None:
+        """Add a line about the step just done, of the whole batch, to the journal."""
+        sums = [sum(losses) for losses in (output.grouping_losses, output.slot_losses)]
+        values = distributed.mean(torch.stack([output.loss, *(torch.as_tensor(s) / 2 for s in sums)]))
+        loss, grouping, slot = values.tolist()
         if not math.isfinite(loss):
             raise SlotSegError(
                 f"the loss is {loss} at step {self.step}; expected a number: resume from {self.run.last} "
@@ -286,52 +269,14 @@ class Trainer:
             "step": self.step,
             "epoch": round(self.step / self.per_epoch, 3),
             "loss": loss,
-            "grouping_loss": sum(x.item() for x in output.grouping_losses) / 2,
-            "slot_loss": sum(x.item() for x in output.slot_losses) / 2,
+            "grouping_loss": grouping,
+            "slot_loss": slot,
             "learning_rate": self.learning_rate(self.step - 1),
             "teacher_momentum": self.teacher_momentum(self.step - 1),
             **collapse_figures(output.teacher[0].scores, self.config.model.teacher_temperature),
             "photos_per_second": (self.step - self.first_step) * self.config.batch_size / seconds,
         }
-        with self.run.metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def _forget_metrics_after(self, step: int) -> None:
-        """Drop the lines of steps that are going to be done again."""
-        if self.run.metrics.is_file():
-            lines = self.run.metrics.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-            write_bytes(self.run.metrics, "".join(kept).encode())
-
-    def _write_config(self) -> None:
-        write_json(self.run.config, {"config": to_dict(self.config), **self.notes})
-
-    @contextmanager
-    def _log_file(self) -> Iterator[None]:
-        """Keep what is logged in the run's ``log.txt`` too."""
-        try:
-            self.run.path.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(self.run.log)
-        except OSError as error:
-            raise ConfigError(f"{self.run.path} cannot be written ({error.strerror}); choose another --out") from error
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        package = logging.getLogger("slotseg")
-        package.addHandler(handler)
-        try:
-            yield
-        finally:
-            package.removeHandler(handler)
-            handler.close()
-
-    def _note_unreadable(self, messages: tuple[str, ...]) -> None:
-        """Name the first few unreadable photos, count all, list them in ``failures.jsonl``."""
-        for message in messages:
-            if message not in self.unreadable:
-                self.unreadable.add(message)
-                if len(self.unreadable) <= NAMED_UNREADABLE:
-                    log.warning("Skipped: %s", message)
-                with self.run.failures.open("a") as file:
-                    file.write(json.dumps({"error": message}) + "\n")
+        self.journal.add_metrics(line)
 
     def _start_from(self, init: str) -> None:
         """Load pretrained weights into the backbones of student and teacher."""
@@ -340,6 +285,13 @@ class Trainer:
             assert isinstance(encoder.backbone, Backbone)
             load_into(encoder.backbone, weights)
 
+    def _precision_before(self, resume: Checkpoint | None) -> str:
+        """What is asked for; of a run that goes on on the same kind of device, what ``auto`` was before."""
+        before = resume.info.get("computed_in", {}) if resume else {}
+        if self.config.precision == "auto" and before.get("device") == self.device.type:
+            return str(before["precision"])
+        return self.config.precision
+
     def _restore(self, resume: Checkpoint) -> None:
         """Continue from a checkpoint of this run."""
         if resume.info.get("num_photos") != len(self.source):
@@ -347,20 +299,22 @@ class Trainer:
                 f"there are {len(self.source)} photos and the run was started with "
                 f"{resume.info.get('num_photos')}; expected the same photos: restore the folder or start a new run"
             )
-        names = set(self.model.state_dict())
-        try:
-            self.model.load_state_dict({k: v for k, v in resume.tensors.items() if k in names})
-        except RuntimeError as error:
-            raise CheckpointError(f"the checkpoint to resume from does not fit its configuration: {error}") from error
-        params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        states: dict[int, dict[str, Tensor]] = {}
-        for key, value in resume.part("optimizer.").items():
-            index, name = key.split(".", 1)
-            param = params[int(index)]
-            if value.shape == param.shape:  # fused optimisers need the layout of the parameter
-                value = torch.empty_like(param, dtype=value.dtype).copy_(value)
-            states.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        restore_state(self.model, self.optimizer, resume)
         self.scaler.load_state_dict(resume.info["scaler"])
         self.step = int(resume.info["step"])
+
+
+def _part(batch_size: int) -> slice:
+    """This process's share of a batch."""
+    rank, number = distributed.rank(), distributed.world_size()
+    share, rest = divmod(batch_size, number)
+    if rest:
+        raise ConfigError(
+            f"batch_size is {batch_size} for {number} processes; expected a multiple: it is divided among them"
+        )
+    return slice(rank * share, (rank + 1) * share)
+
+
+def _seed(*parts: int) -> int:
+    """A seed for torch of several numbers, of which zeros at the end change nothing."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1

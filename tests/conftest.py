@@ -1,15 +1,15 @@
 """Builders of small models and inputs, shared by the tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from slotseg.building import build_model
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig, ViewsConfig, with_values
 from slotseg.model import SlotCon
-from slotseg.trainer import build_model
 
 Pair = tuple[Tensor, Tensor]
 
@@ -20,6 +20,7 @@ TINY = TrainConfig(
     batch_size=4,
     epochs=None,
     steps=2,
+    precision="fp32",
 )
 
 
@@ -54,3 +55,10 @@ def view_pairs() -> tuple[Pair, Pair, Pair]:
     )
     flips = torch.tensor([True, False, True]), torch.tensor([False, False, True])
     return (one, two), boxes, flips
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_in_the_users_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLOTSEG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield

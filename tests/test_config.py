@@ -72,7 +72,7 @@ PAPER = {  # the published COCO recipe
     "steps": None,
     "teacher_momentum": 0.99,
 }
-NOT_OF_THE_PAPER = {"backbone.in_chans", "seed", "precision", "log_every", "checkpoint_every", "keep_every"}
+NOT_OF_THE_PAPER = {"backbone.in_chans", "seed", "precision", "compile", "log_every", "checkpoint_every", "keep_every"}
 
 
 def test_coco_preset_is_the_paper() -> None:
@@ -160,6 +160,7 @@ def test_only_lars_scales_its_rate_with_the_batch(optimizer: str, peak: float) -
         (TrainConfig, "keep_every", -5),
         (TrainConfig, "teacher_momentum", 1.5),
         (TrainConfig, "precision", "fp8"),
+        (TrainConfig, "compile", "yes"),
         (TrainConfig, "log_every", 0),
         (TrainConfig, "checkpoint_every", 0),
         (TrainConfig, "seed", -1),

@@ -1,9 +1,21 @@
 """Devices and precisions: auto resolved, the impossible refused."""
 
+import os
+import platform
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 
-from slotseg.devices import resolve_device, resolve_precision, resolve_workers
+from slotseg.devices import (
+    precision_name,
+    resolve_device,
+    resolve_precision,
+    resolve_workers,
+    shortest_times,
+)
 from slotseg.errors import ConfigError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -63,7 +75,54 @@ def test_half_precision_on_a_cpu_is_refused() -> None:
         resolve_precision("fp16", CPU)
 
 
-def test_workers() -> None:
+def test_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     assert resolve_workers(0) == 0
     assert resolve_workers(5) == 5
-    assert 1 <= resolve_workers(None) <= 16
+    assert resolve_workers(None) == 11
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # torchrun's processes share the cores
+    assert resolve_workers(None) == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "40")
+    assert resolve_workers(None) == 1
+
+
+def test_each_of_torchrun_s_processes_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert resolve_device() == CUDA  # alone, whatever the variable says
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert resolve_device() == resolve_device("cuda") == torch.device("cuda:3")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_names_of_precisions_go_both_ways(name: str) -> None:
+    assert precision_name(resolve_precision(name, CUDA)) == name
+
+
+def test_shortest_times_leave_out_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0, 9, 9, 10, 10, 13, 13, 20, 20, 22, 22, 23])  # fast: 9, 3, 2; slow: 1, 7, 1
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    assert shortest_times(lambda: None, lambda: None, repetitions=2) == (2, 1)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_memory_that_is_freed_and_needed_again_costs_no_page_faults() -> None:
+    """In a process of its own, as it can't be taken back."""
+    code = """
+import resource, torch
+from slotseg.devices import keep_freed_memory
+keep_freed_memory()
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20): torch.ones(16 << 20)
+before = faults()
+for _ in range(5): torch.ones(16 << 20)
+print(faults() - before)
+"""
+    runs = [
+        subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True)
+        for c in (code, code.replace("keep_freed_memory()", ""))
+    ]
+    kept, given_back = (run.stdout for run in runs)
+    assert int(kept) < 1000 < 10_000 < int(given_back)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from slotseg.heads import predictor, projector
+from slotseg.heads import PointwiseConv2d, predictor, projector
 
-DENSE = [nn.Conv2d, nn.BatchNorm2d, nn.GELU, nn.Conv2d, nn.BatchNorm2d, nn.GELU, nn.Conv2d]
+DENSE = [PointwiseConv2d, nn.BatchNorm2d, nn.GELU, PointwiseConv2d, nn.BatchNorm2d, nn.GELU, PointwiseConv2d]
 LINEAR = [nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear]
 
 
@@ -37,3 +37,21 @@ def test_projector_is_the_predictor_at_every_cell() -> None:
     x = torch.randn(2, 8, 3, 4)
     cells = x.permute(0, 2, 3, 1).reshape(-1, 8)
     torch.testing.assert_close(dense(x).permute(0, 2, 3, 1).reshape(-1, 8), linear(cells))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pointwise_convolution_is_the_convolution(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    ours = PointwiseConv2d(5, 7).double().to(memory_format=layout)
+    theirs = nn.Conv2d(5, 7, 1).double()
+    theirs.load_state_dict(ours.state_dict())
+    one = torch.randn(2, 5, 3, 4, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    two = one.detach().clone().requires_grad_()
+    weight = torch.randn(2, 7, 3, 4, dtype=torch.float64)
+    for conv, x in ((ours, one), (theirs, two)):
+        (conv(x) * weight).sum().backward()
+    torch.testing.assert_close(ours(one), theirs(two))
+    torch.testing.assert_close(one.grad, two.grad)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    assert ours(one).is_contiguous(memory_format=torch.channels_last)

@@ -16,10 +16,13 @@ def slow_step(w: Tensor, g: Tensor, v: Tensor, lr: float, mu: float, wd: float, 
     return w - lr * v, v
 
 
-def test_agrees_with_the_slow_version() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_agrees_with_the_slow_version(dtype: torch.dtype, layout: torch.memory_format) -> None:
     torch.manual_seed(0)
-    start = [torch.randn(s, dtype=torch.float64) for s in ((4, 3), (2, 3, 3, 3), (5,), (1, 1))]
-    start.append(torch.zeros(3, 2, dtype=torch.float64))
+    start = [torch.randn(s, dtype=dtype) for s in ((4, 3), (2, 3, 3, 3), (5,), (1, 1))]
+    start[1] = start[1].contiguous(memory_format=layout)
+    start.append(torch.zeros(3, 2, dtype=dtype))
     params = [torch.nn.Parameter(p.clone()) for p in start]
     settings = {"momentum": 0.8, "weight_decay": 0.1, "trust_coefficient": 0.02}
     optimizer = LARS([{"params": params[:3]}, {"params": params[3:], "lr": 0.3}], lr=0.5, **settings)

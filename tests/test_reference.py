@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from slotseg import schedules
+from slotseg import distributed, schedules
 from slotseg.config import ModelConfig
 from slotseg.lars import LARS
 from slotseg.model import SlotCon, SlotConOutput
@@ -88,11 +88,17 @@ def lars(model: SlotCon) -> LARS:
     return LARS(params, o["lr"], o["momentum"], o["weight_decay"], o["trust_coefficient"])
 
 
-def forward(model: SlotCon, step: int, total_steps: int, data: tuple[tuple[Tensor, Tensor], ...]) -> SlotConOutput:
+def forward(
+    model: SlotCon,
+    step: int,
+    total_steps: int,
+    data: tuple[tuple[Tensor, Tensor], ...],
+    call: nn.Module | None = None,
+) -> SlotConOutput:
     model.update_teacher(
         schedules.teacher_momentum(step, base=META["config"]["teacher_momentum"], total_steps=total_steps)
     )
-    output: SlotConOutput = model(*data)
+    output: SlotConOutput = (call or model)(*data)
     model.update_center(output)
     output.loss.backward()
     return output
@@ -196,11 +202,8 @@ def _two_process_step(rank: int, rendezvous: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     try:
         model = build()
-        output = forward(model, 0, 53, views(load(f"ddp_rank{rank}_inputs")))
-        for p in model.parameters():
-            if p.grad is not None:
-                dist.all_reduce(p.grad)
-                p.grad /= 2
+        together = distributed.parallel(model, torch.device("cpu"))
+        output = forward(model, 0, 53, views(load(f"ddp_rank{rank}_inputs")), together)
         expected = load(f"ddp_rank{rank}_outputs")
         assert_agrees(output.loss, expected["loss"], "loss")
         assert_agrees(model.center.value[None], expected["center"], "center")

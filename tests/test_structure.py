@@ -14,8 +14,9 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "errors files signals config presets distributed schedules labels devices",
     "backbones heads grouping initialization merging alignment refinement upsampling losses lars render data.* "
     "eval.contingency eval.matching eval.metrics eval.protocols",
-    "model checkpoint runs weights",
-    "segmenter trainer monitor launch painting",
+    "model checkpoint runs weights building journal precision state monitor",
+    "segmenter",
+    "trainer usage launch painting trial doctor",
     "eval.*",
     "cli cli.*",
 ]

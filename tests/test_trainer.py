@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,18 +10,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from slotseg import checkpoint
+from slotseg.building import build_optimizer
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
+from slotseg.data.photos import Photo
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.runs import RunFolder
 from slotseg.segmenter import Segmenter
-from slotseg.trainer import Trainer, build_optimizer
+from slotseg.trainer import Trainer
 
 Build = Callable[..., Trainer]
 
@@ -64,14 +65,14 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(trainer: Build, op
 
 def stop_after(trainer: Trainer, steps: int) -> None:
     """Press Ctrl-C while step number ``steps`` is computed."""
-    train_step = trainer._train_step
+    train_step = trainer.train_step
 
     def interrupted_step(batch: object) -> object:
         if trainer.step == steps - 1:
             os.kill(os.getpid(), signal.SIGINT)
         return train_step(batch)  # type: ignore[arg-type]
 
-    trainer._train_step = interrupted_step  # type: ignore[assignment, method-assign]
+    trainer.train_step = interrupted_step  # type: ignore[assignment, method-assign]
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     assert checkpoint.load(trainer.run.last).info["step"] == steps
@@ -160,17 +161,17 @@ def test_optimizer_groups_scale_the_backbone_and_spare_one_dimensional_parameter
 class BadPhotos(Scenes):
     """Scenes of which every second cannot be read."""
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def open(self, index: int) -> Photo:
         if index % 2:
             raise DataError(f"photo {index} is empty")
-        return super().read(index)
+        return super().open(index)
 
 
 def test_unreadable_photos_are_skipped_counted_and_listed(trainer: Build, caplog: pytest.LogCaptureFixture) -> None:
     run = trainer(source=BadPhotos(10))
     run.train()
     listed = [json.loads(line)["error"] for line in run.run.failures.read_text().splitlines()]
-    assert len(run.unreadable) == len(listed) == len(set(listed)) >= 4
+    assert len(run.journal.unreadable) == len(listed) == len(set(listed)) >= 4
     assert sum("Skipped" in message for message in caplog.messages) == 3
 
 
@@ -228,10 +229,10 @@ def test_kmeans_start_and_merging_are_resumed_bit_for_bit(trainer: Build) -> Non
 
 def test_whole_photos_say_which_prototypes_are_in_use(trainer: Build) -> None:
     class OneUnreadable(Scenes):
-        def read(self, index: int) -> NDArray[np.uint8]:
+        def open(self, index: int) -> Photo:
             if index == 3 and seen:
                 raise DataError("scene-3 is gone")
-            return super().read(index)
+            return super().open(index)
 
     seen: list[int] = []
     run = trainer(values=PHOTOS_LIKE, source=OneUnreadable(8))
@@ -244,7 +245,7 @@ def test_whole_photos_say_which_prototypes_are_in_use(trainer: Build) -> None:
     every = Segmenter.load(last.run.path, num_prototypes=12, device="cpu")
     counts = torch.zeros(12)
     for index in (0, 1, 2, 4, 5, 6, 7):
-        counts += torch.bincount(every.scores(Scenes(8).read(index))[0].argmax(dim=0).flatten(), minlength=12)
+        counts += torch.bincount(every.scores(Scenes(8).open(index).pixels())[0].argmax(dim=0).flatten(), minlength=12)
     torch.testing.assert_close(wins, counts / counts.sum())
     assert not torch.allclose(wins, before)
     assert last.model.teacher.training
@@ -279,3 +280,18 @@ def test_without_a_number_of_concepts_there_are_as_many_as_stay_distinct(
     concepts = Segmenter.load(run.run.path, device="cpu").encoder.num_concepts
     assert 2 <= concepts < 12
     assert f"12 prototypes were merged to {concepts} concepts" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler
+def test_compiled_run_learns_what_the_plain_one_does(trainer: Build) -> None:
+    values = {**PHOTOS_LIKE, "steps": 3, "log_every": 1}
+    plain, compiled = trainer("plain", values=values), trainer("compiled", values={**values, "compile": True})
+    for run in (plain, compiled):
+        run.train()
+    assert [m["loss"] for m in metrics(compiled)] == pytest.approx([m["loss"] for m in metrics(plain)], rel=1e-3)
+    assert weights(compiled).keys() == weights(plain).keys()
+    assert hasattr(compiled.model.student.backbone, "_compiled_call_impl")
+    assert compiled.model.student.backbone._compiled_call_impl is not None
+    assert plain.model.student.backbone._compiled_call_impl is None

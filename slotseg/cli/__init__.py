@@ -5,6 +5,7 @@ torch is imported inside the commands, so that ``--help`` answers at once.
 
 import importlib
 import logging
+import os
 import sys
 from typing import Any
 
@@ -17,6 +18,7 @@ COMMANDS = {
     "train": "Find concepts in a folder of photos.",
     "segment": "Paint photos with what a run has found.",
     "eval": "Score a run, or a baseline, against labels.",
+    "doctor": "Check the machine, photos and a run, and try what training costs.",
     "demo": "Train, score and segment built-in scenes, in minutes.",
 }
 
@@ -62,7 +64,7 @@ def main() -> None:
 
 def _log_to_stderr() -> None:
     package = logging.getLogger("slotseg")
-    package.setLevel(logging.INFO)
+    package.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)  # of torchrun's, one talks
     package.propagate = False
     package.handlers = [handler := logging.StreamHandler(sys.stderr)]
     handler.setFormatter(logging.Formatter("%(message)s"))

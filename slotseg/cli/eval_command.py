@@ -70,7 +70,7 @@ def command(
     plain: bool,
     **where: Any,
 ) -> None:
-    r"""Score a run against labels: one table over all images, one matching of prototypes to classes.
+    """Score a run against labels: one table over all images, one matching of prototypes to classes.
 
     The matching is written into the run, and `slotseg segment` then paints class names.
     docs/protocols.md says what every choice does to the number.
@@ -80,7 +80,7 @@ def command(
     slotseg eval --dataset folder --images photos --labels labels --baseline colour
     slotseg eval --dataset voc --data-dir VOCdevkit --preds masks
     torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
-    """
+    """  # noqa: D301
     _check(baseline, preds, bool(checkpoint or size or save_preds), num_prototypes, bool(init or backbone or stride))
     if plain and (baseline or preds):
         raise ConfigError("--plain is for a run; expected no --baseline or --preds beside it")

@@ -27,6 +27,18 @@ size = click.option(
 seed = click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random.  [default: 0]")
 
 
+def check_dataset(dataset: str | None, data_dir: Path | None, photos: tuple[Path, ...]) -> None:
+    """Refuse ``--dataset`` without ``--data-dir``, the other way round, and either beside photos.
+
+    Raises:
+        ConfigError: With what was expected.
+    """
+    if bool(dataset) != bool(data_dir) or (dataset and photos):
+        raise ConfigError(
+            "--dataset and --data-dir go together and replace PHOTOS; expected both and no PHOTOS, or neither"
+        )
+
+
 def settings(values: tuple[str, ...]) -> dict[str, Any]:
     """Parse ``--set name=value``; values are JSON where they can be, else text.
 

@@ -40,12 +40,12 @@ def command(
     skip_existing: bool,
     device: str,
 ) -> None:
-    r"""Paint INPUTS, photos and folders of photos, into indexed PNG masks of their own size.
+    """Paint INPUTS, photos and folders of photos, into indexed PNG masks of their own size.
 
     \b
     slotseg segment photo.jpg -o mask.png --overlay
     slotseg segment my-photos -o masks
-    """
+    """  # noqa: D301
     from slotseg.labels import read_labels
     from slotseg.painting import paint, plan
     from slotseg.runs import find_checkpoint

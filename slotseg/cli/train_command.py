@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from slotseg.cli import options
+from slotseg.data.unlabelled import DATASETS
 from slotseg.errors import ConfigError
 
 SETTINGS = {
@@ -25,6 +26,8 @@ SETTINGS = {
 
 @click.command("train")
 @click.argument("photos", nargs=-1, type=options.PATH)
+@click.option("--dataset", type=click.Choice(DATASETS), help="Instead of PHOTOS: a training set, with its preset.")
+@click.option("--data-dir", type=options.PATH, metavar="DIR", help="Folder of the set, as it was published.")
 @click.option("--preset", metavar="NAME", help="photos, tiny, coco-r50, cocoplus-r50, imagenet-r50 or cocostuff27-r50.")
 @click.option("--init", metavar="WEIGHTS", help="Pretrained weights to start from: a file, a run, or timm's name.")
 @click.option("--backbone", metavar="NAME", help="timm model.  [default: that of --init, or the preset's]")
@@ -44,6 +47,8 @@ SETTINGS = {
 @click.option("--resume", type=options.PATH, metavar="RUN", help="Continue this run to its end.")
 def command(
     photos: tuple[Path, ...],
+    dataset: str | None,
+    data_dir: Path | None,
     preset: str | None,
     extra: tuple[str, ...],
     device: str,
@@ -52,28 +57,45 @@ def command(
     resume: Path | None,
     **values: Any,
 ) -> None:
-    r"""Find concepts in PHOTOS: files or folders, searched recursively; no labels needed.
+    """Find concepts in PHOTOS: files or folders, searched recursively; no labels needed.
 
     Without PHOTOS it trains on the built-in scenes.
 
     \b
     slotseg train my-photos --init weights.safetensors
     slotseg train --resume runs/photos-1
-    """
+    slotseg train --dataset coco --data-dir coco
+    torchrun --nproc-per-node 8 cli.py train --dataset coco --data-dir coco
+    """  # noqa: D301
     settings = {SETTINGS[name]: value for name, value in values.items() if value is not None}
     settings.update(options.settings(extra))
-    if resume and (photos or preset or out or settings):
+    options.check_dataset(dataset, data_dir, photos)
+    if resume and (photos or dataset or preset or out or settings):
         raise ConfigError(
             "--resume continues a run exactly as it was started; expected no other option than --device and --workers"
         )
+    from slotseg import distributed
     from slotseg.launch import new_training, resumed_training
 
-    if resume:
-        trainer = resumed_training(resume, device=device, workers=workers)
-    else:
-        trainer = new_training(photos, settings, preset=preset, out=out, device=device, workers=workers)
-    trainer.train()
+    with distributed.joined():
+        if resume:
+            trainer = resumed_training(resume, device=device, workers=workers)
+        else:
+            trainer = new_training(
+                photos,
+                settings,
+                preset=preset,
+                dataset=dataset,
+                data_dir=data_dir,
+                out=out,
+                device=device,
+                workers=workers,
+            )
+        trainer.train()
+        if distributed.rank() > 0:
+            return
     click.echo(str(trainer.run.path))
-    if trainer.unreadable:
-        click.echo(f"{len(trainer.unreadable)} photos were unreadable: see {trainer.run.failures}", err=True)
+    unreadable = trainer.journal.unreadable
+    if unreadable:
+        click.echo(f"{len(unreadable)} photos were unreadable: see {trainer.run.failures}", err=True)
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)

@@ -394,3 +394,95 @@ def test_python_cli_py_works_from_a_checkout() -> None:
     result = subprocess.run([sys.executable, "cli.py", "--version"], cwd=root, capture_output=True, text=True)
     assert result.returncode == 0
     assert result.stdout.startswith("slotseg, version")
+
+
+# many processes, training sets, doctor
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_run_that_one_process_continues(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                str(Path(__file__).parents[2] / "cli.py"), "train", "--device", "cpu", "--workers", "0",
+                "--steps", "40", "--batch-size", "8", "--precision", "fp32"]  # fmt: skip
+    settings = ("log_every=2", "checkpoint_every=2", "optimizer.warmup_epochs=0", "model.hidden_dim=16")
+    torchrun += [part for setting in settings for part in ("--set", setting)]
+    process = subprocess.Popen(torchrun, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    last = tmp_path / "runs" / "tiny-1" / "checkpoints" / "last.safetensors"
+    deadline = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)  # to torchrun, which passes it on
+    _, errors = process.communicate(timeout=60)
+    assert b"Interrupted at step" in errors
+    assert errors.count(b"2 processes, which share every batch") == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny-1"]
+    stopped = json.loads(last.with_suffix(".json").read_text())["step"]
+    assert 0 < stopped < 40
+    one = [sys.executable, "-m", "slotseg.cli", "train", "--resume", "runs/tiny-1", "--device", "cpu"]
+    subprocess.run(one, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    lines = (tmp_path / "runs" / "tiny-1" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(2, 41, 2))
+
+
+def test_training_sets_are_found_in_their_own_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "coco" / "train2017").mkdir(parents=True)
+    for i in range(4):
+        Image.fromarray(draw_scene(i)[0]).save(tmp_path / "coco" / "train2017" / f"{i}.jpg")
+    small = ["--backbone", "resnet18", "--image-size", "64", "--batch-size", "2", "--steps", "1", "--precision", "fp32"]
+    for setting in ("optimizer.warmup_epochs=0", "model.hidden_dim=8", "model.projection_dim=8"):
+        small += ["--set", setting]
+    where = ["--dataset", "coco", "--data-dir", "coco", "--device", "cpu", "--workers", "0"]
+    result = slotseg("train", *where, *small, "-k", "5")
+    assert result.exit_code == 0, result.output
+    config = json.loads((tmp_path / "runs" / "coco-r50-1" / "config.json").read_text())
+    assert config["photos"] == [str(tmp_path / "coco" / "train2017")]
+    assert "There are 4 photos; coco was published with 118287" in result.output
+    result = slotseg("train", "--dataset", "cocoplus", "--data-dir", "coco")
+    assert result.exit_code == 1
+    assert "unlabeled2017" in result.output
+
+
+@pytest.mark.parametrize("command", ["train", "doctor"])
+@pytest.mark.parametrize("arguments", [["--dataset", "coco"], ["--data-dir", "x"], ["--dataset", "coco", "x"]])
+def test_dataset_and_its_folder_go_together(command: str, arguments: list[str]) -> None:
+    result = slotseg(command, *arguments)
+    assert result.exit_code == 1
+    assert "--dataset and --data-dir go together and replace PHOTOS" in result.output
+
+
+def test_doctor_on_a_healthy_setup_and_on_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--device", "cpu", "--workers", "0", "--precision", "fp32", "--set", "model.hidden_dim=8"]
+    result = slotseg("doctor", *tiny, "--json", "doctor.json")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "doctor.json").read_text())
+    assert [f["subject"] for f in found if f["level"] == "ok"] == [
+        "installation", "machine", "device", "photos", "speed", "step", "reading", "memory", "time"
+    ]  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    result = slotseg("doctor", "empty", *tiny)
+    assert result.exit_code == 1
+    assert "problem  training      no image in empty" in result.output
+    assert "1 problem found; expected none: see above" in result.output
+    result = slotseg("doctor", "--checkpoint", "gone", *tiny)
+    assert "gone is not a file" in result.output
+    assert "photos/s" not in result.output
+
+
+def test_doctor_says_that_torchvision_does_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "slotseg.cli", "doctor"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: torch and torchvision do not fit each other (operator torchvision::nms")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_examples_a_line_each(name: str) -> None:
+    lines = [line.strip() for line in slotseg(name, "--help").output.splitlines()]
+    assert not any("\\" in line or "\b" in line for line in lines)
+    assert name == "demo" or sum(line.startswith(("slotseg", "torchrun")) for line in lines) >= 2

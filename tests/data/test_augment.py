@@ -10,6 +10,7 @@ from slotseg.config import ViewsConfig
 from slotseg.data.augment import (
     augment,
     color_jitter,
+    draw_augmentation,
     draw_jitter,
     gaussian_blur,
     grayscale,
@@ -33,6 +34,10 @@ def views(number=NUMBER, size=24, seed=0):
     images[0], images[1], images[2] = 255, 0, torch.arange(size, dtype=torch.uint8) * 10
     images[3, 1:] = 0
     return images
+
+
+def augmented(images, view, config, generator):
+    return augment(images, draw_augmentation(len(images), view, config, generator))
 
 
 def spread(low, high):
@@ -118,7 +123,7 @@ def test_the_blur_s_radius_grows_with_its_sigma():
     image = torch.zeros(1, 3, 61, 61, dtype=torch.uint8)
     image[..., 30, 30] = 255
     config = replace(OFF, blur=(1, 0), blur_sigma=(5.0, 5.0))
-    blurred = augment(image, 0, config, generator())[0, 0].double()
+    blurred = augmented(image, 0, config, generator())[0, 0].double()
     distance = torch.arange(61) - 30
     assert (blurred.sum(0) * distance**2).sum().sqrt() == pytest.approx(5, rel=0.03)
 
@@ -137,7 +142,7 @@ def test_hue_turns_red_into_green_into_blue():
 
 def test_solarise_inverts_from_128_on():
     values = torch.tensor([0, 127, 128, 255], dtype=torch.uint8).view(1, 1, 2, 2).expand(1, 3, 2, 2)
-    result = augment(values, 1, replace(OFF, solarize=(0, 1)), generator())[0, 0].flatten() * 255
+    result = augmented(values, 1, replace(OFF, solarize=(0, 1)), generator())[0, 0].flatten() * 255
     assert result.round().tolist() == [0, 127, 127, 0]
 
 
@@ -155,7 +160,7 @@ def test_a_seed_is_a_result_in_range_and_the_input_stays(view):
     images = views(64)
     images[32:] = 255
     before = images.clone()
-    first, again, other = (augment(images, view, ALL, generator(seed)) for seed in (1, 1, 2))
+    first, again, other = (augmented(images, view, ALL, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(images, before)
@@ -170,7 +175,7 @@ def test_photos_do_not_mix(view, config):
     images, others = views(16), views(16, seed=1)
     mixed = others.clone()
     mixed[::3] = images[::3]
-    apart, together = (augment(x, view, config, generator()) for x in (images, mixed))
+    apart, together = (augmented(x, view, config, generator()) for x in (images, mixed))
     torch.testing.assert_close(together[::3], apart[::3], atol=1e-6, rtol=0)
 
 
@@ -188,29 +193,37 @@ def test_photos_do_not_mix(view, config):
 def test_each_photo_draws_for_itself_and_probabilities_hold(field, view, share):
     images = views(4, 16)[3:].expand(400, 3, 16, 16).clone()
     images[:, :, 4:] = torch.tensor([200, 90, 30])[:, None, None]  # nothing leaves this as it is
-    plain = augment(images, view, OFF, generator())
+    plain = augmented(images, view, OFF, generator())
     torch.testing.assert_close(plain, images / 255)
     for probability in (0.0, share, 1.0):
         pair = (probability, 1 - probability) if view == 0 else (1 - probability, probability)
         config = replace(OFF, **{field: pair if field in ("blur", "solarize") else probability})
         config = replace(config, blur_sigma=(0.5, 2.0))
-        changed = (augment(images, view, config, generator()) != plain).flatten(1).any(dim=1)
+        changed = (augmented(images, view, config, generator()) != plain).flatten(1).any(dim=1)
         assert abs(changed.float().mean().item() - probability) <= (0.07 if probability == share else 0)
 
 
 @pytest.mark.parametrize("field", ["jitter", "blur"])
 def test_equal_photos_come_out_different(field):
     images = views()[-1:].expand(32, -1, -1, -1)
-    results = augment(images, 0, replace(OFF, **{field: (1, 0) if field == "blur" else 1}), generator())
+    results = augmented(images, 0, replace(OFF, **{field: (1, 0) if field == "blur" else 1}), generator())
     assert len(results.flatten(1).unique(dim=0)) == 32
 
 
 def test_grey_photos_have_three_equal_channels():
-    result = augment(views(), 0, replace(OFF, gray=1), generator())
+    result = augmented(views(), 0, replace(OFF, gray=1), generator())
     assert torch.equal(result, grayscale(views() / 255).expand_as(result))
 
 
 @pytest.mark.parametrize("size", [1, 2, 16])
 def test_small_photos_and_no_photos(size):
-    assert augment(views(5, size), 0, ALL, generator()).isfinite().all()
-    assert augment(views(5, size)[:0], 0, ALL, generator()).shape == (0, 3, size, size)
+    assert augmented(views(5, size), 0, ALL, generator()).isfinite().all()
+    assert augmented(views(5, size)[:0], 0, ALL, generator()).shape == (0, 3, size, size)
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_a_part_of_a_batch_comes_out_as_in_the_whole(view):
+    images = views(8)
+    drawn = draw_augmentation(8, view, ALL, generator())
+    parts = [augment(images[part], drawn[part]) for part in (slice(0, 3), slice(3, 8))]
+    torch.testing.assert_close(torch.cat(parts), augment(images, drawn), atol=1e-6, rtol=0)

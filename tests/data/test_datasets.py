@@ -1,3 +1,4 @@
+import sys
 from collections import Counter
 
 import numpy as np
@@ -7,13 +8,26 @@ from PIL import Image
 
 from slotseg.config import ViewsConfig
 from slotseg.data.datasets import Batches, PhotoFolder, Scenes, ViewBatch, ViewPairs, steps_per_epoch, view_batches
+from slotseg.data.photos import ArrayPhoto
 from slotseg.errors import DataError
 
 CONFIG = ViewsConfig(image_size=16)
 
 
+class BrokenPhoto:
+    size_hw = (20, 30)
+
+    def __init__(self, index):
+        self.error = DataError(f"photo {index} is broken")
+        if index % 2 == 0:
+            raise self.error
+
+    def pixels(self, reduction=1):
+        raise self.error
+
+
 class Photos:
-    """Plain photos whose grey value is their number; some cannot be read."""
+    """Plain photos whose grey value is their number; some cannot be opened, and of odd ones the pixels are broken."""
 
     def __init__(self, number, broken=()):
         self.number, self.broken = number, broken
@@ -24,10 +38,10 @@ class Photos:
     def name(self, index):
         return f"photo {index}"
 
-    def read(self, index):
+    def open(self, index):
         if index in self.broken:
-            raise DataError(f"photo {index} is broken")
-        return np.full((20, 30, 3), index, np.uint8)
+            return BrokenPhoto(index)
+        return ArrayPhoto(np.full((20, 30, 3), index, np.uint8))
 
 
 def stream(source, workers=0, first_step=0, total_steps=5, batch_size=3, seed=0):
@@ -65,7 +79,7 @@ def test_photo_folder(tmp_path):
         Image.new("RGB", (4, 3), (value, 0, 0)).save(tmp_path / name)
     photos = PhotoFolder([tmp_path / "b", tmp_path / "a.png"])
     assert [photos.name(i) for i in range(len(photos))] == [str(tmp_path / n) for n in ("a.png", "b/two.png")]
-    assert [photos.read(i)[0, 0, 0] for i in range(len(photos))] == [1, 2]
+    assert [photos.open(i).pixels()[0, 0, 0] for i in range(len(photos))] == [1, 2]
     with pytest.raises(DataError, match="gone does not exist"):
         PhotoFolder([tmp_path / "gone"])
 
@@ -74,8 +88,8 @@ def test_scenes():
     scenes = Scenes(3)
     assert len(scenes) == 3
     assert scenes.name(2) == "scene-2"
-    assert len({scenes.read(i).tobytes() for i in range(3)}) == 3
-    assert np.array_equal(scenes.read(1), Scenes(9).read(1))
+    assert len({scenes.open(i).pixels().tobytes() for i in range(3)}) == 3
+    assert np.array_equal(scenes.open(1).pixels(), Scenes(9).open(1).pixels())
 
 
 # the order of the photos
@@ -119,6 +133,17 @@ def test_starting_late_gives_the_tail(num_photos, batch_size):
         assert len(tail) == 12 - first_step
 
 
+@pytest.mark.parametrize(("num_photos", "processes"), [(10, 2), (10, 4), (3, 2)])
+def test_processes_share_the_batches_of_one(num_photos, processes):
+    whole = list(Batches(num_photos, 4, seed=1, first_step=2, total_steps=9))
+    share = 4 // processes
+    parts = [
+        list(Batches(num_photos, 4, seed=1, first_step=2, total_steps=9, part=slice(r * share, (r + 1) * share)))
+        for r in range(processes)
+    ]
+    assert [[key for part in of_processes for key in part] for of_processes in zip(*parts, strict=True)] == whole
+
+
 @pytest.mark.parametrize(("num_photos", "batch_size"), [(3, 8), (1, 4), (3, 6)])
 def test_fewer_photos_than_a_batch_repeat_evenly_with_other_crops(num_photos, batch_size):
     assert steps_per_epoch(num_photos, batch_size) == 1
@@ -136,7 +161,7 @@ def test_fewer_photos_than_a_batch_repeat_evenly_with_other_crops(num_photos, ba
 
 def test_a_pair_depends_on_seed_epoch_and_photo():
     def images(seed, key):
-        return ViewPairs(Scenes(4), CONFIG, seed)[key].images
+        return ViewPairs(Scenes(4), CONFIG, seed)[key].views.images
 
     first = images(0, (0, 1))
     assert torch.equal(first, images(0, (0, 1)))
@@ -151,7 +176,7 @@ def test_batches_hold_the_pairs_of_their_keys():
         for row, key in enumerate(batch_keys):
             for view in (0, 1):
                 for name in ("images", "overlap_boxes", "flips"):
-                    assert torch.equal(getattr(batch, name)[view][row], getattr(pairs[key], name)[view])
+                    assert torch.equal(getattr(batch, name)[view][row], getattr(pairs[key].views, name)[view])
         assert batch.images[0].is_contiguous()
         assert batch.images[0].shape == (3, 3, 16, 16)
 
@@ -172,6 +197,24 @@ def test_the_next_photo_stands_in_and_the_broken_one_is_named():
     order = [photo for keys in Batches(6, 6, seed=0, first_step=0, total_steps=1) for _, photo in keys]
     assert numbers(batch) == [{2: 4, 3: 4, 5: 0}.get(photo, photo) for photo in order]
     assert Counter(batch.unreadable) == {"photo 2 is broken": 1, "photo 3 is broken": 2, "photo 5 is broken": 1}
+
+
+def test_workers_keep_to_themselves_what_libjpeg_says_of_damage(tmp_path, capfd, monkeypatch):
+    class Told(PhotoFolder):
+        def open(self, index):
+            print("told by Python", file=sys.stderr)
+            return super().open(index)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.jpg")
+    damaged = bytearray((tmp_path / "x.jpg").read_bytes())
+    damaged[-900:-400] = bytes(500)
+    (tmp_path / "x.jpg").write_bytes(damaged)
+    with open(2, "w", closefd=False) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        (batch,) = stream(Told([tmp_path]), workers=1, total_steps=1, batch_size=1)
+    assert batch.unreadable == ()
+    assert capfd.readouterr().err == "told by Python\n"
 
 
 @pytest.mark.parametrize("workers", [0, 1])

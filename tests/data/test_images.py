@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, read_label
+from slotseg.data.images import image_size, list_images, read_image, read_label
+from slotseg.data.walk import IMAGE_SUFFIXES
 from slotseg.errors import DataError
 
 ORIENTATION = 274

@@ -210,5 +210,5 @@ def test_held_out_scenes_are_not_those_of_training():
     training, held_out = Scenes(), LabelledScenes()
     assert len(training) <= HELD_OUT_SCENES  # a seed is a scene
     assert np.array_equal(held_out.read_image(0), draw_scene(HELD_OUT_SCENES)[0])
-    seen = {training.read(i).tobytes() for i in range(100)}
+    seen = {training.open(i).pixels().tobytes() for i in range(100)}
     assert len(seen | {held_out.read_image(i).tobytes() for i in range(100)}) == 200

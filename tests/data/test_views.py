@@ -5,7 +5,8 @@ import torch
 from slotseg.alignment import align
 from slotseg.config import ViewsConfig
 from slotseg.data import views
-from slotseg.data.views import draw_crop, draw_crop_pair, make_views, overlap_box
+from slotseg.data.photos import ArrayPhoto
+from slotseg.data.views import coarsest_reduction, draw_crop, draw_crop_pair, make_views, overlap_box, reduced_box
 
 SIZE = 64
 CONFIG = ViewsConfig(image_size=SIZE)
@@ -15,13 +16,29 @@ SIZES_HW = [(200, 250), (200, 640), (100, 4000), (4000, 100), (1, 300), (300, 1)
 def coordinate_photo(height=180, width=250):
     """A photo whose red is x and whose green is y, in pixels."""
     y, x = np.mgrid[:height, :width]
-    return np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8)
+    return ArrayPhoto(np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8))
+
+
+class ReducedPhoto:
+    """A photo whose red is x and whose green is y, in pixels of the full size, whatever it is reduced by."""
+
+    size_hw = (247, 251)
+
+    def __init__(self):
+        self.asked = []
+
+    def pixels(self, reduction=1):
+        self.asked.append(reduction)
+        height, width = (-(-side // reduction) for side in self.size_hw)
+        y, x = np.floor((np.mgrid[:height, :width] + 0.5) * reduction)
+        return np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8)
 
 
 def photo_box(image, box, flip):
     """The photo coordinates of a box of a view, read off straight lines through the view's ramps."""
-    inner = np.arange(6, SIZE - 6)  # resampling bends the ramp at the borders
-    centers = (inner + 0.5) / SIZE
+    size = image.shape[-1]
+    inner = np.arange(3, size - 3)  # resampling bends the ramp at the borders
+    centers = (inner + 0.5) / size
     x_line = np.polyfit(centers, image[0].float().mean(dim=0)[inner].numpy(), 1)
     y_line = np.polyfit(centers, image[1].float().mean(dim=1)[inner].numpy(), 1)
     assert y_line[0] > 0
@@ -61,6 +78,26 @@ def test_aligned_views_show_the_same_pixels():
         assert first[0].std() > 2
         seen.add(tuple(pair.flips.tolist()))
     assert len(seen) == 4
+
+
+def test_views_of_a_reduced_photo_are_where_those_of_the_whole_are():
+    """Each side of a crop moves by half a reduced pixel at most."""
+    config, whole, seen = ViewsConfig(image_size=24), ArrayPhoto(ReducedPhoto().pixels()), set()
+    for seed in range(100):
+        photo = ReducedPhoto()
+        pair, other = (make_views(p, config, np.random.default_rng(seed)) for p in (photo, whole))
+        (reduction,) = photo.asked  # decoded once
+        assert torch.equal(pair.overlap_boxes, other.overlap_boxes)
+        boxes, expected = (
+            np.stack([photo_box(*view) for view in zip(p.images, p.overlap_boxes, p.flips, strict=True)])
+            for p in (pair, other)
+        )
+        rounding = 1  # of the values to grey levels, in pixels
+        expected += 0.5  # of a pixel's centre, which its value lacks at full size only
+        assert np.abs(boxes - expected).max() <= reduction / 2 + rounding
+        assert np.abs(boxes[0] - boxes[1]).max() <= reduction + rounding
+        seen.add(reduction)
+    assert seen == {2, 4, 8}
 
 
 @pytest.mark.parametrize("size_hw", [(200, 250), (200, 640), (37, 23)])
@@ -148,6 +185,40 @@ def test_the_second_box_is_redrawn_until_it_overlaps_and_is_the_first_if_it_neve
         assert next(boxes, None) is None
 
 
+# reduction
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        ((1792, 1792, 1792, 1792), 8),
+        ((1792, 1792, 1791, 1792), 4),
+        ((5000, 896, 900, 900), 4),
+        ((5000, 5000, 5000, 895), 2),
+        ((448, 448, 448, 448), 2),
+        ((447, 448, 448, 448), 1),
+        ((5000, 5000, 1, 5000), 1),
+    ],
+)
+def test_each_crop_keeps_the_pixels_of_a_view(sides, expected):
+    crops = (7, 5, 7 + sides[0], 5 + sides[1]), (0, 1, sides[2], 1 + sides[3])
+    assert coarsest_reduction(crops, 224) == expected
+
+
+def test_a_reduced_box_has_the_nearest_sides_and_stays_within_the_photo():
+    assert reduced_box((3, 5, 131, 134), 2) == (2, 2, 66, 67)
+    assert reduced_box((3, 5, 131, 134), 1) == (3, 5, 131, 134)
+    for side in range(512, 530):
+        assert reduced_box((0, side - 512, 512, side), 8)[3] <= -(-side // 8)
+
+
+def test_a_photo_that_comes_whole_is_cropped_as_such(monkeypatch):
+    whole = ArrayPhoto(ReducedPhoto().pixels())
+    pair = make_views(whole, CONFIG, np.random.default_rng(0))
+    monkeypatch.setattr(views, "coarsest_reduction", lambda *_: 1)
+    assert torch.equal(pair.images, make_views(whole, CONFIG, np.random.default_rng(0)).images)
+
+
 # views
 
 
@@ -170,7 +241,7 @@ def test_views_are_mirrored_as_often_as_asked_and_independently(probability):
 @pytest.mark.parametrize("size_hw", SIZES_HW)
 def test_types_shapes_and_ranges(size_hw):
     image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
-    pair = make_views(image, CONFIG, np.random.default_rng(0))
+    pair = make_views(ArrayPhoto(image), CONFIG, np.random.default_rng(0))
     assert (pair.images.dtype, pair.images.shape) == (torch.uint8, (2, 3, SIZE, SIZE))
     assert (pair.overlap_boxes.dtype, pair.overlap_boxes.shape) == (torch.float32, (2, 4))
     assert (pair.flips.dtype, pair.flips.shape) == (torch.bool, (2,))
@@ -180,9 +251,9 @@ def test_types_shapes_and_ranges(size_hw):
 
 @pytest.mark.parametrize("kind", ["read-only", "mirrored"])
 def test_any_array_will_do_and_stays_as_it_is(kind):
-    photo = coordinate_photo()
-    expected = make_views(photo, CONFIG, np.random.default_rng(0))
+    photo = coordinate_photo().array
+    expected = make_views(ArrayPhoto(photo), CONFIG, np.random.default_rng(0))
     given = photo.copy() if kind == "read-only" else photo[:, ::-1].copy()[:, ::-1]
     given.flags.writeable = False
-    assert torch.equal(make_views(given, CONFIG, np.random.default_rng(0)).images, expected.images)
+    assert torch.equal(make_views(ArrayPhoto(given), CONFIG, np.random.default_rng(0)).images, expected.images)
     assert np.array_equal(given, photo)

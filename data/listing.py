@@ -1,0 +1,156 @@
+"""The photos of files and folders as one compact sequence, and the cache that saves a second walk.
+
+A cached listing is used only if every folder that was walked is still in its state of then, for a
+file cannot come, go or be renamed without changing its folder: a thousand folders are looked at
+instead of a million files. Where folders have no times (some mounts of object stores) nothing is cached.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from slotseg.data.walk import IMAGE_SUFFIXES, Walk, folder_state
+from slotseg.errors import DataError
+from slotseg.files import replacing
+
+log = logging.getLogger(__name__)
+
+CACHED_FROM = 10_000
+"""Photos below a folder from which on its listing is cached; fewer are found as fast."""
+
+SETTLED_NS = 2_000_000_000
+"""Nanoseconds for which a folder must have rested: times are coarse, a later change might not move them."""
+
+_RULES = os.fsencode(" ".join(("1", *IMAGE_SUFFIXES)))  # a cache made by other rules is of no use
+
+
+class Listing(Sequence[Path]):
+    """Paths in one buffer.
+
+    A path becomes an object only when it is asked for. A million of them cost their bytes, and loader
+    processes share these: of a list every process would come to own a copy, as counting references writes to it.
+
+    Args:
+        paths: The paths as the file system's bytes, each ended by a zero byte.
+    """
+
+    def __init__(self, paths: bytes) -> None:
+        self._bytes = np.frombuffer(paths, np.uint8)
+        self._starts = np.concatenate([[0], np.flatnonzero(self._bytes == 0) + 1])
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        i = range(len(self))[index]
+        return Path(os.fsdecode(self._bytes[self._starts[i] : self._starts[i + 1] - 1].tobytes()))
+
+    def __eq__(self, other: object) -> bool:
+        return np.array_equal(self._bytes, other._bytes) if isinstance(other, Listing) else NotImplemented
+
+
+def list_photos(inputs: Sequence[Path]) -> Listing:
+    """List the photos among files and folders.
+
+    Folders are searched as in ``slotseg.data.walk``; a file given by hand is taken as it is.
+    The listing of a large folder is cached in ``$SLOTSEG_CACHE_DIR``, by default ``~/.cache/slotseg``.
+
+    Returns:
+        Sorted paths, each file once.
+
+    Raises:
+        DataError: If an input does not exist, or a folder cannot be listed or has no photo.
+    """
+    if len(inputs) == 1 and os.path.isdir(inputs[0]):  # sorted and without repetition as it is
+        start = _start(inputs[0])
+        return Listing((start + _below(inputs[0]).replace(b"\0", b"\0" + start)).removesuffix(start))
+    found: dict[bytes, bytes] = {}
+    for path in inputs:
+        start = _start(path)
+        known_by = os.path.abspath(start + b"_")[:-1]  # abspath would take the last separator
+        for name in _below(path).split(b"\0")[:-1]:
+            found.setdefault(known_by + name, start + name)
+    ordered = sorted(found.values(), key=lambda path: os.fsdecode(path).split(os.sep))
+    return Listing(b"".join(path + b"\0" for path in ordered))
+
+
+def _start(path: Path) -> bytes:
+    """What the paths below an input start with; a file is itself."""
+    return os.fsencode(str(path / "_")[:-1] if os.path.isdir(path) else path)
+
+
+def _below(path: Path) -> bytes:
+    """Paths of the photos below an input, each ended by a zero byte; below a file there is an empty one."""
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
+            raise DataError(f"{path} does not exist: expected an image or a folder of images, check the path")
+        return b"\0"
+    if cached := _from_cache(path):
+        return cached
+    began, walk = time.time_ns(), Walk(path)
+    if not walk.photos:
+        raise DataError(f"no image in {path}: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    if walk.photos.count(0) >= CACHED_FROM and _settled(walk, began):
+        _to_cache(path, walk)
+    return bytes(walk.photos)
+
+
+def _settled(walk: Walk, began: int) -> bool:
+    """Whether any later change would show in the states of the folders."""
+    times = [moment for mtime, ctime, _ in walk.folders.values() for moment in (mtime, ctime)]
+    return 0 not in times and max(times) < began - SETTLED_NS
+
+
+def _cache_file(folder: Path) -> Path:
+    cache_dir = os.environ.get("SLOTSEG_CACHE_DIR")
+    parent = Path(cache_dir) if cache_dir else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "slotseg")
+    name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:32]
+    return parent.expanduser() / "listings" / f"{name}.npz"
+
+
+def _from_cache(folder: Path) -> bytes | None:
+    """What a walk of a folder found, if it would find the same now."""
+    try:
+        file = _cache_file(folder)
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
+            if content["rules"].tobytes() != _RULES:
+                return None
+            names = content["folders"].tobytes().split(b"\0")[:-1]
+            for name, state in zip(names, content["states"].tolist(), strict=True):
+                if folder_state(os.path.join(os.fsencode(folder), name)) != tuple(state):
+                    return None
+            photos: bytes = content["photos"].tobytes()
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # on damaged files NumPy and zipfile raise nearly anything
+        log.debug("No listing of %s from the cache: %r", folder, error)
+        return None
+    log.info("%s: listing of %d photos from the cache %s", folder, photos.count(b"\0"), file)
+    return photos
+
+
+def _to_cache(folder: Path, walk: Walk) -> None:
+    names = b"".join(os.fsencode(f"{name}\0") for name in walk.folders)
+    try:
+        with replacing(_cache_file(folder)) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                rules=np.frombuffer(_RULES, np.uint8),
+                folders=np.frombuffer(names, np.uint8),
+                states=np.array(list(walk.folders.values()), np.int64),
+                photos=np.frombuffer(walk.photos, np.uint8),
+            )
+    except (OSError, RuntimeError) as error:  # expanduser raises RuntimeError where nobody has a home
+        log.debug("The listing of %s is not cached: %r", folder, error)

@@ -1,0 +1,118 @@
+"""Photos to cut views from: the size at once, the pixels on request, at a reduced scale where that is cheap.
+
+A JPEG holds blocks of 8 x 8 pixels that can be decoded as 4 x 4, 2 x 2 or 1 for a fraction of the
+time. OpenCV does so, and it gives the pixels of ``read_image`` sooner. It takes the plain and whole
+JPEG files, the usual ones; whatever else there is goes through ``read_image``. Letters: H W pixels.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.data.images import MAX_PIXELS, SIDEWAYS, opened_image, orientation, read_image, upright_size
+
+REDUCTIONS = (8, 4, 2, 1)
+"""What ``Photo.pixels`` can be asked for, the coarsest first."""
+
+_END_OF_IMAGE = b"\xff\xd9"
+_MIRRORED = {2: 1, 3: -1, 4: 0, 6: 0, 7: -1, 8: 1}  # EXIF orientation -> OpenCV's flip code, before any transposition
+_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+class Photo(Protocol):
+    """An upright photo."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width at full size, pixels."""
+        ...
+
+    def pixels(self, reduction: int = 1) -> NDArray[np.uint8]:
+        """The photo at 1 / ``reduction`` of its size, one of ``REDUCTIONS``.
+
+        Returns:
+            RGB, ``(H, W, 3)``, each side divided by ``reduction`` and rounded up; or at full size,
+            where a reduced one would cost more.
+
+        Raises:
+            DataError: If it cannot be decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayPhoto:
+    """A photo in memory, which is given out at full size."""
+
+    array: NDArray[np.uint8]
+    """RGB, ``(H, W, 3)``."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.array.shape[0], self.array.shape[1]
+
+    def pixels(self, reduction: int = 1) -> NDArray[np.uint8]:
+        """The array."""
+        return self.array
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PhotoFile:
+    path: Path
+    max_pixels: int
+    size_hw: tuple[int, int]
+    orientation: int
+    jpeg: bytes | None
+    """The file's content, if OpenCV is to decode it."""
+
+    def pixels(self, reduction: int = 1) -> NDArray[np.uint8]:
+        decoded = None if self.jpeg is None else _decode(self.jpeg, reduction)
+        return read_image(self.path, self.max_pixels) if decoded is None else _upright(decoded, self.orientation)
+
+
+def open_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Open any image as a photo; only its header is decoded yet.
+
+    Its pixels at full size are those of ``read_image``.
+
+    Raises:
+        DataError: As ``read_image``; for damage behind the header, it is ``Photo.pixels`` that raises it.
+    """
+    path = Path(path)
+    with opened_image(path, max_pixels) as image:
+        jpeg = None
+        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+            jpeg = path.read_bytes()
+        return _PhotoFile(
+            path=path,
+            max_pixels=max_pixels,
+            size_hw=upright_size(image),
+            orientation=orientation(image),
+            jpeg=jpeg if jpeg and jpeg.endswith(_END_OF_IMAGE) else None,
+        )
+
+
+def _decode(jpeg: bytes, reduction: int) -> NDArray[np.uint8] | None:
+    """RGB as it is stored, not yet upright; None where OpenCV cannot tell."""
+    flags = _FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if pixels is None else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, pixels), np.uint8)
+
+
+def _upright(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """``pixels`` turned by an EXIF orientation."""
+    mirrored = cv2.flip(pixels, _MIRRORED[turn]) if turn in _MIRRORED else pixels
+    return np.asarray(cv2.transpose(mirrored) if turn in SIDEWAYS else mirrored, np.uint8)

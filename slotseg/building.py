@@ -1,0 +1,43 @@
+"""From a configuration to a model with random weights, and to its optimiser."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from slotseg.backbones import Backbone
+from slotseg.config import OptimizerConfig, TrainConfig
+from slotseg.errors import ConfigError
+from slotseg.lars import LARS
+from slotseg.model import SlotCon
+
+
+def build_model(config: TrainConfig) -> SlotCon:
+    """A model with random weights drawn from the configuration's seed."""
+    torch.manual_seed(config.seed)
+    backbone = Backbone(config.backbone)
+    cells, rest = divmod(config.views.image_size, backbone.stride)
+    if cells < 2 or rest:
+        raise ConfigError(
+            f"image_size is {config.views.image_size}; expected a multiple of the backbone's stride "
+            f"{backbone.stride}, at least twice it"
+        )
+    return SlotCon(backbone, backbone.channels, config.model)
+
+
+def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:
+    """LARS or AdamW over the student and the predictor; weight decay spares one-dimensional parameters."""
+    backbone = {id(p) for p in model.student.backbone.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in model.parameters():
+        if p.requires_grad:
+            scale = config.backbone_scale if id(p) in backbone else 1.0
+            groups.setdefault((scale, config.weight_decay if p.ndim > 1 else 0.0), []).append(p)
+    settings: list[dict[str, Any]] = [
+        {"params": params, "scale": scale, "weight_decay": decay} for (scale, decay), params in groups.items()
+    ]
+    if config.name == "lars":
+        return LARS(settings, config.learning_rate, config.momentum, trust_coefficient=config.trust_coefficient)
+    device = next(model.parameters()).device.type
+    return torch.optim.AdamW(settings, lr=config.learning_rate, fused=device in ("cpu", "cuda"))

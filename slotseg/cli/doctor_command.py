@@ -1,0 +1,95 @@
+"""``slotseg doctor``."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slotseg.cli import options
+from slotseg.cli.train_command import SETTINGS
+from slotseg.data.unlabelled import DATASETS
+from slotseg.errors import ConfigError, DataError
+
+
+@click.command("doctor")
+@click.argument("photos", nargs=-1, type=options.PATH)
+@click.option("--dataset", type=click.Choice(DATASETS), help="Instead of PHOTOS: a training set, with its preset.")
+@click.option("--data-dir", type=options.PATH, metavar="DIR", help="Folder of the set, as it was published.")
+@options.checkpoint
+@click.option("--preset", metavar="NAME", help="What to try, as for train.")
+@click.option("--init", metavar="WEIGHTS", help="Weights to try with.  [default: random ones, which cost the same]")
+@click.option("--backbone", metavar="NAME", help="timm model.")
+@click.option("--image-size", type=int, help="Side of a training crop in pixels.")
+@click.option("--batch-size", type=int, help="Photos per step.")
+@click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")
+@click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/settings.md.")
+@options.device
+@click.option("--workers", type=click.IntRange(min=0), help="Loader processes.  [default: by the cores]")
+@click.option("--json", "json_file", type=options.PATH, metavar="FILE", help="Write what was found as JSON.")
+def command(
+    photos: tuple[Path, ...],
+    dataset: str | None,
+    data_dir: Path | None,
+    checkpoint: Path | None,
+    preset: str | None,
+    extra: tuple[str, ...],
+    device: str,
+    workers: int | None,
+    json_file: Path | None,
+    **values: Any,
+) -> None:
+    """Look at the installation, the device, PHOTOS and a checkpoint, and try what a training would cost.
+
+    Some steps of the preset are trained in memory; nothing is written. Without PHOTOS, and without a
+    checkpoint, the built-in scenes are tried.
+
+    \b
+    slotseg doctor my-photos
+    slotseg doctor --dataset coco --data-dir coco
+    slotseg doctor --checkpoint runs/photos-1
+    """  # noqa: D301
+    settings = {SETTINGS[name]: value for name, value in values.items() if value is not None}
+    settings.update(options.settings(extra))
+    options.check_dataset(dataset, data_dir, photos)
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError, OSError) as error:  # what torchvision raises where torch is another one's
+        raise ConfigError(
+            f"torch and torchvision do not fit each other ({error}); expected a pair: install both anew, together"
+        ) from error
+    from slotseg import doctor
+    from slotseg.files import write_json
+    from slotseg.launch import plan_training
+    from slotseg.trial import measure_cost
+
+    found: list[doctor.Finding] = []
+
+    def look(subject: str, check: Callable[[], Iterable[doctor.Finding]]) -> None:
+        for finding in doctor.checked(subject, check):
+            found.append(finding)
+            click.echo(f"{finding.level:<8} {finding.subject:<13} {finding.text}")
+
+    def look_at_photos() -> Iterator[doctor.Finding]:
+        plan = plan_training(
+            photos, {"backbone.init": None, **settings}, preset=preset, dataset=dataset, data_dir=data_dir
+        )
+        yield from doctor.check_photos(plan.source)
+        if not any(finding.level == "problem" for finding in found):
+            yield from doctor.describe_cost(measure_cost(plan.config, plan.source, device=device, workers=workers))
+
+    look("installation", doctor.check_installation)
+    look("device", lambda: doctor.check_device(device))
+    if checkpoint:
+        look("checkpoint", lambda: doctor.check_checkpoint(checkpoint))
+    if photos or dataset or preset or not checkpoint:
+        look("training", look_at_photos)
+    if json_file:
+        try:
+            write_json(json_file, [asdict(finding) for finding in found])
+        except OSError as error:
+            raise DataError(f"{json_file} cannot be written ({error.strerror}); expected another --json") from error
+    problems = sum(finding.level == "problem" for finding in found)
+    if problems:
+        raise ConfigError(f"{problems} problem{'s' if problems > 1 else ''} found; expected none: see above")

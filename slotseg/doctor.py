@@ -1,0 +1,213 @@
+"""What is in order and what is not: the installation, the device, the photos, a checkpoint."""
+
+import os
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import slotseg
+from slotseg import checkpoint
+from slotseg.building import build_model
+from slotseg.config import TrainConfig, from_dict
+from slotseg.data.datasets import Source
+from slotseg.devices import resolve_device, resolve_workers
+from slotseg.errors import CheckpointError, DataError, SlotSegError
+from slotseg.runs import find_checkpoint, run_of
+from slotseg.trial import Cost
+from slotseg.weights import read_weights
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow")
+LOOKED_AT = 200
+"""Photos, spread over the source, that are decoded."""
+NAMED = 3
+"""Unreadable photos that are named."""
+PUBLISHED = ("module.encoder_q.", "encoder_q.")
+"""Starts of key names in checkpoints of the method's published code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: str
+    """``ok``, ``note`` (worth knowing) or ``problem`` (has to be mended)."""
+    subject: str
+    """What was looked at, a word or two."""
+    text: str
+    """What was found, and where it is a problem, what to do."""
+
+
+def ok(subject: str, text: str) -> Finding:
+    """All is well."""
+    return Finding(level="ok", subject=subject, text=text)
+
+
+def note(subject: str, text: str) -> Finding:
+    """Worth knowing."""
+    return Finding(level="note", subject=subject, text=text)
+
+
+def problem(subject: str, text: str) -> Finding:
+    """Has to be mended."""
+    return Finding(level="problem", subject=subject, text=text)
+
+
+def checked(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings of a check; an error of ours becomes one of them, so that the other checks go on."""
+    try:
+        yield from check()
+    except SlotSegError as error:
+        yield problem(subject, str(error))
+
+
+def check_installation() -> Iterator[Finding]:
+    """Versions, processor, memory and disk."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES if _installed(name))
+    yield ok("installation", f"slotseg {slotseg.__version__} on Python {platform.python_version()}: {versions}")
+    if not _installed("pycocotools"):
+        yield note("installation", "scoring with COCO's annotation files needs pycocotools: pip install pycocotools")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    disk = shutil.disk_usage(Path.cwd()).free
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    yield ok("machine", f"{cores} cores, {gib(memory)} of memory, {gib(disk)} free on the disk of this folder")
+    if disk < 2 << 30:
+        yield note(
+            "machine", "less than 2 GiB of disk are free, and a checkpoint of the paper's recipes takes about 1 GiB"
+        )
+
+
+def check_device(name: str) -> Iterator[Finding]:
+    """Whether the device is there and computes."""
+    device = resolve_device(name)
+    x = torch.ones(2, 8, 16, 16, device=device, requires_grad=True)
+    torch.nn.functional.conv2d(x, torch.ones(8, 8, 3, 3, device=device), padding=1).sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    computes = bool((x.grad[:, :, 1:-1, 1:-1] == 72).all())
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        text = f"{device}, {torch.cuda.get_device_name(device)}, {gib(free)} of {gib(total)} free"
+    elif device.type == "cpu":
+        text = f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    else:
+        text = str(device)
+    yield ok("device", text) if computes else problem("device", f"{text}: a convolution gives wrong gradients")
+    if device.type == "cpu" and resolve_workers(None) + torch.get_num_threads() > 2 * (os.cpu_count() or 1):
+        yield note("device", "more threads than cores: set OMP_NUM_THREADS to the number of cores")
+
+
+def check_photos(source: Source) -> Iterator[Finding]:
+    """Sizes of the photos, and whether those that are looked at can be read."""
+    number = len(source)
+    indices = range(0, number, -(-number // LOOKED_AT))
+    suffixes: Counter[str] = Counter()
+    sizes, failures = [], []
+    for index in indices:
+        suffixes[Path(source.name(index)).suffix.lower()] += 1
+        try:
+            sizes.append(source.open(index).pixels().shape[:2])
+        except DataError as error:
+            failures.append(str(error))
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4) if suffix)
+    looked_at = f"{number} photos, {len(indices)} of them looked at" + (f" ({kinds})" if kinds else "")
+    if not sizes:
+        yield problem("photos", f"{looked_at}, none of which can be read; the first: {failures[0]}")
+        return
+    short = np.sort([min(size) for size in sizes])
+    height, width = sorted(sizes, key=lambda s: s[0] * s[1])[len(sizes) // 2]
+    yield ok("photos", f"{looked_at}; the middle one has {width} x {height} pixels, the shortest side is {short[0]}")
+    for message in failures[:NAMED]:
+        yield note("photos", message)
+    if failures:
+        share = f"{len(failures)} of {len(indices)}"
+        yield note("photos", f"{share} cannot be read; training takes others instead and lists them in failures.jsonl")
+    if number < 50:
+        yield note("photos", f"{number} photos are few: expect what fifty or more have in common, seen from few sides")
+
+
+def check_checkpoint(path: Path | None) -> Iterator[Finding]:
+    """What a run or a file holds, and what can be done with it."""
+    file = find_checkpoint(path)
+    try:
+        content = checkpoint.load(file)
+    except CheckpointError as error:
+        yield from _check_foreign(file, error) if file.is_file() else [problem("checkpoint", str(error))]
+        return
+    config = from_dict(TrainConfig, content.info["config"])
+    broken = [key for key, tensor in content.tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        yield problem("checkpoint", f"{file}: {broken[0]} and {len(broken) - 1} more hold values that are no numbers")
+    model = build_model(config)
+    expected = {k: v.shape for k, v in model.teacher.state_dict().items()}
+    found = {k: v.shape for k, v in content.part("teacher.").items()}
+    if expected != found:
+        yield problem(
+            "checkpoint", f"{file}: its tensors are not those of its configuration; expected a whole checkpoint"
+        )
+        return
+    step, total = content.info.get("step"), content.info.get("total_steps")
+    done = f"step {step} of {total}" if total else "a segmenter, which cannot be trained on"
+    number = config.model.num_prototypes or f"{config.model.num_trained}, merged"
+    yield ok("checkpoint", f"{file}: {config.backbone.name}, prototypes: {number}, {done}")
+    run = run_of(file)
+    if run and step is not None and step < total:
+        yield note("checkpoint", f"the run is not finished: slotseg train --resume {run.path}")
+    if run and not run.labels.is_file():
+        yield note("checkpoint", "its prototypes have no names yet: slotseg eval matches them to classes")
+
+
+def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Finding]:
+    """What a file that is no checkpoint of ours may be good for."""
+    try:
+        weights = read_weights(str(file))
+    except CheckpointError as as_weights:
+        yield problem("checkpoint", f"{error}. As weights for --init it will not do either: {as_weights}")
+        return
+    keys = list(weights.state)
+    if any(key.startswith(PUBLISHED) for key in keys):
+        text = "it has the key names of SlotCon's published code, which this version cannot read yet"
+    else:
+        text = f"it holds {len(keys)} tensors ({keys[0]}, ...)" + (f" of {weights.name}" if weights.name else "")
+        text += "; as weights of a timm backbone it can start a training with --init"
+    yield problem("checkpoint", f"{file} is no checkpoint of slotseg: {text}")
+
+
+def describe_cost(cost: Cost) -> Iterator[Finding]:
+    """A trial in words."""
+    by_loader = cost.reading / max(cost.workers, 1) > cost.step
+    parts = {"copies": cost.copying, "colours": cost.coloring, "networks and losses": cost.computing}
+    shares = ", ".join(f"{name} {seconds / cost.step:.0%}" for name, seconds in parts.items())
+    yield ok("speed", f"{cost.photos_per_second:.3g} photos/s in {cost.precision}, tried with {cost.batch} a step")
+    yield ok("step", f"{1000 * cost.step:.3g} ms a photo: {shares}")
+    processes = "1 process does" if cost.workers == 1 else f"{cost.workers} processes do"
+    yield ok("reading", f"{1000 * cost.reading:.3g} ms a photo on one core; {processes} it beside the step")
+    if by_loader:
+        yield note("reading", "reading sets the pace: more --workers or more cores would help, or smaller JPEG files")
+    yield ok("memory", f"{gib(cost.memory)} at most, besides the loader's processes")
+    yield ok("time", f"{duration(cost.hours)} for the whole run: {cost.num_photos:,} photos, counted each time")
+
+
+def gib(number: float) -> str:
+    """Bytes in words."""
+    return f"{number / 2**30:.1f} GiB"
+
+
+def duration(hours: float) -> str:
+    """Hours in words."""
+    if hours < 1:
+        return f"{max(1, round(hours * 60))} minutes"
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:,.0f} days"
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

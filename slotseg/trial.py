@@ -1,0 +1,155 @@
+"""What a training would cost here, from a few steps of it: photos a second, what limits it, memory, hours."""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from slotseg.config import TrainConfig
+from slotseg.data.datasets import Source, ViewPairs, steps_per_epoch
+from slotseg.devices import precision_name, resolve_device
+from slotseg.errors import ConfigError, DataError
+from slotseg.runs import RunFolder
+from slotseg.trainer import Trainer
+
+T = TypeVar("T")
+
+READ_PHOTOS = 50
+"""Photos, spread over the source, that are read to time it."""
+WARM_UP = 2
+MEASURED_STEPS = 10
+SECONDS = 15.0
+"""After which no further step is measured, though at least three are."""
+LARGEST_ON_CPU = 8
+"""Photos a step on a CPU, where time grows with the photos from a few on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What was measured, in seconds a photo, and what follows for the whole run."""
+
+    reading: float
+    """To decode and crop on one core; ``workers`` of them do it beside the rest."""
+    copying: float
+    """To the device."""
+    coloring: float
+    """Augmenting and normalising on the device."""
+    computing: float
+    """Everything else of a step: networks, losses, optimiser."""
+    batch: int
+    """Photos a step in the trial."""
+    precision: str
+    """``fp32``, ``bf16`` or ``fp16``."""
+    workers: int
+    """Loader processes."""
+    memory: int
+    """Peak of the device that computes, bytes: of the GPU, or of the process."""
+    num_photos: int
+    """Photos that the whole run looks at, counted each time."""
+
+    @property
+    def step(self) -> float:
+        """A step's share of a photo: all that is not done by the loader."""
+        return self.copying + self.coloring + self.computing
+
+    @property
+    def photos_per_second(self) -> float:
+        """Rate of the whole loop, in which the slower of loader and step sets the pace."""
+        return 1 / max(self.step, self.reading / max(self.workers, 1))
+
+    @property
+    def hours(self) -> float:
+        """Of the whole run, at this rate."""
+        return self.num_photos / self.photos_per_second / 3600
+
+
+def measure_cost(config: TrainConfig, source: Source, *, device: str = "auto", workers: int | None = None) -> Cost:
+    """Train for some steps, in memory, and say what the whole run would take.
+
+    Args:
+        config: The whole run's; weights in ``backbone.init`` are loaded. On a CPU the trial has smaller batches.
+        source: The photos.
+        device: As in ``slotseg.devices.resolve_device``.
+        workers: Loader processes; None chooses.
+
+    Raises:
+        ConfigError: As ``Trainer``, and if a batch does not fit into the device's memory.
+        DataError: If there are no readable photos.
+    """
+    steps = config.steps or (config.epochs or 0) * steps_per_epoch(len(source), config.batch_size)
+    on_cpu = resolve_device(device).type == "cpu"
+    trial = replace(
+        config,
+        batch_size=min(config.batch_size, LARGEST_ON_CPU) if on_cpu else config.batch_size,
+        epochs=None,
+        steps=1_000_000,
+        optimizer=replace(config.optimizer, warmup_epochs=0),
+    )
+    try:  # the trainer writes nothing, as its ``train`` is never called
+        trainer = Trainer(trial, source, RunFolder(Path("unused")), device=device, workers=workers)
+        return _measure(trainer, steps * config.batch_size)
+    except torch.cuda.OutOfMemoryError as error:
+        raise ConfigError(
+            f"a batch of {config.batch_size} photos does not fit into the memory of the device; "
+            "expected less: choose a smaller --batch-size, a smaller --image-size or more GPUs"
+        ) from error
+
+
+def _measure(trainer: Trainer, num_photos: int) -> Cost:
+    batch, device = trainer.config.batch_size, trainer.device
+    reading = _reading(trainer)
+    copies, steps = [], []
+    start = time.monotonic()
+    for loaded in trainer.batches(0, WARM_UP + MEASURED_STEPS):
+        copied, on_device = _timed(partial(loaded.to, device), device)
+        copies.append(copied)
+        steps.append(_timed(partial(trainer.train_step, on_device), device)[0])
+        if len(steps) >= WARM_UP + 3 and time.monotonic() - start > SECONDS:
+            break
+    copying, stepping = (statistics.median(times[WARM_UP:]) / batch for times in (copies, steps))
+    coloring = min(_timed(partial(trainer.prepare, on_device, 0), device)[0] / batch, stepping)
+    return Cost(
+        reading=reading,
+        copying=copying,
+        coloring=coloring,
+        computing=stepping - coloring,
+        batch=batch,
+        precision=precision_name(trainer.precision),
+        workers=trainer.workers,
+        memory=_peak_memory(device),
+        num_photos=num_photos,
+    )
+
+
+def _reading(trainer: Trainer) -> float:
+    pairs = ViewPairs(trainer.source, trainer.config.views, trainer.config.seed)
+    start, number = time.perf_counter(), 0
+    for index in range(0, len(trainer.source), -(-len(trainer.source) // READ_PHOTOS)):
+        pair = pairs[0, index]
+        if isinstance(pair, DataError):
+            raise pair
+        number += 1
+    return (time.perf_counter() - start) / number
+
+
+def _timed(function: Callable[[], T], device: torch.device) -> tuple[float, T]:
+    """Seconds of a call, the device's work included, and what it gave."""
+    start = time.perf_counter()
+    result = function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start, result
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,179 @@
+"""What doctor finds: in order, worth knowing, to be mended; and what it says a training would cost."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from slotseg import checkpoint, doctor, trial
+from slotseg.config import TrainConfig
+from slotseg.data.datasets import PhotoFolder, Scenes
+from slotseg.data.scenes import draw_scene
+from slotseg.errors import ConfigError
+from slotseg.runs import RunFolder
+from slotseg.segmenter import Segmenter
+from slotseg.trainer import Trainer
+from slotseg.trial import Cost, measure_cost
+
+
+def texts(findings: Iterable[doctor.Finding], level: str) -> str:
+    return "\n".join(f.text for f in findings if f.level == level)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for i in range(60):
+        Image.fromarray(draw_scene(i)[0]).save(tmp_path / "photos" / f"{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_config: Callable[..., TrainConfig]) -> RunFolder:
+    run = RunFolder(tmp_path / "run")
+    config = tiny_config({"optimizer.warmup_epochs": 0})
+    Trainer(config, Scenes(8), run, device="cpu", workers=0).train()
+    return run
+
+
+def test_a_healthy_machine() -> None:
+    found = [*doctor.check_installation(), *doctor.check_device("cpu")]
+    assert {f.subject for f in found} == {"installation", "machine", "device"}
+    assert f"torch {torch.__version__.split('+')[0]}" in texts(found, "ok")
+    assert not texts(found, "problem")
+
+
+def test_an_impossible_device_is_a_problem_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    (found,) = doctor.checked("device", lambda: doctor.check_device("cuda"))
+    assert (found.level, found.subject) == ("problem", "device")
+    assert "'cuda' is not available here" in found.text
+
+
+def test_a_device_that_computes_wrongly_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolve = torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *a, **k: 2 * convolve(*a, **k))
+    assert "wrong gradients" in texts(doctor.check_device("cpu"), "problem")
+
+
+def test_photos_in_order(photos: Path) -> None:
+    found = list(doctor.check_photos(PhotoFolder([photos])))
+    assert [f.level for f in found] == ["ok"]
+    assert "60 photos, 60 of them looked at (60 .png); the middle one has 96 x 96 pixels" in found[0].text
+
+
+def test_broken_photos_are_named_and_counted(photos: Path) -> None:
+    for i in range(5):
+        (photos / f"{i}.png").write_bytes(b"" if i % 2 else b"text")
+    notes = texts(doctor.check_photos(PhotoFolder([photos])), "note")
+    assert "5 of 60 cannot be read" in notes
+    assert notes.count("\n") == doctor.NAMED
+
+
+def test_photos_of_which_none_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no image")
+    assert "none of which can be read" in texts(doctor.check_photos(PhotoFolder([tmp_path])), "problem")
+
+
+def test_few_photos_are_worth_a_word() -> None:
+    assert "8 photos are few" in texts(doctor.check_photos(Scenes(8)), "note")
+
+
+def test_a_checkpoint_in_order(run: RunFolder) -> None:
+    found = list(doctor.check_checkpoint(run.path))
+    assert "resnet18, prototypes: 6, step 2 of 2" in texts(found, "ok")
+    assert texts(found, "note") == "its prototypes have no names yet: slotseg eval matches them to classes"
+
+
+def test_an_unfinished_run_says_how_to_go_on(run: RunFolder) -> None:
+    content = checkpoint.load(run.last)
+    checkpoint.save(run.last, content.tensors, {**content.info, "step": 1})
+    assert f"slotseg train --resume {run.path}" in texts(doctor.check_checkpoint(run.path), "note")
+
+
+def test_a_segmenter_file(run: RunFolder, tmp_path: Path) -> None:
+    Segmenter.load(run.path, device="cpu").save(tmp_path / "segmenter.safetensors")
+    found = list(doctor.check_checkpoint(tmp_path / "segmenter.safetensors"))
+    assert "a segmenter" in texts(found, "ok")
+
+
+def test_damaged_checkpoints(run: RunFolder) -> None:
+    content = checkpoint.load(run.last)
+    broken = {**content.tensors, "teacher.prototypes.weight": torch.full((6, 8), float("nan"))}
+    checkpoint.save(run.last, broken, content.info)
+    assert "teacher.prototypes.weight and 0 more hold values that are no numbers" in texts(
+        doctor.check_checkpoint(run.path), "problem"
+    )
+    checkpoint.save(run.last, {"teacher.prototypes.weight": torch.ones(6, 8)}, content.info)
+    assert "not those of its configuration" in texts(doctor.check_checkpoint(run.path), "problem")
+
+
+def test_foreign_checkpoints_say_what_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "foreign"
+    torch.save({"model": {"module.encoder_q.conv1.weight": torch.ones(2)}}, file)
+    assert "SlotCon's published code" in texts(doctor.check_checkpoint(file), "problem")
+    save_file({"conv1.weight": torch.ones(2)}, file, {"architecture": "resnet18"})
+    assert "1 tensors (conv1.weight, ...) of resnet18; as weights" in texts(doctor.check_checkpoint(file), "problem")
+    torch.save({"code": Path}, file)
+    assert "hold more than tensors" in texts(doctor.check_checkpoint(file), "problem")
+    assert "not a file" in texts(doctor.check_checkpoint(tmp_path / "gone"), "problem")
+
+
+# what it would cost
+
+
+def cost(**changes: float) -> Cost:
+    values = {"reading": 0.004, "copying": 0.0, "coloring": 0.001, "computing": 0.009, "memory": 3 << 30}
+    values |= {"batch": 8, "workers": 2, "num_photos": 360_000, **changes}
+    return Cost(precision="fp32", **values)  # type: ignore[arg-type]
+
+
+def test_the_slower_of_reading_and_step_sets_the_pace() -> None:
+    assert cost().photos_per_second == pytest.approx(100)
+    assert cost().hours == pytest.approx(1)
+    assert cost(reading=0.04).photos_per_second == pytest.approx(50)
+    assert cost(reading=0.04, workers=0).photos_per_second == pytest.approx(25)
+
+
+def test_cost_in_words() -> None:
+    found = list(doctor.describe_cost(cost()))
+    assert "100 photos/s in fp32, tried with 8 a step" in texts(found, "ok")
+    assert "colours 10%, networks and losses 90%" in texts(found, "ok")
+    assert "3.0 GiB at most" in texts(found, "ok")
+    assert not texts(found, "note")
+    assert "more --workers" in texts(doctor.describe_cost(cost(reading=0.04)), "note")
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(0.001, "1 minutes"), (0.5, "30 minutes"), (30, "30.0 hours"), (2400, "100 days")]
+)
+def test_hours_in_words(hours: float, words: str) -> None:
+    assert doctor.duration(hours) == words
+
+
+def test_a_trial_measures_and_writes_nothing(
+    tmp_path: Path, tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config({"batch_size": 12, "steps": 100})
+    measured = measure_cost(config, Scenes(30), device="cpu", workers=0)
+    assert measured.num_photos == 1200
+    assert measured.batch == trial.LARGEST_ON_CPU
+    assert min(measured.reading, measured.coloring, measured.computing) > 0
+    assert measured.precision == "fp32"
+    assert measured.memory > 100 << 20
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_does_not_fit_is_one_sentence(
+    tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "train_step", full)
+    with pytest.raises(ConfigError, match=r"a batch of 4 photos does not fit .* smaller --batch-size"):
+        measure_cost(tiny_config(), Scenes(8), device="cpu", workers=0)
