@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from slotseg.building import build_model, build_optimizer
+from slotseg.building import build_model, build_optimizer, compile_networks
 from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, TrainConfig, ViewsConfig
 from slotseg.devices import keep_freed_memory, resolve_device, resolve_precision
 from slotseg.eval.report import text_table
@@ -105,9 +105,7 @@ def build(
     layout = torch.channels_last if variant.layout == "channels_last" else torch.contiguous_format
     model = build_model(config).to(device).to(memory_format=layout).train()
     if variant.compile:
-        for encoder in (model.student, model.teacher):
-            encoder.backbone.compile()
-            encoder.projector.compile()
+        compile_networks(model)
     optimizer = build_optimizer(model, config.optimizer)
     views = [torch.randn(batch, 3, pixels, pixels, device=device).to(memory_format=layout) for _ in range(2)]
     images = (views[0], views[1])

@@ -26,6 +26,13 @@ def build_model(config: TrainConfig) -> SlotCon:
     return SlotCon(backbone, backbone.channels, config.model)
 
 
+def compile_networks(model: SlotCon) -> None:
+    """Let backbones and projectors go through ``torch.compile`` at their next call; names of parameters stay."""
+    for encoder in (model.student, model.teacher):
+        encoder.backbone.compile()
+        encoder.projector.compile()
+
+
 def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:
     """LARS or AdamW over the student and the predictor; weight decay spares one-dimensional parameters."""
     backbone = {id(p) for p in model.student.backbone.parameters()}

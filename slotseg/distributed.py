@@ -11,6 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from slotseg.errors import SlotSegError
+
 T = TypeVar("T")
 
 
@@ -125,12 +127,23 @@ def gather_objects(value: T) -> list[T]:
 
 
 def once(function: Callable[[], T]) -> T:
-    """Call a function in the process of rank 0 only; its result is pickled to the others, of one's own."""
+    """Call a function in the process of rank 0 only; its result is pickled to the others, of one's own.
+
+    Raises:
+        SlotSegError: In all processes, what the function raised in the first.
+    """
     if not is_distributed():
         return function()
-    values: list[Any] = [function() if rank() == 0 else None]
-    dist.broadcast_object_list(values)
-    result: T = values[0]
+    results: list[Any] = [None]
+    if rank() == 0:
+        try:
+            results = [function()]
+        except SlotSegError as error:  # the others would wait for a result until their connection breaks
+            results = [error]
+    dist.broadcast_object_list(results)
+    if isinstance(results[0], SlotSegError):
+        raise results[0]
+    result: T = results[0]
     return result
 
 

@@ -17,7 +17,7 @@ from slotseg import checkpoint
 from slotseg.building import build_model
 from slotseg.config import TrainConfig, from_dict
 from slotseg.data.datasets import Source
-from slotseg.devices import resolve_device, resolve_workers
+from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, DataError, SlotSegError
 from slotseg.runs import find_checkpoint, run_of
 from slotseg.trial import Cost
@@ -98,8 +98,6 @@ def check_device(name: str) -> Iterator[Finding]:
     else:
         text = str(device)
     yield ok("device", text) if computes else problem("device", f"{text}: a convolution gives wrong gradients")
-    if device.type == "cpu" and resolve_workers(None) + torch.get_num_threads() > 2 * (os.cpu_count() or 1):
-        yield note("device", "more threads than cores: set OMP_NUM_THREADS to the number of cores")
 
 
 def check_photos(source: Source) -> Iterator[Finding]:

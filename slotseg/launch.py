@@ -61,6 +61,7 @@ def plan_training(
         photos = photo_folders(dataset, data_dir or Path())
     preset = preset or DATASET_PRESETS.get(dataset or "") or ("photos" if photos else "tiny")
     config, sources = resolve(preset, values)
+    source = _source(photos)  # before weights may be downloaded
     if config.backbone.init and "backbone.name" in values and "backbone.init" not in values:
         config = replace(config, backbone=replace(config.backbone, init=config.backbone.name))
         sources["backbone.init"] = "timm's weights for the backbone"
@@ -71,7 +72,6 @@ def plan_training(
             if getattr(adopted, name) != getattr(config.backbone, name):
                 sources[f"backbone.{name}"] = "weights"
         config = replace(config, backbone=adopted)
-    source = _source(photos)
     if dataset and len(source) != NUM_PHOTOS[dataset]:
         log.warning("There are %d photos; %s was published with %d", len(source), dataset, NUM_PHOTOS[dataset])
     if config.epochs is None and config.steps is None:

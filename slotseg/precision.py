@@ -38,7 +38,7 @@ def choose_precision(
     Raises:
         ConfigError: As ``resolve_precision``.
     """
-    if name == "auto" and device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if name == "auto" and device.type == "cpu" and _has_bf16():
         times = time_precisions(model, min(batch, TRIED_PHOTOS), image_size, device)
         fp32, bf16 = distributed.once(lambda: times)  # all processes measure, as a step needs all of them
         name = "bf16" if bf16 * BF16_GAIN < fp32 else "fp32"
@@ -65,3 +65,9 @@ def time_precisions(model: SlotCon, batch: int, image_size: int, device: torch.d
 def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[Any]:
     """Compute in a precision, where it is not plain float32."""
     return torch.autocast(device.type, precision) if precision else nullcontext()
+
+
+def _has_bf16() -> bool:
+    """Whether the CPU has instructions for bf16; builds without oneDNN, as for Macs, do not even have the question."""
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

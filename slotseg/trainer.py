@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from slotseg import checkpoint, distributed, schedules
 from slotseg.backbones import Backbone
-from slotseg.building import build_model, build_optimizer
+from slotseg.building import build_model, build_optimizer, compile_networks
 from slotseg.checkpoint import Checkpoint
 from slotseg.config import TrainConfig, to_dict
 from slotseg.data.augment import augment, draw_augmentation, normalize
@@ -105,9 +105,7 @@ class Trainer:
         if resume is not None:
             self._restore(resume)
         if config.compile:
-            for encoder in (self.model.student, self.model.teacher):
-                encoder.backbone.compile()
-                encoder.projector.compile()
+            compile_networks(self.model)
         self.parallel = distributed.parallel(self.model, self.device)
 
     def train(self) -> None:

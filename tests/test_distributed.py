@@ -93,8 +93,14 @@ def _exchange(rank: int, folder: Path) -> None:
     assert distributed.anywhere(rank == 1, False, True) == (True, False, True)
     assert distributed.gather_objects(f"from {rank}") == ["from 0", "from 1"]
     assert distributed.once(lambda: rank) == 0
+    with pytest.raises(DataError, match="no photo in 0"):  # of the first process, in both
+        distributed.once(lambda: _fail(rank))
     _slot_loss_is_the_mean_over_processes(rank)
     _one_process_without_positives(rank)
+
+
+def _fail(rank: int) -> None:
+    raise DataError(f"no photo in {rank}")
 
 
 def _slot_loss_is_the_mean_over_processes(rank: int) -> None:

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(precision, "_has_bf16", lambda: True)
 
 
 @pytest.mark.parametrize(("times", "expected"), [((1.0, 0.5), torch.bfloat16), ((1.0, 0.9), None), ((1.0, 1.7), None)])
@@ -41,9 +41,10 @@ def test_nothing_is_measured_where_there_is_nothing_to_decide(
     tiny_model: Callable[..., SlotCon], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "time_precisions", None)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", None)  # as in a build without it
     assert choose_precision("auto", tiny_model(), 4, 64, CPU) is None
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(precision, "_has_bf16", lambda: True)
     assert choose_precision("fp32", tiny_model(), 4, 64, CPU) is None
     assert choose_precision("bf16", tiny_model(), 4, 64, CPU) == torch.bfloat16
 

@@ -9,24 +9,23 @@ import click
 
 from slotseg.cli import options
 from slotseg.cli.train_command import SETTINGS
-from slotseg.data.unlabelled import DATASETS
 from slotseg.errors import ConfigError, DataError
 
 
 @click.command("doctor")
 @click.argument("photos", nargs=-1, type=options.PATH)
-@click.option("--dataset", type=click.Choice(DATASETS), help="Instead of PHOTOS: a training set, with its preset.")
-@click.option("--data-dir", type=options.PATH, metavar="DIR", help="Folder of the set, as it was published.")
+@options.dataset
+@options.data_dir
 @options.checkpoint
 @click.option("--preset", metavar="NAME", help="What to try, as for train.")
 @click.option("--init", metavar="WEIGHTS", help="Weights to try with.  [default: random ones, which cost the same]")
 @click.option("--backbone", metavar="NAME", help="timm model.")
 @click.option("--image-size", type=int, help="Side of a training crop in pixels.")
 @click.option("--batch-size", type=int, help="Photos per step.")
-@click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")
-@click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/settings.md.")
+@options.precision
+@options.extra
 @options.device
-@click.option("--workers", type=click.IntRange(min=0), help="Loader processes.  [default: by the cores]")
+@options.workers
 @click.option("--json", "json_file", type=options.PATH, metavar="FILE", help="Write what was found as JSON.")
 def command(
     photos: tuple[Path, ...],

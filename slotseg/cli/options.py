@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from slotseg.data.unlabelled import DATASETS
 from slotseg.errors import ConfigError
 
 PATH = click.Path(path_type=Path)
@@ -24,6 +25,13 @@ size = click.option(
     metavar="PIXELS",
     help="Short side photos are scaled to for the network.  [default: as things looked in training]",
 )
+dataset = click.option(
+    "--dataset", type=click.Choice(DATASETS), help="Instead of PHOTOS: a training set, with its preset."
+)
+data_dir = click.option("--data-dir", type=PATH, metavar="DIR", help="Folder of the set, as it was published.")
+precision = click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")
+workers = click.option("--workers", type=click.IntRange(min=0), help="Loader processes.  [default: by the cores]")
+extra = click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/settings.md.")
 seed = click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random.  [default: 0]")
 
 

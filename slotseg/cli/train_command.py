@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from slotseg.cli import options
-from slotseg.data.unlabelled import DATASETS
 from slotseg.errors import ConfigError
 
 SETTINGS = {
@@ -26,8 +25,8 @@ SETTINGS = {
 
 @click.command("train")
 @click.argument("photos", nargs=-1, type=options.PATH)
-@click.option("--dataset", type=click.Choice(DATASETS), help="Instead of PHOTOS: a training set, with its preset.")
-@click.option("--data-dir", type=options.PATH, metavar="DIR", help="Folder of the set, as it was published.")
+@options.dataset
+@options.data_dir
 @click.option("--preset", metavar="NAME", help="photos, tiny, coco-r50, cocoplus-r50, imagenet-r50 or cocostuff27-r50.")
 @click.option("--init", metavar="WEIGHTS", help="Pretrained weights to start from: a file, a run, or timm's name.")
 @click.option("--backbone", metavar="NAME", help="timm model.  [default: that of --init, or the preset's]")
@@ -38,11 +37,11 @@ SETTINGS = {
 @click.option("--epochs", type=int, help="Passes over the photos.")
 @click.option("--steps", type=int, help="Instead of epochs: optimiser steps.")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
-@click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")
-@click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/settings.md.")
+@options.precision
+@options.extra
 @options.seed
 @options.device
-@click.option("--workers", type=click.IntRange(min=0), help="Loader processes.  [default: by the cores]")
+@options.workers
 @click.option("--out", type=options.PATH, metavar="DIR", help="Folder of the new run.  [default: runs/PRESET-N]")
 @click.option("--resume", type=options.PATH, metavar="RUN", help="Continue this run to its end.")
 def command(
