@@ -1,5 +1,6 @@
 """The only file that imports ``torch.distributed``; every function works with one process."""
 
+import gc
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -32,7 +33,9 @@ def joined() -> Iterator[None]:
         dist.init_process_group("gloo")
     try:
         yield
+        dist.barrier()  # nobody leaves while another still hears from it
     finally:
+        gc.collect()  # whatever held on to the group, so that its threads end here and not with the interpreter
         dist.destroy_process_group()
 
 

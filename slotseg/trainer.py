@@ -10,12 +10,13 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from slotseg import checkpoint, distributed, schedules
@@ -106,7 +107,7 @@ class Trainer:
             self._restore(resume)
         if config.compile:
             compile_networks(self.model)
-        self.parallel = distributed.parallel(self.model, self.device)
+        self.parallel: nn.Module = self.model
 
     def train(self) -> None:
         """Train to the end, or until Ctrl-C or SIGTERM.
@@ -117,7 +118,7 @@ class Trainer:
         """
         config = {"config": to_dict(self.config), **self.notes}
         patient = distributed.is_distributed()  # torchrun passes a signal on that the terminal has sent already
-        with self.journal.opened(config, self.step), deferred_signals(patient) as received:
+        with self.journal.opened(config, self.step), deferred_signals(patient) as received, self._joined_model():
             if self.step == 0 and self.config.model.prototype_init == "kmeans":
                 self._start_prototypes()
             for batch, output in self._steps():
@@ -137,6 +138,15 @@ class Trainer:
                 if interrupted and not last:
                     log.info("Interrupted at step %d; continue with --resume %s", self.step, self.run.path)
                     raise KeyboardInterrupt
+
+    @contextmanager
+    def _joined_model(self) -> Iterator[None]:
+        """Average gradients over the processes meanwhile; afterwards nothing holds on to their group, which may end."""
+        self.parallel = distributed.parallel(self.model, self.device)
+        try:
+            yield
+        finally:
+            self.parallel = self.model
 
     def save(self, path: Path) -> None:
         """Write a checkpoint of this moment; of several processes, the first writes."""
@@ -175,7 +185,7 @@ class Trainer:
         """One step, in the order of the paper: teacher, both branches, centre, student.
 
         Args:
-            batch: Of ``batches``, on this trainer's device.
+            batch: Of ``batches``, on this trainer's device. Of several processes, ``train`` alone joins gradients.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step) * group["scale"]

@@ -1,5 +1,6 @@
 """Two processes against one: what they share, what they average, what they write."""
 
+import gc
 import json
 import logging
 import os
@@ -32,7 +33,9 @@ def group(rank: int, rendezvous: Path) -> Iterator[None]:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     try:
         yield
+        dist.barrier()
     finally:
+        gc.collect()
         dist.destroy_process_group()
 
 
