@@ -6,12 +6,10 @@ out and escapes every name in them. Letters: K prototypes, C classes, H W pixels
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +21,7 @@ from slotseg.eval.metrics import confusion_matrix
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.report import Result, citation, percent
 from slotseg.files import write_bytes
+from slotseg.pages import render_page
 
 SMALLEST_CELL = 0.005
 """Share of a true class from which a cell of the confusion matrix is drawn."""
@@ -86,14 +85,12 @@ def write_page(file: Path, result: Result, predictor: Predictor, benchmark: Benc
 
 def render(result: Result, best: Sequence[Example] = (), worst: Sequence[Example] = ()) -> str:
     """The page's HTML, with pictures of the best and the worst images."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["percent"] = percent
-    template = environment.from_string((resources.files("slotseg.eval") / "page.html").read_text(encoding="utf-8"))
     protocol = asdict(result.protocol)
     predictor = protocol.pop("predictor")
-    return template.render(
+    return render_page(
+        "slotseg.eval",
+        "page.html",
+        {"percent": percent},
         result=result,
         citation=citation(result),
         facts={"protocol": facts(protocol), "predictor": facts(predictor)},

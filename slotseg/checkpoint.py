@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file, tensors plus JSON in its header; safe to load, atomic to write.
 
 Keys start with ``student.``, ``teacher.``, ``predictor.``, ``center.`` (a model, see
-``slotseg.model``) or ``optimizer.<parameter index>.``. The header's ``slotseg`` entry is JSON:
+``slotseg.model``) or ``optimizer.<parameter>.``. The header's ``slotseg`` entry is JSON:
 ``format``, ``version``, ``kind`` ("run" or "segmenter"), ``config``, ``step``, ``labels``.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 import slotseg
 from slotseg.errors import CheckpointError
-from slotseg.files import replacing
+from slotseg.files import missing_space, replacing, write_json
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -38,24 +38,32 @@ class Checkpoint:
         return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+def save(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any], *, readable: bool = False) -> None:
     """Write a checkpoint atomically.
 
     Args:
         path: Ends in ``.safetensors``.
         tensors: State by key; copied to the CPU.
         info: JSON-ready values for the header; ``format`` and ``version`` are added.
+        readable: Whether to write the header as a ``.json`` beside it too.
 
     Raises:
-        CheckpointError: If the file cannot be written; an older file stays as it was.
+        CheckpointError: If the file cannot be written; an older file stays as it was. Where the disk is full it
+            says how much is missing.
     """
     header = {"format": FORMAT, "version": slotseg.__version__, **info}
     contents = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     try:
         with replacing(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             save_file(contents, temporary, metadata={"slotseg": json.dumps(header)})
+            temporary.chmod(mode)  # safetensors makes files that only their owner can read
+        if readable:
+            write_json(path.with_suffix(".json"), header)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be written: {error}") from error
+        size = sum(t.numel() * t.element_size() for t in contents.values())
+        raise CheckpointError(f"{path} cannot be written: {missing_space(path, size) or error}") from error
 
 
 def load(path: Path) -> Checkpoint:

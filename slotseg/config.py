@@ -255,8 +255,14 @@ class TrainConfig:
     """Steps between two lines of ``metrics.jsonl``."""
     checkpoint_every: int = 1000
     """Steps between two writes of the last checkpoint."""
+    checkpoint_minutes: float = 10.0
+    """Minutes after which the last checkpoint is written at the latest, however few steps were done."""
     keep_every: int | None = None
     """Steps between two numbered checkpoints that are kept; None: only the last."""
+    previews: int = 20
+    """Preview sheets of a few photos, evenly spread over the run; 0: none."""
+    tensorboard: bool = False
+    """Whether figures and preview sheets are written for TensorBoard too (the extra ``tensorboard``)."""
 
     def __post_init__(self) -> None:
         """Check ranges and conflicts."""
@@ -267,7 +273,12 @@ class TrainConfig:
             _require(value is None or (_is_number(value) and value >= 1), self, name, "1 or more")
         _require_range(self, 0, 1, "teacher_momentum")
         _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
-        _require(isinstance(self.compile, bool), self, "compile", "true or false")
+        for name in ("compile", "tensorboard"):
+            _require(isinstance(getattr(self, name), bool), self, name, "true or false")
+        _require(
+            isinstance(self.previews, int) and 0 <= self.previews <= 1000, self, "previews", "a number from 0 to 1000"
+        )
+        _require_positive(self, "checkpoint_minutes")
         _require_range(self, 1, 1_000_000_000, "log_every", "checkpoint_every")
         _require_range(self, 0, 2**63 - 1, "seed")
 

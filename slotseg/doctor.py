@@ -28,8 +28,6 @@ LOOKED_AT = 200
 """Photos, spread over the source, that are decoded."""
 NAMED = 3
 """Unreadable photos that are named."""
-PUBLISHED = ("module.encoder_q.", "encoder_q.")
-"""Starts of key names in checkpoints of the method's published code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +166,8 @@ def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Finding]:
         yield problem("checkpoint", f"{error}. As weights for --init it will not do either: {as_weights}")
         return
     keys = list(weights.state)
-    if any(key.startswith(PUBLISHED) for key in keys):
-        text = "it has the key names of SlotCon's published code, which this version cannot read yet"
+    if weights.whole:
+        text = f"it has the key names of SlotCon's published code: slotseg import {file} reads it"
     else:
         text = f"it holds {len(keys)} tensors ({keys[0]}, ...)" + (f" of {weights.name}" if weights.name else "")
         text += "; as weights of a timm backbone it can start a training with --init"

@@ -1,26 +1,32 @@
-"""Writing files so that nothing is ever half-written."""
+"""Writing files so that nothing is ever half-written, not even by a power cut."""
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+PART = ".part"
+LEFTOVERS = (f".*{PART}", ".tmp??????")
+"""What a killed process leaves half-written; the second is how safetensors names its own."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name once the block has succeeded.
 
-    The content is flushed to disk before the rename; after an error or an interruption ``path``
-    is as it was.
+    Content and name are flushed to the disk; after an error or an interruption ``path`` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _flush_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -34,3 +40,60 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write readable JSON atomically."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="replace"))
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line; what a power cut has left of a line is passed over."""
+    lines = []
+    for text in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file, all of it or nothing.
+
+    Raises:
+        OSError: If it cannot be written; the file is as it was.
+    """
+    with path.open("ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            written = file.write(content)
+            if written != len(content):  # the disk is nearly full
+                file.write(content[written:])
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process has left half-written in a folder of which this process is the only user."""
+    for pattern in LEFTOVERS:
+        for part in folder.glob(pattern):
+            part.unlink(missing_ok=True)
+
+
+def missing_space(path: Path, size: int) -> str:
+    """What to say of a file of ``size`` bytes that the disk of ``path`` has no room for; empty if it has."""
+    folder = next(p for p in path.absolute().parents if p.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free >= size:
+        return ""
+    need, have, lack = (f"{n / 1e6:,.1f} MB" for n in (size, free, size - free))
+    return f"it takes {need} and its disk has {have} free: make room for {lack} more"
+
+
+def _flush_names(folder: Path) -> None:
+    """Without this, a power cut could take a renamed file's new name from it."""
+    with suppress(OSError):  # Windows cannot open a folder, some file systems cannot flush one
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

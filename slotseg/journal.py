@@ -4,12 +4,18 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from slotseg import distributed
 from slotseg.errors import ConfigError
-from slotseg.files import write_bytes, write_json
+from slotseg.files import append, read_json_lines, remove_leftovers, write_bytes, write_json
 from slotseg.runs import RunFolder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -20,66 +26,112 @@ NAMED_UNREADABLE = 3
 class Journal:
     """``config.json``, ``metrics.jsonl``, ``log.txt`` and ``failures.jsonl`` of a run.
 
+    A disk that is full for a while costs no line: what cannot be written waits for the next one.
+
     Args:
         run: Where they are.
 
     Attributes:
+        heading: Lines that the log begins with when it is opened.
+        metrics: The lines of ``metrics.jsonl`` so far.
         unreadable: What was said of photos that could not be read.
     """
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.writes = run, distributed.rank() == 0
+        self.heading: list[str] = []
+        self.metrics: list[dict[str, Any]] = []
         self.unreadable: set[str] = set()
+        self._waiting: dict[Path, bytes] = {}
 
     @contextmanager
     def opened(self, config: Mapping[str, Any], step: int) -> Iterator[None]:
         """Write the configuration, drop what is known of steps after ``step``, and keep what is logged meanwhile.
 
         Raises:
-            ConfigError: If the run's folder cannot be written.
+            ConfigError: If the run's folder cannot be written, or another process is training in it.
         """
         if not self.writes:
             yield
             return
         try:
             self.run.path.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(self.run.log)
+            handler = _LogFile(self.run.log)
         except OSError as error:
             raise ConfigError(f"{self.run.path} cannot be written ({error.strerror}); choose another --out") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         package = logging.getLogger("slotseg")
         package.addHandler(handler)
         try:
-            write_json(self.run.config, config)
-            self._forget_metrics_after(step)
+            _lock(handler, self.run.path)
+            self._take_up(config, step)
+            for text in self.heading:
+                handler.handle(logging.makeLogRecord({"msg": text, "name": __name__}))
             yield
         finally:
+            for path in list(self._waiting):
+                self._append(path, b"")
             package.removeHandler(handler)
             handler.close()
 
-    def add_metrics(self, line: Mapping[str, Any]) -> None:
+    def add_metrics(self, line: dict[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``."""
-        if self.writes:
-            with self.run.metrics.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+        self.metrics.append(line)
+        self._append(self.run.metrics, _line(line))
 
     def add_unreadable(self, messages: tuple[str, ...]) -> None:
         """Name the first few unreadable photos, count all, list them in ``failures.jsonl``."""
         for message in messages:
             if message not in self.unreadable:
                 self.unreadable.add(message)
-                if self.writes:
-                    self._write_unreadable(message)
+                if self.writes and len(self.unreadable) <= NAMED_UNREADABLE:
+                    log.warning("Skipped: %s", message)
+                self._append(self.run.failures, _line({"error": message}))
 
-    def _write_unreadable(self, message: str) -> None:
-        if len(self.unreadable) <= NAMED_UNREADABLE:
-            log.warning("Skipped: %s", message)
-        with self.run.failures.open("a") as file:
-            file.write(json.dumps({"error": message}) + "\n")
+    def _append(self, path: Path, line: bytes) -> None:
+        """Add a line and those that wait; where that fails, they wait for the next one."""
+        if not self.writes:
+            return
+        waiting = self._waiting.pop(path, b"")
+        try:
+            append(path, waiting + line)
+        except OSError as error:
+            if not waiting:
+                log.warning("%s cannot be written (%s); its lines wait for room", path, error.strerror)
+            self._waiting[path] = waiting + line
 
-    def _forget_metrics_after(self, step: int) -> None:
-        """Drop the lines of steps that are going to be done again."""
-        if self.run.metrics.is_file():
-            lines = self.run.metrics.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-            write_bytes(self.run.metrics, "".join(kept).encode())
+    def _take_up(self, config: Mapping[str, Any], step: int) -> None:
+        """Write the configuration, and go on where the run was at a step: later ones are going to be done again."""
+        try:
+            for folder in (self.run.path, self.run.last.parent, self.run.previews):
+                remove_leftovers(folder)
+            write_json(self.run.config, config)
+            self.unreadable.update(line["error"] for line in read_json_lines(self.run.failures))
+            self.metrics = [line for line in read_json_lines(self.run.metrics) if line["step"] <= step]
+            if self.run.metrics.is_file():
+                write_bytes(self.run.metrics, b"".join(map(_line, self.metrics)))
+        except OSError as error:
+            raise ConfigError(f"{self.run.path} cannot be written ({error.strerror}); make room on its disk") from error
+
+
+class _LogFile(logging.FileHandler):
+    """A log that goes silent where it cannot be written, instead of printing a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Do nothing."""
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values) + "\n").encode()
+
+
+def _lock(handler: logging.FileHandler, run: Path) -> None:
+    """Hold the run for this process, until it ends in whatever way."""
+    if fcntl is None or handler.stream is None:
+        return
+    try:
+        fcntl.lockf(handler.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not shared by loader processes
+    except (BlockingIOError, PermissionError):
+        raise ConfigError(f"another process is training in {run}; wait for its end, or stop it first") from None
+    except OSError:  # a file system without locks
+        return

@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from slotseg import checkpoint, distributed
+from slotseg.changes import changed
 from slotseg.config import TrainConfig, from_dict
-from slotseg.data.datasets import PhotoFolder, Scenes, Source, steps_per_epoch
+from slotseg.data.batches import steps_per_epoch
+from slotseg.data.datasets import PhotoFolder, Scenes, Source
 from slotseg.data.unlabelled import NUM_PHOTOS, photo_folders
 from slotseg.devices import precision_name
+from slotseg.errors import ConfigError
 from slotseg.presets import DATASET_PRESETS, auto_epochs, resolve
-from slotseg.runs import new_run, open_run
+from slotseg.runs import new_run, run_to_resume
 from slotseg.trainer import Trainer
 from slotseg.weights import adopt, read_weights
 
 log = logging.getLogger(__name__)
+
+NOTES = ("preset", "photos", "sources", "official")
+"""What a checkpoint says beside the trainer's own, and a resumed run keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,32 +124,70 @@ def new_training(
             "sources": dict(plan.sources),
         },
     )
-    _describe(trainer, plan.sources)
+    _announce(trainer, _description(trainer, plan.sources))
     return trainer
 
 
-def resumed_training(folder: Path, *, device: str = "auto", workers: int | None = None) -> Trainer:
-    """Continue the run in a folder from its last checkpoint, with its own settings and photos.
+def resumed_training(
+    path: Path,
+    photos: Sequence[Path] = (),
+    values: Mapping[str, Any] | None = None,
+    *,
+    preset: str | None = None,
+    dataset: str | None = None,
+    data_dir: Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Trainer:
+    """Continue a run from its last checkpoint with its own settings and photos, but for what is given here.
+
+    Args:
+        path: The run's folder, or one of its numbered checkpoints to go back to.
+        photos: Where its photos are now.
+        values: Settings by dotted name; see ``slotseg.changes`` for those that may differ from the run's.
+        preset: The run's, if any.
+        dataset: Instead of photos: a training set.
+        data_dir: Its folder.
+        device: As in ``slotseg.devices.resolve_device``.
+        workers: Loader processes; None chooses.
 
     Raises:
         CheckpointError: If there is no run, or its checkpoint cannot be used.
         DataError: If its photos are gone.
-        ConfigError: If they are others than it was started with.
+        ConfigError: If they are others than it was started with, or a setting cannot change.
     """
-    run = open_run(folder)
-    content = checkpoint.load(run.last)
-    notes = {name: content.info[name] for name in ("preset", "photos", "sources")}
+    run, file = run_to_resume(path)
+    content = checkpoint.load(file)
+    notes = {name: content.info[name] for name in NOTES if name in content.info}
+    if preset not in (None, notes["preset"]):
+        raise ConfigError(f"the run's preset is {notes['preset']} and not {preset}; expected no other: leave it out")
+    if dataset:
+        photos = photo_folders(dataset, data_dir or Path())
+    config, differences = changed(from_dict(TrainConfig, content.info["config"]), values or {})
+    if notes["photos"] is None and not photos:
+        raise ConfigError(f"{path} was imported without photos; expected them: slotseg train PHOTOS --resume {path}")
+    where = [str(p.resolve()) for p in photos] or notes["photos"]
+    step = content.info["step"]
+    options = dict.fromkeys(differences, f"option, from step {step}")
     trainer = Trainer(
-        from_dict(TrainConfig, content.info["config"]),
-        _source([Path(p) for p in notes["photos"]]),
+        config,
+        _source([Path(p) for p in where]),
         run,
         device=device,
         workers=workers,
         resume=content,
-        notes=notes,
+        notes={**notes, "photos": where, "sources": {**notes["sources"], **options}},
     )
-    log.info("Continuing %s at step %d of %d.", folder, trainer.step, trainer.total_steps)
+    lines = [f"Continuing {path} at step {trainer.step} of {trainer.total_steps}."]
+    if photos and where != notes["photos"]:
+        lines.append(f"  photos: {_listed(where)}, before {_listed(notes['photos'])}")
+    lines += [f"  {name}: {after}, before {before}" for name, (before, after) in differences.items()]
+    _announce(trainer, lines)
     return trainer
+
+
+def _listed(photos: Sequence[str] | None) -> str:
+    return ", ".join(photos) if photos else "not known" if photos is None else "the built-in scenes"
 
 
 def _source(photos: Sequence[Path]) -> Source:
@@ -151,32 +195,27 @@ def _source(photos: Sequence[Path]) -> Source:
     return distributed.once(lambda: PhotoFolder(photos)) if photos else Scenes()
 
 
-def _describe(trainer: Trainer, sources: Mapping[str, str]) -> None:
-    """Log what was resolved, and why."""
+def _announce(trainer: Trainer, lines: Sequence[str]) -> None:
+    """Log lines, now and in the run's own log."""
+    for line in lines:
+        log.info("%s", line)
+    trainer.journal.heading.extend(lines)
+
+
+def _description(trainer: Trainer, sources: Mapping[str, str]) -> list[str]:
+    """What was resolved, and why."""
     config, processes = trainer.config, distributed.world_size()
     backbone = trainer.model.student.backbone
     number = config.model.num_prototypes
     concepts = "as many concepts as stay distinct" if number is None else f"{number} concepts"
-    log.info("%s: %d photos, %s", trainer.run.path, len(trainer.source), concepts)
-    log.info(
-        "  %d steps of %d photos, %.1f epochs (%s)",
-        trainer.total_steps,
-        config.batch_size,
-        trainer.total_steps / trainer.per_epoch,
-        sources["steps" if config.steps else "epochs"],
-    )
-    log.info(
-        "  %s from %s, stride %d, %s",
-        config.backbone.name,
-        config.backbone.init or "random weights",
-        backbone.stride,
-        "frozen" if config.model.freeze_backbone else "trained",
-    )
-    log.info(
-        "  on %s in %s, %d loader process%s%s",
-        trainer.device,
-        precision_name(trainer.precision),
-        trainer.workers,
-        "" if trainer.workers == 1 else "es",
-        "" if processes == 1 else f" for each of {processes} processes, which share every batch",
-    )
+    epochs = trainer.total_steps / trainer.per_epoch
+    reason = sources["steps" if config.steps else "epochs"]
+    init, taught = config.backbone.init or "random weights", "frozen" if config.model.freeze_backbone else "trained"
+    loaders = f"{trainer.workers} loader process{'' if trainer.workers == 1 else 'es'}"
+    shared = "" if processes == 1 else f" for each of {processes} processes, which share every batch"
+    return [
+        f"{trainer.run.path}: {len(trainer.source)} photos, {concepts}",
+        f"  {trainer.total_steps} steps of {config.batch_size} photos, {epochs:.1f} epochs ({reason})",
+        f"  {config.backbone.name} from {init}, stride {backbone.stride}, {taught}",
+        f"  on {trainer.device} in {precision_name(trainer.precision)}, {loaders}{shared}",
+    ]

@@ -1,16 +1,44 @@
-"""Measures of collapse and of dead prototypes, from one batch of scores.
+"""Measures of collapse and of dead prototypes, from one step's output.
 
-Letters: B images, K prototypes, h w feature cells.
+Letters: B images, K prototypes, D projection dimension, h w feature cells.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from slotseg import distributed
+from slotseg.model import SlotConOutput
+
+COMMON = 0.9
+"""Share of the cells that the common prototypes hold together."""
 
 
 @torch.no_grad()
-def collapse_figures(scores: Tensor, temperature: float) -> dict[str, float]:
+def collapse_figures(output: SlotConOutput, temperature: float) -> dict[str, float]:
+    """How the teacher spreads a batch over its prototypes, and whether anything is told apart; of all processes.
+
+    Args:
+        output: Of this process's part of the batch.
+        temperature: Of the teacher.
+
+    Returns:
+        Those of ``assignment_figures`` of view 1, and ``agreement``: share of the overlap's cells in which the
+        student of one view and the teacher of the other choose the same prototype, 0..1. ``feature_similarity``:
+        mean cosine of two cells' projected features, 1 where all are one.
+    """
+    directions = F.normalize(output.teacher[0].projections.float(), dim=1)
+    student, teacher = output.student[0].aligned.argmax(dim=1), output.teacher[1].aligned.argmax(dim=1)
+    mean_direction = distributed.mean(directions.mean(dim=(0, 2, 3)))
+    return {
+        **assignment_figures(output.teacher[0].scores, temperature),
+        "agreement": distributed.mean((student == teacher).float().mean()).item(),
+        "feature_similarity": mean_direction.square().sum().item(),
+    }
+
+
+@torch.no_grad()
+def assignment_figures(scores: Tensor, temperature: float) -> dict[str, float]:
     """How a batch of cells is spread over the prototypes, of all processes.
 
     Args:
@@ -18,11 +46,11 @@ def collapse_figures(scores: Tensor, temperature: float) -> dict[str, float]:
         temperature: Of the assignment.
 
     Returns:
-        ``active_prototypes``: how many win at least one cell. ``largest_share``: share of the
-        cells that the most frequent one wins, 0..1. ``entropy_per_pixel``: mean entropy of the
-        assignment of a cell, in units of log K, so 0 is certain and 1 undecided.
-        ``entropy_overall``: entropy of the mean assignment in the same units; near 0 when all
-        cells go to one prototype.
+        ``active_prototypes``: how many win at least one cell. ``common_prototypes``: how few of them win 90 % of
+        the cells. ``largest_share``: share of the cells that the most frequent one wins, 0..1.
+        ``entropy_per_pixel``: mean entropy of the assignment of a cell, in units of log K, so 0 is certain and 1
+        undecided. ``entropy_overall``: entropy of the mean assignment in the same units; near 0 when all cells go
+        to one prototype.
     """
     num_prototypes = scores.shape[1]
     cells = scores.float().permute(0, 2, 3, 1).reshape(-1, num_prototypes)
@@ -32,6 +60,7 @@ def collapse_figures(scores: Tensor, temperature: float) -> dict[str, float]:
     unit = torch.tensor(float(num_prototypes)).log().item()
     return {
         "active_prototypes": int((shares > 0).sum()),
+        "common_prototypes": 1 + int((shares.sort(descending=True).values.cumsum(0) < COMMON - 1e-6).sum()),
         "largest_share": shares.max().item(),
         "entropy_per_pixel": per_pixel.item() / unit,
         "entropy_overall": _entropy(overall).item() / unit,

@@ -1,7 +1,6 @@
 """Run folders: where a training run keeps its files, and how a user's words find one.
 
-``runs/<name>/`` holds ``config.json``, ``metrics.jsonl``, ``log.txt``, ``checkpoints/`` and, once
-prototypes are matched or named, ``labels.json``.
+``runs/<name>/`` holds what ``docs/files.md`` describes: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ...
 """
 
 from pathlib import Path
@@ -26,6 +25,8 @@ class RunFolder:
         self.log = path / "log.txt"
         self.failures = path / "failures.jsonl"
         self.labels = path / "labels.json"
+        self.previews = path / "preview"
+        self.tensorboard = path / "tensorboard"
         self.last = path / "checkpoints" / f"last{SUFFIX}"
 
     def numbered(self, step: int) -> Path:
@@ -44,12 +45,19 @@ def new_run(path: Path | None, name: str) -> RunFolder:
         while (RUNS / f"{name}-{number}").exists():
             number += 1
         path = RUNS / f"{name}-{number}"
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not _is_free(path):
         raise ConfigError(
             f"{path} exists and is not an empty folder; choose another --out, "
             f"or continue the run in it with --resume {path}"
         )
     return RunFolder(path)
+
+
+def _is_free(path: Path) -> bool:
+    """Whether a folder is empty, or holds what a run has left that was killed before its first checkpoint."""
+    run = RunFolder(path)
+    first = {run.config, run.log, run.last.parent}
+    return path.is_dir() and set(path.iterdir()) <= first and not any(run.last.parent.glob("[!.]*"))
 
 
 def open_run(path: Path) -> RunFolder:
@@ -62,6 +70,18 @@ def open_run(path: Path) -> RunFolder:
     if not run.last.is_file():
         raise CheckpointError(f"{path} has no {run.last.relative_to(path)}; expected the folder of a training run")
     return run
+
+
+def run_to_resume(path: Path) -> tuple[RunFolder, Path]:
+    """The run that goes on, and the checkpoint it goes on from: the last one, or one of its own that is named.
+
+    Raises:
+        CheckpointError: If there is no such run.
+    """
+    run = run_of(path) if path.is_file() else open_run(path)
+    if run is None:
+        raise CheckpointError(f"{path} lies in no run; expected the folder of a training run, or a checkpoint in one")
+    return run, path if path.is_file() else run.last
 
 
 def find_checkpoint(path: Path | None) -> Path:

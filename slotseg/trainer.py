@@ -7,11 +7,9 @@ processes share each batch and see the very views that one would see.
 """
 
 import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +17,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from slotseg import checkpoint, distributed, schedules
+from slotseg import distributed, schedules
 from slotseg.backbones import Backbone
 from slotseg.building import build_model, build_optimizer, compile_networks
 from slotseg.checkpoint import Checkpoint
+from slotseg.checkpointing import Checkpoints, State
 from slotseg.config import TrainConfig, to_dict
 from slotseg.data.augment import augment, draw_augmentation, normalize
-from slotseg.data.datasets import Source, ViewBatch, steps_per_epoch, view_batches
+from slotseg.data.batches import ViewBatch, steps_per_epoch, view_batches
+from slotseg.data.datasets import Source
 from slotseg.devices import keep_freed_memory, precision_name, resolve_device, resolve_workers
-from slotseg.errors import ConfigError, SlotSegError
-from slotseg.files import write_json
+from slotseg.errors import ConfigError, DataError, SlotSegError
+from slotseg.guard import MAX_IN_A_ROW, Guard
 from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.journal import Journal
 from slotseg.model import SlotConOutput
@@ -38,6 +38,7 @@ from slotseg.runs import RunFolder
 from slotseg.signals import deferred_signals
 from slotseg.state import restore_state, state_tensors
 from slotseg.usage import count_wins
+from slotseg.watch import Watch
 from slotseg.weights import load_into, read_weights
 
 log = logging.getLogger(__name__)
@@ -103,8 +104,10 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.step = 0
+        self.guard = Guard(self.model)
         if resume is not None:
             self._restore(resume)
+        self.checkpoints = Checkpoints(run, config, self.state)
         if config.compile:
             compile_networks(self.model)
         self.parallel: nn.Module = self.model
@@ -119,22 +122,26 @@ class Trainer:
         config = {"config": to_dict(self.config), **self.notes}
         patient = distributed.is_distributed()  # torchrun passes a signal on that the terminal has sent already
         with self.journal.opened(config, self.step), deferred_signals(patient) as received, self._joined_model():
-            if self.step == 0 and self.config.model.prototype_init == "kmeans":
-                self._start_prototypes()
+            watch = self._watch()
+            if self.step == 0:
+                self.checkpoints.keep()  # from here on the run can be resumed, and the disk has room
+                if self.config.model.prototype_init == "kmeans":
+                    self._start_prototypes()
             for batch, output in self._steps():
                 interrupted, unreadable = distributed.anywhere(bool(received), bool(batch.unreadable))
                 if unreadable:
                     messages = distributed.gather_objects(batch.unreadable)
                     self.journal.add_unreadable(tuple(m for of_process in messages for m in of_process))
                 last = self.step == self.total_steps
-                if last or self.step % self.config.log_every == 0:
-                    self._log_metrics(output)
+                if self.guard.in_a_row:
+                    self._check_skipped(output)
+                elif last or self.step % self.config.log_every == 0:
+                    self.journal.add_metrics(self._metrics(output))
+                    watch.add_metrics(self.journal.metrics)
                 if last:
                     self._merge_by_use()
-                if self.config.keep_every and self.step % self.config.keep_every == 0:
-                    self.save(self.run.numbered(self.step))
-                if interrupted or last or self.step % self.config.checkpoint_every == 0:
-                    self.save(self.run.last)
+                watch.after_step(self.step, self.model.teacher)
+                self.checkpoints.after_step(self.step, final=last or interrupted)
                 if interrupted and not last:
                     log.info("Interrupted at step %d; continue with --resume %s", self.step, self.run.path)
                     raise KeyboardInterrupt
@@ -148,10 +155,8 @@ class Trainer:
         finally:
             self.parallel = self.model
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint of this moment; of several processes, the first writes."""
-        if distributed.rank() > 0:
-            return
+    def state(self) -> State:
+        """Tensors and header of a checkpoint of this moment."""
         if self.model.teacher.confusion is not None and self.step < self.total_steps:
             self.model.teacher.merge(self.config.model.num_prototypes)
         info = {
@@ -160,12 +165,12 @@ class Trainer:
             "step": self.step,
             "total_steps": self.total_steps,
             "num_photos": len(self.source),
+            "skipped_steps": self.guard.skipped,
             "computed_in": {"device": self.device.type, "precision": precision_name(self.precision)},
             "scaler": self.scaler.state_dict(),
             **self.notes,
         }
-        checkpoint.save(path, state_tensors(self.model, self.optimizer), info)
-        write_json(path.with_suffix(".json"), info)
+        return state_tensors(self.model, self.optimizer), info
 
     def batches(self, first_step: int, total_steps: int) -> Iterator[ViewBatch]:
         """This process's share of the batches of some steps, on the CPU."""
@@ -190,14 +195,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step) * group["scale"]
         images = self.prepare(batch, self.step)
+        self.guard.remember()
         self.model.update_teacher(self.teacher_momentum(self.step))
         with autocast(self.device, self.precision):
             output: SlotConOutput = self.parallel(images, batch.overlap_boxes, batch.flips)
-        self.model.update_center(output)
         self.optimizer.zero_grad()
         self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if self.guard.passes(output.loss, gradients=not self.scaler.is_enabled()):  # the scaler looks at its own
+            self.model.update_center(output)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.step += 1
         return output
 
@@ -227,12 +234,21 @@ class Trainer:
         self.started, self.first_step = time.monotonic(), self.step
         quiet = distributed.quiet()
         with tqdm(total=self.total_steps, initial=self.step, unit="step", disable=quiet, smoothing=0.1) as bar:
-            for batch in batches:
+            while (batch := self._next(batches)) is not None:
                 output = self.train_step(batch.to(self.device))
                 bar.update()
                 if self.step % self.config.log_every == 0:
                     bar.set_postfix(loss=f"{output.loss.item():.3f}")
                 yield batch, output
+
+    def _next(self, batches: Iterator[ViewBatch]) -> ViewBatch | None:
+        """The next batch; where there can be none, what has been learned is kept."""
+        try:
+            return next(batches, None)
+        except DataError:
+            if self.step > self.first_step:
+                self.checkpoints.attempt(self.run.last)
+            raise
 
     def prepare(self, batch: ViewBatch, step: int) -> tuple[Tensor, Tensor]:
         """Augment and normalise both views; what is drawn is drawn for the whole batch, whoever has which part."""
@@ -262,18 +278,22 @@ class Trainer:
         base = self.config.teacher_momentum
         return schedules.teacher_momentum(step, base=base, total_steps=self.total_steps)
 
-    def _log_metrics(self, output: SlotConOutput) -> None:
-        """Add a line about the step just done, of the whole batch, to the journal."""
+    def _check_skipped(self, output: SlotConOutput) -> None:
+        """End the run where steps are skipped one after another; the last checkpoint is from before."""
+        if self.guard.in_a_row >= MAX_IN_A_ROW:
+            raise SlotSegError(
+                f"{self.guard.in_a_row} steps in a row, the last of them step {self.step}, had a loss or gradient that "
+                f"is no number (the loss is {output.loss.item()}); expected numbers: continue with "
+                f"--resume {self.run.path} and --precision fp32 or a lower --learning-rate"
+            )
+
+    def _metrics(self, output: SlotConOutput) -> dict[str, Any]:
+        """A line of ``metrics.jsonl`` about the step just done, of the whole batch."""
         sums = [sum(losses) for losses in (output.grouping_losses, output.slot_losses)]
         values = distributed.mean(torch.stack([output.loss, *(torch.as_tensor(s) / 2 for s in sums)]))
         loss, grouping, slot = values.tolist()
-        if not math.isfinite(loss):
-            raise SlotSegError(
-                f"the loss is {loss} at step {self.step}; expected a number: resume from {self.run.last} "
-                "with --precision fp32, or start again with a lower --learning-rate"
-            )
         seconds = time.monotonic() - self.started
-        line = {
+        return {
             "step": self.step,
             "epoch": round(self.step / self.per_epoch, 3),
             "loss": loss,
@@ -281,10 +301,21 @@ class Trainer:
             "slot_loss": slot,
             "learning_rate": self.learning_rate(self.step - 1),
             "teacher_momentum": self.teacher_momentum(self.step - 1),
-            **collapse_figures(output.teacher[0].scores, self.config.model.teacher_temperature),
+            **collapse_figures(output, self.config.model.teacher_temperature),
+            "skipped_steps": self.guard.skipped,
             "photos_per_second": (self.step - self.first_step) * self.config.batch_size / seconds,
         }
-        self.journal.add_metrics(line)
+
+    def _watch(self) -> Watch:
+        return Watch(
+            self.run,
+            self.config,
+            self.source,
+            self.device,
+            step=self.step,
+            total_steps=self.total_steps,
+            lines=self.journal.metrics,
+        )
 
     def _start_from(self, init: str) -> None:
         """Load pretrained weights into the backbones of student and teacher."""
@@ -295,21 +326,35 @@ class Trainer:
 
     def _precision_before(self, resume: Checkpoint | None) -> str:
         """What is asked for; of a run that goes on on the same kind of device, what ``auto`` was before."""
-        before = resume.info.get("computed_in", {}) if resume else {}
+        before = (resume.info.get("computed_in") if resume else None) or {}
         if self.config.precision == "auto" and before.get("device") == self.device.type:
             return str(before["precision"])
         return self.config.precision
 
     def _restore(self, resume: Checkpoint) -> None:
         """Continue from a checkpoint of this run."""
-        if resume.info.get("num_photos") != len(self.source):
+        number, per_epoch = resume.info.get("num_photos"), resume.info.get("steps_per_epoch")
+        if number is None and per_epoch is not None and per_epoch != self.per_epoch:  # an imported run
+            raise ConfigError(
+                f"{len(self.source)} photos are {self.per_epoch} steps an epoch and the run had {per_epoch}; expected "
+                f"{per_epoch * self.config.batch_size} photos or a few more, those it was trained on: to go on with "
+                "others start a new run with its weights as --init"
+            )
+        if number not in (None, len(self.source)):
             raise ConfigError(
                 f"there are {len(self.source)} photos and the run was started with "
-                f"{resume.info.get('num_photos')}; expected the same photos: restore the folder or start a new run"
+                f"{number}; expected the same photos: restore the folder or start a new run"
+            )
+        step = int(resume.info["step"])
+        if step > self.total_steps:
+            raise ConfigError(
+                f"the run has done {step} steps already and {self.total_steps} are asked for; expected more of them"
             )
         restore_state(self.model, self.optimizer, resume)
-        self.scaler.load_state_dict(resume.info["scaler"])
-        self.step = int(resume.info["step"])
+        if resume.info["scaler"]:
+            self.scaler.load_state_dict(resume.info["scaler"])
+        self.step = step
+        self.guard.skipped = int(resume.info.get("skipped_steps", 0))
 
 
 def _part(batch_size: int) -> slice:

@@ -6,15 +6,12 @@ and the preprocessing and options that belong to weights travel with them.
 
 import json
 import logging
-import pickle
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -22,26 +19,14 @@ from slotseg import checkpoint
 from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.official_settings import ARCHITECTURES
 from slotseg.runs import find_checkpoint
+from slotseg.unpickling import load_plain
 
 log = logging.getLogger(__name__)
 
-UNREADABLE = (
-    OSError,
-    EOFError,
-    MemoryError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-    SafetensorError,  # torch reads files of that suffix too
-)
-"""What ``torch.load`` raises, weights only, for files that are foreign, damaged or unsafe."""
+TEACHER = "encoder_k."
+"""Start of the key names of the teacher's backbone in full checkpoints of SlotCon's published code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +39,8 @@ class Weights:
     """Tensors under timm's key names."""
     name: str | None = None
     """The timm model they belong to, where they say so."""
+    whole: bool = False
+    """Whether their file is a full checkpoint of SlotCon's published code, of which they are a part."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of ``timm.create_model`` they were trained with."""
     mean: tuple[float, float, float] | None = None
@@ -149,7 +136,7 @@ def _from_file(path: Path) -> Weights:
                 return _from_checkpoint(path)
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError:
-        return Weights(source=str(path), state=_torch_state(path))
+        return _from_torch_file(path)
     except OSError as error:
         raise CheckpointError(f"weights {path} cannot be read ({error}); expected a readable file") from error
     try:
@@ -175,21 +162,20 @@ def _triple(text: str | None) -> tuple[float, float, float] | None:
     return float(red), float(green), float(blue)
 
 
-def _torch_state(path: Path) -> dict[str, Tensor]:
-    """Read a torch file, weights only; a state dict may lie under ``state_dict`` or ``model``."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise CheckpointError(
-            f"weights {path} are damaged or hold more than tensors ({type(error).__name__}); "
-            "expected a safetensors file or a torch file of tensors only"
-        ) from error
+def _from_torch_file(path: Path) -> Weights:
+    """Read tensors by key, also under ``state_dict`` or ``model``; of a whole SlotCon, the teacher's backbone."""
+    content = whole = load_plain(path)
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise CheckpointError(f"weights {path} hold no state dict; expected tensors by key")
-    return {k.removeprefix("module."): v for k, v in content.items()}
+    state = {str(k).removeprefix("module."): v for k, v in content.items()}
+    teacher = {k.removeprefix(TEACHER): v for k, v in state.items() if k.startswith(TEACHER)}
+    if not teacher:
+        return Weights(source=str(path), state=state)
+    arch = getattr(whole.get("args"), "arch", None)
+    return Weights(source=str(path), state=teacher, name=arch if arch in ARCHITECTURES else None, whole=True)
 
 
 def _from_checkpoint(path: Path) -> Weights:

@@ -1,6 +1,9 @@
 """Builders of small models and inputs, shared by the tests."""
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ TINY = TrainConfig(
     epochs=None,
     steps=2,
     precision="fp32",
+    previews=0,
 )
 
 
@@ -62,3 +66,44 @@ def _no_cache_in_the_users_home(tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLOTSEG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was flushed to the disk, in order; no test waits for it."""
+    paths: list[str] = []
+    monkeypatch.setattr("slotseg.files.os.fsync", lambda descriptor: paths.append(_path(descriptor)))
+    return paths
+
+
+def _path(descriptor: int) -> str:
+    link = Path(f"/proc/self/fd/{descriptor}")
+    return os.readlink(link) if link.parent.exists() else ""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = hasattr(os, "geteuid") and os.geteuid() == 0
+    if mounted:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    if not mounted:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # tensors read from it may still be mapped
+
+
+@pytest.fixture
+def fill_disk() -> Callable[[Path, int], None]:
+    """Fill a disk with a file ``ballast`` but for some bytes."""
+
+    def fill(disk: Path, left: int) -> None:
+        state = os.statvfs(disk)
+        (disk / "ballast").write_bytes(bytes(max(state.f_bavail * state.f_frsize - left, 0)))
+
+    return fill

@@ -123,3 +123,9 @@ def test_an_impossible_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be written"):
         checkpoint.save(tmp_path / "file" / "x.safetensors", TENSORS, INFO)
+
+
+def test_others_may_read_a_checkpoint_as_any_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    checkpoint.save(tmp_path / "run.safetensors", {"a": torch.zeros(1)}, {})
+    assert (tmp_path / "run.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -72,7 +72,8 @@ PAPER = {  # the published COCO recipe
     "steps": None,
     "teacher_momentum": 0.99,
 }
-NOT_OF_THE_PAPER = {"backbone.in_chans", "seed", "precision", "compile", "log_every", "checkpoint_every", "keep_every"}
+NOT_OF_THE_PAPER = {"backbone.in_chans", "seed", "precision", "compile", "previews", "tensorboard"}
+NOT_OF_THE_PAPER |= {"log_every", "checkpoint_every", "checkpoint_minutes", "keep_every"}
 
 
 def test_coco_preset_is_the_paper() -> None:

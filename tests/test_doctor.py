@@ -113,8 +113,8 @@ def test_damaged_checkpoints(run: RunFolder) -> None:
 
 def test_foreign_checkpoints_say_what_they_are(tmp_path: Path) -> None:
     file = tmp_path / "foreign"
-    torch.save({"model": {"module.encoder_q.conv1.weight": torch.ones(2)}}, file)
-    assert "SlotCon's published code" in texts(doctor.check_checkpoint(file), "problem")
+    torch.save({"model": {"module.encoder_k.conv1.weight": torch.ones(2)}}, file)
+    assert f"slotseg import {file} reads it" in texts(doctor.check_checkpoint(file), "problem")
     save_file({"conv1.weight": torch.ones(2)}, file, {"architecture": "resnet18"})
     assert "1 tensors (conv1.weight, ...) of resnet18; as weights" in texts(doctor.check_checkpoint(file), "problem")
     torch.save({"code": Path}, file)
@@ -162,7 +162,8 @@ def test_a_trial_measures_and_writes_nothing(
     measured = measure_cost(config, Scenes(30), device="cpu", workers=0)
     assert measured.num_photos == 1200
     assert measured.batch == trial.LARGEST_ON_CPU
-    assert min(measured.reading, measured.coloring, measured.computing) > 0
+    assert min(measured.reading, measured.coloring, measured.step) > 0
+    assert measured.computing >= 0  # what is left of a step: nothing where a busy machine slows the rest
     assert measured.precision == "fp32"
     assert measured.memory > 100 << 20
     assert not list(tmp_path.iterdir())

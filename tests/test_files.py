@@ -44,3 +44,13 @@ def test_values_json_cannot_hold_leave_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         files.write_json(path, {"a": object()})
     assert [p.read_text() for p in tmp_path.iterdir()] == ["1\n"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are read from /proc")
+def test_content_is_on_the_disk_before_the_name_and_then_the_name(tmp_path: Path, flushed: list[str]) -> None:
+    path = tmp_path / "file"
+    with files.replacing(path) as temporary:
+        temporary.write_text("new")
+        assert flushed == []
+    assert flushed == [str(temporary), str(tmp_path)]
+    assert path.read_text() == "new"

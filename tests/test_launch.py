@@ -55,6 +55,19 @@ def test_what_belongs_to_weights_travels_with_them(photos: Path, weights: Path, 
     assert resumed_training(tmp_path / "run", device="cpu").config == trainer.config
 
 
+def test_what_was_resolved_is_in_the_runs_own_log(photos: Path, tmp_path: Path, tiny_values: dict[str, object]) -> None:
+    out = tmp_path / "run"
+    new_training([photos], tiny_values, preset="tiny", out=out, device="cpu", workers=0).train()
+    first = (out / "log.txt").read_text()
+    assert f"{out}: " in first
+    assert "random weights" in first
+    assert first.splitlines()[0][:2] == "20"  # begins with the date
+    resumed_training(out, (), {"steps": 3}, device="cpu", workers=0).train()
+    added = (out / "log.txt").read_text().removeprefix(first)
+    assert "Continuing" in added
+    assert "  steps: 3, before " in added
+
+
 @pytest.mark.parametrize(("per_epoch", "epochs"), [(1, 600), (18, 34), (120, 5), (7000, 5)])
 def test_epochs_follow_from_the_number_of_photos(per_epoch: int, epochs: int) -> None:
     assert auto_epochs(per_epoch) == epochs

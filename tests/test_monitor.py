@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from slotseg.monitor import collapse_figures
+from slotseg.model import Grouped, SlotConOutput
+from slotseg.monitor import assignment_figures, collapse_figures
 
 K = 4
 
@@ -21,20 +22,57 @@ def shares(*counts: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (shares(8), (1, 1.0, 0.0, 0.0)),
-        (shares(2, 2, 2, 2), (4, 0.25, 0.0, 1.0)),
-        (shares(0, 4, 0, 4), (2, 0.5, 0.0, 0.5)),
-        (shares(6, 2), (2, 0.75, 0.0, (0.75 * math.log(4 / 3) + 0.25 * math.log(4)) / math.log(4))),
-        (torch.zeros(2, K, 2, 2), (1, 1.0, 1.0, 1.0)),  # undecided everywhere
+        (shares(8), (1, 1, 1.0, 0.0, 0.0)),
+        (shares(2, 2, 2, 2), (4, 4, 0.25, 0.0, 1.0)),
+        (shares(0, 4, 0, 4), (2, 2, 0.5, 0.0, 0.5)),
+        (shares(6, 2), (2, 2, 0.75, 0.0, (0.75 * math.log(4 / 3) + 0.25 * math.log(4)) / math.log(4))),
+        (torch.zeros(2, K, 2, 2), (1, 1, 1.0, 1.0, 1.0)),  # undecided everywhere
     ],
     ids=["one for all", "evenly spread", "two prototypes", "uneven", "uniform"],
 )
 def test_figures(scores: torch.Tensor, expected: tuple[float, ...]) -> None:
-    figures = collapse_figures(scores, temperature=0.05)
-    assert list(figures) == ["active_prototypes", "largest_share", "entropy_per_pixel", "entropy_overall"]
+    figures = assignment_figures(scores, temperature=0.05)
+    assert list(figures) == [
+        "active_prototypes",
+        "common_prototypes",
+        "largest_share",
+        "entropy_per_pixel",
+        "entropy_overall",
+    ]
     assert list(figures.values()) == pytest.approx(expected, abs=1e-5)
 
 
 def test_half_precision_is_enough() -> None:
-    figures = collapse_figures(shares(6, 2).bfloat16(), temperature=0.05)
-    assert figures == pytest.approx(collapse_figures(shares(6, 2), temperature=0.05))
+    figures = assignment_figures(shares(6, 2).bfloat16(), temperature=0.05)
+    assert figures == pytest.approx(assignment_figures(shares(6, 2), temperature=0.05))
+
+
+def output(projections: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor) -> SlotConOutput:
+    """A step's output with the teacher's projections, and both branches' aligned scores."""
+    zero = torch.zeros(())
+    of_student, of_teacher = (
+        Grouped(projections=projections, scores=aligned, slots=zero, aligned=aligned) for aligned in (student, teacher)
+    )
+    return SlotConOutput(
+        loss=zero,
+        grouping_losses=(zero, zero),
+        slot_losses=(zero, zero),
+        student=(of_student, of_student),
+        teacher=(of_teacher, of_teacher),
+    )
+
+
+def test_views_that_choose_the_same_agree() -> None:
+    projections = torch.ones(2, 3, 2, 2)
+    for student, expected in ((shares(4, 4), 1.0), (shares(2, 2, 4), 0.25), (shares(0, 0, 8), 0.0)):
+        figures = collapse_figures(output(projections, student, shares(4, 4)), 0.05)
+        assert figures["agreement"] == expected
+
+
+def test_features_that_are_one_have_similarity_one() -> None:
+    same = torch.ones(2, 3, 2, 2) * torch.tensor([1.0, 5.0])[:, None, None, None]
+    opposite = same * torch.tensor([1.0, -1.0])[None, None, None, :]
+    axes = torch.eye(3)[[0, 1, 0, 1]].T.reshape(1, 3, 2, 2)
+    for projections, expected in ((same, 1.0), (opposite, 0.0), (axes, 0.5)):
+        figures = collapse_figures(output(projections, shares(8), shares(8)), 0.05)
+        assert figures["feature_similarity"] == pytest.approx(expected, abs=1e-6)

@@ -11,12 +11,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"slotseg": "slotseg", "slotseg.data": "data", "slotseg.eval": "eval", "slotseg.cli": "slotseg/cli"}
 LEVELS = [  # a module imports from its own level and those above it in this list
-    "errors files signals config presets distributed schedules labels devices",
+    "errors files signals config presets changes distributed schedules labels devices pages figures boards "
+    "curves run_record run_page diagnosis",
     "backbones heads grouping initialization merging alignment refinement upsampling losses lars render data.* "
     "eval.contingency eval.matching eval.metrics eval.protocols",
-    "model checkpoint runs weights building journal precision state monitor",
+    "model checkpoint checkpointing runs weights building guard journal precision state monitor "
+    "unpickling official official_settings",
     "segmenter",
-    "trainer usage launch painting trial doctor",
+    "trainer usage preview watch launch painting trial doctor twins exports importing",
     "eval.*",
     "cli cli.*",
 ]

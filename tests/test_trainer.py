@@ -4,10 +4,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.data.photos import Photo
 from slotseg.errors import ConfigError, DataError, SlotSegError
+from slotseg.model import SlotConOutput
 from slotseg.runs import RunFolder
 from slotseg.segmenter import Segmenter
 from slotseg.trainer import Trainer
@@ -78,29 +77,6 @@ def stop_after(trainer: Trainer, steps: int) -> None:
     assert checkpoint.load(trainer.run.last).info["step"] == steps
 
 
-@pytest.mark.slow
-def test_run_killed_in_the_middle_and_resumed_gives_the_same_weights(tmp_path: Path) -> None:
-    def command(*arguments: str) -> list[str]:
-        return [sys.executable, "-m", "slotseg.cli", "train", "--device", "cpu", "--workers", "1", *arguments]
-
-    settings = ["steps=20", "checkpoint_every=2", "optimizer.warmup_epochs=0", "batch_size=8", "model.hidden_dim=32"]
-    options = [part for setting in settings for part in ("--set", setting)]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command("--out", str(whole), *options), check=True, capture_output=True)
-    process = subprocess.Popen(command("--out", str(killed), *options), stderr=subprocess.DEVNULL)
-    last = RunFolder(killed).last
-    deadline = time.monotonic() + 120
-    while not last.is_file() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert 0 < checkpoint.load(last).info["step"] < 20
-    subprocess.run(command("--resume", str(killed)), check=True, capture_output=True)
-    ours, theirs = checkpoint.load(last), checkpoint.load(RunFolder(whole).last)
-    assert ours.info["step"] == theirs.info["step"] == 20
-    assert all(torch.equal(ours.tensors[name], tensor) for name, tensor in theirs.tensors.items())
-
-
 def test_metrics_hold_losses_schedules_and_collapse_figures(trainer: Build) -> None:
     run = trainer()
     run.train()
@@ -111,7 +87,13 @@ def test_metrics_hold_losses_schedules_and_collapse_figures(trainer: Build) -> N
     assert last["learning_rate"] == run.learning_rate(5)
     assert last["teacher_momentum"] == run.teacher_momentum(5)
     assert last["loss"] == pytest.approx(last["grouping_loss"] + last["slot_loss"], rel=1e-5)
-    assert {"active_prototypes", "largest_share", "entropy_per_pixel", "entropy_overall"} <= last.keys()
+    assert {
+        "active_prototypes",
+        "common_prototypes",
+        "entropy_overall",
+        "agreement",
+        "feature_similarity",
+    } <= last.keys()
     assert last["photos_per_second"] > 0
 
 
@@ -175,13 +157,66 @@ def test_unreadable_photos_are_skipped_counted_and_listed(trainer: Build, caplog
     assert sum("Skipped" in message for message in caplog.messages) == 3
 
 
-def test_loss_that_is_no_number_ends_the_run_with_advice(trainer: Build) -> None:
-    run = trainer()
-    with torch.no_grad():
-        run.model.student.prototypes.weight.fill_(float("nan"))
-    with pytest.raises(SlotSegError, match="loss is nan at step 2; expected a number"):
+def spoil(trainer: Trainer, steps: set[int], *, gradient: bool = False) -> None:
+    """Make loss or gradient of some steps (1-based) infinite, the BatchNorm statistics of its forward with it."""
+    model = trainer.model
+    forward = model.forward
+
+    def spoiled(*arguments: object) -> SlotConOutput:
+        output = forward(*arguments)  # type: ignore[arg-type]
+        if trainer.step + 1 not in steps:
+            return output
+        for buffer in model.buffers():
+            buffer.data.fill_(float("nan") if buffer.is_floating_point() else 99)
+        if gradient:
+            return replace(output, loss=output.loss + ((output.student[0].projections * 0).sqrt()).sum())
+        return replace(output, loss=output.loss * float("inf"))
+
+    model.forward = spoiled  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("kind", [{}, {"model.trained_prototypes": 12}])
+def test_a_step_without_a_finite_loss_is_skipped_counted_and_leaves_no_trace(
+    trainer: Build, kind: dict[str, object], gradient: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = {**kind, "teacher_momentum": 1.0, "log_every": 1, "checkpoint_every": 1}
+    run = trainer(values=values)
+    spoil(run, {3, 5}, gradient=gradient)
+    saved: list[dict[str, torch.Tensor]] = []  # by step; momentum 1: the teacher rests
+    write = run.checkpoints.write
+    run.checkpoints.write = lambda path: (write(path), saved.append(weights(run)))[0]  # type: ignore[method-assign]
+    run.train()
+    assert all(torch.equal(saved[3][name], tensor) for name, tensor in saved[2].items())
+    assert not torch.equal(saved[4]["student.prototypes.weight"], saved[3]["student.prototypes.weight"])
+    assert all(tensor.isfinite().all() for tensor in saved[-1].values())
+    assert [(line["step"], line["skipped_steps"]) for line in metrics(run)] == [(1, 0), (2, 0), (4, 1), (6, 2)]
+    assert checkpoint.load(run.run.last).info["skipped_steps"] == 2
+    assert sum("Skipped a step" in message for message in caplog.messages) == 2
+
+
+def test_many_skipped_steps_in_a_row_end_the_run_with_advice_and_the_checkpoint_before_them(trainer: Build) -> None:
+    run = trainer(values={"steps": 20, "checkpoint_every": 3})
+    spoil(run, set(range(4, 21)))
+    with pytest.raises(
+        SlotSegError, match=r"5 steps in a row, the last of them step 8, .* inf\); .* --resume .*run and"
+    ):
         run.train()
-    assert not run.run.last.is_file()
+    assert run.guard.skipped == 5
+    kept = checkpoint.load(run.run.last)
+    assert all(tensor.isfinite().all() for tensor in kept.tensors.values())
+    resumed = trainer(values={"steps": 20, "checkpoint_every": 3}, resume=kept)
+    resumed.train()
+    assert resumed.step == 20
+
+
+def test_skipped_steps_are_counted_on_after_a_resumption(trainer: Build) -> None:
+    run = trainer()
+    spoil(run, {2})
+    stop_after(run, 3)
+    resumed = trainer(resume=checkpoint.load(run.run.last))
+    resumed.train()
+    assert metrics(resumed)[-1]["skipped_steps"] == 1
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ COMMANDS = {
     "train": "Find concepts in a folder of photos.",
     "segment": "Paint photos with what a run has found.",
     "eval": "Score a run, or a baseline, against labels.",
+    "report": "Write a page about a run: progress, curves, previews, settings.",
+    "import": "Turn a checkpoint of SlotCon's published code into a run.",
+    "export": "Write a run's backbone for timm, torchvision, detectron2 or mmsegmentation.",
     "doctor": "Check the machine, photos and a run, and try what training costs.",
     "demo": "Train, score and segment built-in scenes, in minutes.",
 }

@@ -43,7 +43,7 @@ SETTINGS = {
 @options.device
 @options.workers
 @click.option("--out", type=options.PATH, metavar="DIR", help="Folder of the new run.  [default: runs/PRESET-N]")
-@click.option("--resume", type=options.PATH, metavar="RUN", help="Continue this run to its end.")
+@click.option("--resume", type=options.PATH, metavar="RUN", help="Continue this run, also longer or slower.")
 def command(
     photos: tuple[Path, ...],
     dataset: str | None,
@@ -63,22 +63,30 @@ def command(
     \b
     slotseg train my-photos --init weights.safetensors
     slotseg train --resume runs/photos-1
+    slotseg train --resume runs/photos-1 --steps 2000 --learning-rate 0.001
     slotseg train --dataset coco --data-dir coco
     torchrun --nproc-per-node 8 cli.py train --dataset coco --data-dir coco
     """  # noqa: D301
     settings = {SETTINGS[name]: value for name, value in values.items() if value is not None}
     settings.update(options.settings(extra))
     options.check_dataset(dataset, data_dir, photos)
-    if resume and (photos or dataset or preset or out or settings):
-        raise ConfigError(
-            "--resume continues a run exactly as it was started; expected no other option than --device and --workers"
-        )
+    if resume and out and out.resolve() != resume.resolve():
+        raise ConfigError(f"--resume {resume} goes on in its own folder and --out is {out}; expected no --out")
     from slotseg import distributed
     from slotseg.launch import new_training, resumed_training
 
     with distributed.joined():
         if resume:
-            trainer = resumed_training(resume, device=device, workers=workers)
+            trainer = resumed_training(
+                resume,
+                photos,
+                settings,
+                preset=preset,
+                dataset=dataset,
+                data_dir=data_dir,
+                device=device,
+                workers=workers,
+            )
         else:
             trainer = new_training(
                 photos,

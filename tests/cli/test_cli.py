@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 
+from slotseg.checkpoint import read_header
 from slotseg.cli import COMMANDS, main
 from slotseg.cli.eval_command import BASELINES, DATASETS
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
@@ -70,7 +71,8 @@ def work(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_every_command_has_help(command: str) -> None:
     result = slotseg(command, "--help")
     assert result.exit_code == 0
-    assert "--device" in result.output
+    computes = command not in ("report", "import", "export")
+    assert ("--device" in result.output) == computes
 
 
 def test_wrong_usage_is_2() -> None:
@@ -284,7 +286,10 @@ def truncated(work: Path) -> str:
         (["train", "photos", "--init", "nowhere.pt"], "nowhere.pt"),
         (["train", "--out", "photos"], "photos exists and is not an empty folder"),
         (["train", "--resume", "nowhere"], "nowhere has no checkpoints/last.safetensors"),
-        (["train", "--resume", "runs/mine", "--steps", "9"], "no other option"),
+        (["train", "--resume", "runs/mine", "--steps", "1"], "steps already and 1 are asked for"),
+        (["train", "--resume", "runs/mine", "-k", "3"], "num_prototypes was"),
+        (["train", "--resume", "runs/mine", "--out", "elsewhere"], "expected no --out"),
+        (["train", "--resume", "photos/0.jpg"], "lies in no run"),
         (["train", "-k", "1"], "num_prototypes is 1; expected a number from 2"),
         (["train", "--image-size", "100000"], "image_size is 100000; expected a number from 16 to 2048"),
         (["train", "--preset", "big"], "preset is 'big'"),
@@ -355,7 +360,8 @@ def test_help_is_quick_and_needs_no_torch() -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_the_run_and_exits_with_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_saves_the_run_and_exits_with_130(tmp_path: Path, number: int) -> None:
     command = [sys.executable, "-m", "slotseg.cli", "train", "--out", str(tmp_path / "run"), "--device", "cpu",
                "--workers", "1", "--batch-size", "4", "--set", "log_every=1"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -363,12 +369,13 @@ def test_ctrl_c_saves_the_run_and_exits_with_130(tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while not metrics.is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
+    os.killpg(process.pid, number)  # as a terminal and a scheduler do: workers get it too
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "continue with --resume" in stderr
     assert "Traceback" not in stderr
-    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").is_file()
+    step = int(stderr.split("Interrupted at step ")[1].split(";")[0])
+    assert read_header(tmp_path / "run" / "checkpoints" / "last.safetensors")["step"] == step > 0
     assert not list(tmp_path.rglob("*.part"))
 
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from slotseg.config import ViewsConfig
-from slotseg.data.datasets import PhotoFolder, view_batches
+from slotseg.data.batches import view_batches
+from slotseg.data.datasets import PhotoFolder
 
 WORKERS, PHOTOS, BATCH, EPOCHS, SETTLED = 2, 32, 4, 50, 10
 LIMIT = 3 * 2**20

@@ -1,0 +1,31 @@
+"""``slotseg report``."""
+
+from pathlib import Path
+
+import click
+
+from slotseg.cli import options
+
+
+@click.command("report")
+@click.argument("run", required=False, type=options.PATH)
+@click.option("-o", "--output", type=options.PATH, metavar="FILE", help="The page.  [default: RUN/report.html]")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is no page of a run, too.")
+def command(run: Path | None, output: Path | None, overwrite: bool) -> None:
+    """Write a page about RUN, by default the newest: progress, curves, previews, settings, failures.
+
+    It is one HTML file that loads nothing, and can be written while the run is going on.
+
+    \b
+    slotseg report
+    slotseg report runs/photos-1 -o photos-1.html
+    """  # noqa: D301
+    from slotseg.diagnosis import diagnose
+    from slotseg.run_page import write_run_page
+    from slotseg.run_record import newest_run, read_run
+
+    folder = run or newest_run(Path("runs"))
+    file = output or folder / "report.html"
+    record = read_run(folder)
+    write_run_page(file, record, diagnose(record.lines, record.config), overwrite=overwrite)
+    click.echo(str(file))

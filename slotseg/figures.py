@@ -1,0 +1,111 @@
+"""The figures of a run that are drawn, in one list for the page and for TensorBoard.
+
+Others in ``metrics.jsonl`` are drawn nowhere until they are named here.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """Figures of one unit, drawn together."""
+
+    title: str
+    """What people read."""
+    group: str
+    """First part of the TensorBoard tags."""
+    keys: dict[str, str]
+    """Keys of ``metrics.jsonl``, and what each is called within the chart."""
+    note: str = ""
+    """What a reader needs to know."""
+    low: float | None = None
+    """Least value of the axis; None: of the figures."""
+    high: float | None = None
+    """Largest value of the axis; None: of the figures."""
+    percent: bool = False
+    """Whether people read 0..1 as 0 to 100 %."""
+    quiet: bool = False
+    """Drawn only if a figure is ever other than 0."""
+
+    def tags(self) -> dict[str, str]:
+        """The TensorBoard tag of each key, such as ``loss/total``."""
+        return {key: f"{self.group}/{name.replace(' ', '_')}" for key, name in self.keys.items()}
+
+
+CHARTS = (
+    Chart(
+        title="Loss",
+        group="loss",
+        keys={"loss": "total", "grouping_loss": "grouping", "slot_loss": "slot"},
+        note="The total is twice the weighted mean of the two parts.",
+    ),
+    Chart(
+        title="Prototypes in use",
+        group="prototypes",
+        keys={"active_prototypes": "active", "common_prototypes": "common"},
+        note="Active: win at least one cell of the batch. Common: so few win 90 % of its cells.",
+        low=0,
+    ),
+    Chart(
+        title="Largest share",
+        group="prototypes",
+        keys={"largest_share": "largest share"},
+        note="Of the batch's cells, won by the most frequent prototype.",
+        low=0,
+        high=1,
+        percent=True,
+    ),
+    Chart(
+        title="Entropy",
+        group="prototypes",
+        keys={"entropy_overall": "entropy overall", "entropy_per_pixel": "entropy per pixel"},
+        note="In units of log K. Overall: 0 is one prototype for everything. Per pixel: 1 is undecided.",
+        low=0,
+        high=1,
+    ),
+    Chart(
+        title="Agreement",
+        group="views",
+        keys={"agreement": "agreement"},
+        note="Where the views overlap: how often student and teacher choose the same prototype.",
+        low=0,
+        high=1,
+        percent=True,
+    ),
+    Chart(
+        title="Likeness of features",
+        group="features",
+        keys={"feature_similarity": "mean cosine"},
+        note="Of two of the batch's features. At 1 all are the same.",
+        low=0,
+        high=1,
+    ),
+    Chart(
+        title="Learning rate",
+        group="schedule",
+        keys={"learning_rate": "learning rate"},
+        note="Of the heads.",
+        low=0,
+    ),
+    Chart(
+        title="Teacher momentum",
+        group="schedule",
+        keys={"teacher_momentum": "teacher momentum"},
+        note="What is left of the teacher in a step; the rest is the student.",
+    ),
+    Chart(
+        title="Photos per second",
+        group="speed",
+        keys={"photos_per_second": "photos per second"},
+        note="Mean since the run was last started.",
+        low=0,
+    ),
+    Chart(
+        title="Skipped steps",
+        group="steps",
+        keys={"skipped_steps": "skipped"},
+        note="Steps so far whose loss or gradient was no number.",
+        low=0,
+        quiet=True,
+    ),
+)

@@ -1,0 +1,229 @@
+"""What a checkpoint of the published code says of its run: options, progress, rates; and our settings from them."""
+
+import logging
+import math
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from slotseg.config import TrainConfig
+from slotseg.errors import CheckpointError, ConfigError
+from slotseg.presets import resolve
+
+log = logging.getLogger(__name__)
+
+NAME = "official"
+"""In place of a preset's name, and of the folders of runs."""
+SOURCE = "official checkpoint"
+"""Where a setting came from that the file has said."""
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+PRESETS = {"coco": "coco-r50", "cocoplus": "cocoplus-r50", "imagenet": "imagenet-r50"}
+"""Our preset for each data set of theirs, in small letters; it has the settings that they have no option for."""
+WHOLE = {
+    "dim_hidden": "model.hidden_dim",
+    "dim_out": "model.projection_dim",
+    "num_prototypes": "model.num_prototypes",
+    "epochs": "epochs",
+    "image_size": "views.image_size",
+    "seed": "seed",
+}
+NUMBERS = {
+    "teacher_momentum": "teacher_momentum",
+    "teacher_temp": "model.teacher_temperature",
+    "student_temp": "model.student_temperature",
+    "center_momentum": "model.center_momentum",
+    "group_loss_weight": "model.grouping_weight",
+    "base_lr": "optimizer.learning_rate",
+    "warmup_epoch": "optimizer.warmup_epochs",
+    "weight_decay": "optimizer.weight_decay",
+    "momentum": "optimizer.momentum",
+}
+NEEDED = ("arch", "optimizer", "batch_size", "epochs", "base_lr", "warmup_epoch")
+"""Options without which steps and rates cannot be known."""
+LARGEST = 1e15
+"""Numbers beyond are no options or counts."""
+PEAK = 100
+"""The published warm-up starts at a hundredth of the peak rate, and so does ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run of the published code has come."""
+
+    epoch: int
+    """Epochs done."""
+    steps_per_epoch: int
+    """Steps of one."""
+    batch_size: int
+    """Photos per step, over all processes."""
+
+
+def read_options(args: Any) -> dict[str, Any]:
+    """The training options by name, all of them values that a header can keep.
+
+    Raises:
+        CheckpointError: If they are none, one that is needed is missing, or network or optimiser are others than ours.
+    """
+    options = vars(args) if isinstance(args, Namespace) else args
+    if not isinstance(options, dict):
+        raise refusal(f"args is a {type(args).__name__}", "an argparse.Namespace of options")
+    for name, value in options.items():
+        if not isinstance(name, str) or not _is_option(value):
+            raise refusal(f"the option {shown(name)} is {shown(value)}", "a text, a number, true, false or none")
+    missing = [name for name in NEEDED if name not in options]
+    if missing:
+        raise refusal(f"args lacks {listed(missing)}", f"at least {listed(NEEDED)}")
+    if options["arch"] not in ARCHITECTURES:
+        raise refusal(f"arch is {shown(options['arch'])}", f"one of {', '.join(ARCHITECTURES)}")
+    if options["optimizer"] != "lars":
+        raise refusal(f"optimizer is {shown(options['optimizer'])}", "lars, whose momenta can be taken over")
+    return dict(options)
+
+
+def _is_option(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_option(v) for v in value)
+    return value is None or isinstance(value, str | int | float)
+
+
+def read_progress(options: Mapping[str, Any], parts: Mapping[str, Any]) -> Progress:
+    """Epochs, steps and photos a step, which the file says only by its schedule and rates.
+
+    Args:
+        options: Of ``read_options``.
+        parts: Of the whole file; ``scheduler``, ``optimizer`` and ``epoch`` are looked at.
+
+    Raises:
+        CheckpointError: If they do not fit each other.
+    """
+    epochs, warmup = _whole(options, "epochs", 1), _number(options, "warmup_epoch")
+    after = parts["scheduler"].get("after_scheduler", parts["scheduler"])
+    if not isinstance(after, dict):
+        raise refusal(f"scheduler.after_scheduler is {shown(after)}", "the state of a cosine schedule")
+    steps = _whole(after, "T_max", 1, "scheduler.after_scheduler.")
+    if not 0 <= warmup < epochs:
+        raise refusal(f"warmup_epoch is {warmup:g} of {epochs} epochs", "fewer than them")
+    per_epoch = steps / (epochs - warmup)
+    if per_epoch != round(per_epoch) or per_epoch < 1:
+        raise refusal(
+            f"the cosine has {steps} steps in the {epochs - warmup:g} epochs after warm-up",
+            "whole steps per epoch: T_max / (epochs - warmup_epoch)",
+        )
+    epoch = _whole(parts, "epoch", 1)
+    if epoch > epochs:
+        raise refusal(f"epoch is {epoch} of {epochs}", "at most all of them")
+    progress = Progress(epoch=epoch, steps_per_epoch=round(per_epoch), batch_size=_batch_size(options, parts))
+    _compare_schedule(parts["scheduler"], after, epoch * progress.steps_per_epoch)
+    return progress
+
+
+def _batch_size(options: Mapping[str, Any], parts: Mapping[str, Any]) -> int:
+    """Photos a step of all processes together: the rate was set to ``base_lr * photos / 256``."""
+    rate = _number(parameter_group(parts["optimizer"]), "initial_lr", "optimizer.param_groups.")
+    of_process, base = _whole(options, "batch_size", 1), _number(options, "base_lr")
+    photos = 256 * rate / base if base > 0 else math.inf
+    if not math.isfinite(photos) or photos < 1 or not math.isclose(photos, round(photos), rel_tol=1e-6):
+        raise refusal(f"initial_lr {rate:g} is not base_lr {base:g} for a batch of whole photos", "base_lr * n / 256")
+    if round(photos) % of_process:
+        raise refusal(
+            f"initial_lr {rate:g} and base_lr {base:g} mean batches of {round(photos)} photos, and batch_size is "
+            f"{of_process} for each process",
+            "a multiple of it",
+        )
+    return round(photos)
+
+
+def parameter_group(optimizer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The optimiser's only group of parameters.
+
+    Raises:
+        CheckpointError: If there is another number of them.
+    """
+    groups = optimizer.get("param_groups")
+    if not isinstance(groups, list) or len(groups) != 1 or not isinstance(groups[0], dict):
+        raise refusal("optimizer.param_groups is not what was expected", "a list of one group")
+    return groups[0]
+
+
+def _compare_schedule(scheduler: Mapping[str, Any], after: Mapping[str, Any], step: int) -> None:
+    """Warn where the schedule has counted other steps, or warmed up otherwise, than this is going to continue."""
+    counts = [s.get("last_epoch", 0) for s in (scheduler, after)]
+    if isinstance(counts[0], int) and isinstance(counts[1], int) and step not in (counts[0], sum(counts)):
+        log.warning("Its schedule has counted %d steps and its epochs are %d, which is taken", max(counts), step)
+    if scheduler.get("multiplier", PEAK) != PEAK:
+        log.warning("Its warm-up rises %s-fold; here it rises %d-fold", scheduler["multiplier"], PEAK)
+
+
+def our_settings(
+    options: Mapping[str, Any], progress: Progress, parts: Mapping[str, Any]
+) -> tuple[TrainConfig, dict[str, str]]:
+    """Our settings: those that the file says, over the preset for its data set.
+
+    Args:
+        options: Of ``read_options``.
+        progress: Of ``read_progress``.
+        parts: Of the whole file; ``scheduler`` and ``optimizer`` are looked at.
+
+    Returns:
+        The configuration, and for every dotted name where its value came from.
+
+    Raises:
+        CheckpointError: If an option is out of range.
+    """
+    group, after = parameter_group(parts["optimizer"]), parts["scheduler"].get("after_scheduler", parts["scheduler"])
+    values: dict[str, Any] = {"backbone.name": options["arch"], "batch_size": progress.batch_size}
+    for state, name, setting in (
+        (group, "eta", "optimizer.trust_coefficient"),
+        (group, "momentum", "optimizer.momentum"),
+        (group, "weight_decay", "optimizer.weight_decay"),
+        (after, "eta_min", "optimizer.final_learning_rate"),
+    ):
+        if state.get(name) is not None:
+            values[setting] = _number(state, name)
+    values |= {setting: _whole(options, name, 0) for name, setting in WHOLE.items() if options.get(name) is not None}
+    values |= {setting: _number(options, name) for name, setting in NUMBERS.items() if options.get(name) is not None}
+    if options.get("teacher_temp") is not None:  # the published code assigns cells to slots at the same temperature
+        values["model.assignment_temperature"] = values["model.teacher_temperature"]
+    if options.get("min_scale") is not None:
+        values["views.area"] = (_number(options, "min_scale"), 1.0)
+    preset = PRESETS.get(str(options.get("dataset", "")).lower(), "coco-r50")
+    try:
+        config, sources = resolve(preset, values)
+    except ConfigError as error:
+        raise CheckpointError(f"its options are out of range: {error}") from error
+    return config, {name: SOURCE if source == "option" else source for name, source in sources.items()}
+
+
+def _number(values: Mapping[str, Any], name: str, where: str = "") -> float:
+    value = values.get(name)
+    if not is_number(value):
+        raise refusal(f"{where}{name} is {shown(value)}", "a number")
+    return float(value)
+
+
+def _whole(values: Mapping[str, Any], name: str, least: int, where: str = "") -> int:
+    value = values.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
+        raise refusal(f"{where}{name} is {shown(value)}", f"a whole number of at least {least}")
+    return value
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a number that can be computed with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence, however long or strange it is."""
+    return repr(value)[:60] if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence."""
+    return ", ".join(names)
+
+
+def refusal(wrong: str, expected: str) -> CheckpointError:
+    """The error that says both."""
+    return CheckpointError(f"{wrong}; expected {expected}")

@@ -1,0 +1,260 @@
+"""A run as one page to read: how far it is, its curves, what it makes of some photos, its settings.
+
+The page is a single file that loads nothing, and is as good while the run is going on. Python
+prepares plain values, and ``run_page.html`` lays them out and escapes every name in them.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+import slotseg
+from slotseg.curves import HEIGHT, WIDTH, Drawing, draw, number_text
+from slotseg.errors import DataError
+from slotseg.figures import CHARTS
+from slotseg.files import write_bytes
+from slotseg.pages import render_page
+from slotseg.presets import flatten
+from slotseg.run_record import RunRecord
+
+MARK = '<meta name="generator" content="slotseg report">'
+"""Stands in every page, so that one of ours can be told from a file of somebody else's."""
+MAX_SHEETS = 24
+"""Preview sheets on a page."""
+MAX_SHEET_BYTES = 3_000_000
+"""Of all of them."""
+NUM_FAILURES = 20
+"""Unreadable photos that are named."""
+UNKNOWN = "not known"
+"""The source of a setting that has none."""
+
+
+class Finding(Protocol):
+    """What the monitor says of a run."""
+
+    @property
+    def what(self) -> str:
+        """What is wrong and since when, a sentence."""
+
+    @property
+    def advice(self) -> str:
+        """What to try, a sentence."""
+
+    @property
+    def since_step(self) -> int:
+        """From which step on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A preview sheet inside the page."""
+
+    step: int
+    """After which it was painted."""
+    uri: str
+    """The picture itself, as a ``data:`` URI."""
+    size: tuple[int, int]
+    """Width and height in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A value of the configuration."""
+
+    name: str
+    """Dotted, as for ``--set``."""
+    value: str
+    """As it is read."""
+    source: str
+    """Where it came from."""
+
+
+def write_run_page(file: Path, run: RunRecord, findings: Sequence[Finding] = (), *, overwrite: bool = False) -> None:
+    """Write the page of a run, atomically; an older page of a run is replaced.
+
+    Args:
+        file: Where to.
+        run: What it shows.
+        findings: What the monitor says of it.
+        overwrite: Whether a file that is no such page is replaced too.
+
+    Raises:
+        DataError: If there is such a file, or the page cannot be written.
+    """
+    if not overwrite and file.is_file() and not is_run_page(file):
+        raise DataError(f"{file} is no page of a run; expected another --output, or --overwrite to replace it")
+    content = render(run, findings).encode(errors="replace")  # undecodable bytes of file names
+    try:
+        write_bytes(file, content)
+    except OSError as error:
+        raise DataError(f"{file} cannot be written ({error.strerror}); choose another --output") from error
+
+
+def is_run_page(file: Path) -> bool:
+    """Whether a file was written by ``write_run_page``."""
+    try:
+        with file.open("rb") as opened:
+            return MARK.encode() in opened.read(4096)
+    except OSError:
+        return False
+
+
+def render(run: RunRecord, findings: Sequence[Finding] = ()) -> str:
+    """The page's HTML."""
+    drawings = [
+        drawing
+        for chart in CHARTS
+        if (drawing := draw(chart, run.lines, run.num_prototypes if "active_prototypes" in chart.keys else None))
+    ]
+    all_settings = settings(run.settings)
+    return render_page(
+        "slotseg",
+        "run_page.html",
+        {
+            "number": number_text,
+            "date": date_text,
+            "duration": duration_text,
+            "bytes": bytes_text,
+            "count": count_text,
+            "tenths": tenths_text,
+        },
+        mark=MARK,
+        version=slotseg.__version__,
+        run=run,
+        summary=summary(run),
+        findings=findings,
+        drawings=drawings,
+        points=points(drawings, run.steps_per_epoch),
+        width=WIDTH,
+        height=HEIGHT,
+        sheets=sheets(run.previews),
+        changed=[s for s in all_settings if s.source != "default"],
+        defaults=[s for s in all_settings if s.source == "default"],
+        num_failures=NUM_FAILURES,
+    )
+
+
+def summary(run: RunRecord) -> str:
+    """How it stands, in a few sentences."""
+    computed = run.header.get("computed_in")
+    where = ""
+    if isinstance(computed, dict):
+        where = f" on {computed.get('device', 'an unknown device')} in {computed.get('precision', 'unknown precision')}"
+    started, ago = date_text(run.started), duration_text(run.now - run.heard)
+    left = "" if run.seconds_left is None else f" About {duration_text(run.seconds_left)} left at its speed so far."
+    took = duration_text(run.heard - run.started)
+    return {
+        "finished": f"Finished {date_text(run.heard)}{where}; it took {took} since it was last started.",
+        "imported": f"Imported {started} and not trained further; --resume goes on from there.",
+        "interrupted": f"Interrupted {date_text(run.heard)}, after {took}{where}; --resume goes on from there.{left}",
+        "running": f"Running since {started}{where}, last heard of {ago} ago.{left}",
+        "silent": f"Started {started}{where} and not heard of for {ago}: it was stopped, or hangs.{left}",
+    }[run.state]
+
+
+def points(drawings: Sequence[Drawing], steps_per_epoch: int | None) -> dict[str, Any]:
+    """What the page's script reads values from, JSON-ready."""
+    charts = [
+        {
+            "span": drawing.span,
+            "steps": drawing.steps,
+            "values": [curve.values for curve in drawing.curves],
+            "percent": drawing.chart.percent,
+        }
+        for drawing in drawings
+    ]
+    return {"charts": charts, "stepsPerEpoch": steps_per_epoch}
+
+
+def sheets(previews: Sequence[tuple[int, Path]]) -> list[Sheet]:
+    """The first preview sheet, the last, and evenly chosen ones between, as many as a page can hold."""
+    sizes = [_size(file) for _, file in previews]
+    number = min(MAX_SHEETS, len(previews), MAX_SHEET_BYTES // max([1, *sizes]) or 1)
+    if number > 1:
+        chosen = [round(i * (len(previews) - 1) / (number - 1)) for i in range(number)]
+    else:
+        chosen = [len(previews) - 1] if previews else []
+    return [sheet for i in chosen if (sheet := _sheet(*previews[i]))]
+
+
+def settings(values: Mapping[str, Any]) -> list[Setting]:
+    """Every setting of a run's ``config.json``: those given by hand first, defaults last."""
+    sources = values.get("sources")
+    sources = sources if isinstance(sources, dict) else {}
+    found = [
+        Setting(name=name, value=_value_text(value), source=str(sources.get(name, UNKNOWN)))
+        for name, value in flatten(values["config"]).items()
+    ]
+    last = ("default", UNKNOWN)
+    return sorted(found, key=lambda s: (s.source in last, s.source.startswith("preset"), s.source == "weights"))
+
+
+def date_text(seconds: float) -> str:
+    """A time of day in the reader's time zone, such as ``24 Nov 2026, 22:21``."""
+    moment = datetime.fromtimestamp(seconds).astimezone()
+    return f"{moment.day} {moment:%b %Y, %H:%M}"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in one or two units: 42 s, 3 min, 2 h 10 min, 1 d 4 h."""
+    total = max(0, round(seconds))
+    if total < 60:
+        return f"{total} s"
+    minutes = round(total / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days:,} d {hours} h" if hours else f"{days:,} d"
+
+
+def count_text(number: int, noun: str) -> str:
+    """So many of something: 1 photo, 1,234 photos, 2 classes."""
+    return f"{number:,} {noun if number == 1 else f'{noun}es' if noun.endswith('s') else f'{noun}s'}"
+
+
+def tenths_text(value: float) -> str:
+    """A number with one decimal unless it is whole: 9.7, 1,234.5, 800."""
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+def bytes_text(size: int) -> str:
+    """A file's size, such as ``30.4 MB``."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+
+
+def _size(file: Path) -> int:
+    """Bytes; 0 if it is gone."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _sheet(step: int, file: Path) -> Sheet | None:
+    """None if it is no picture, or gone."""
+    try:
+        content = file.read_bytes()
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+            size = image.size
+    except (OSError, Image.DecompressionBombError):
+        return None
+    return Sheet(step=step, uri=f"data:image/jpeg;base64,{base64.b64encode(content).decode()}", size=size)
+
+
+def _value_text(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_value_text(v) for v in value)
+    return str(value) if value != {} else "none"

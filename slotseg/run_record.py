@@ -1,0 +1,256 @@
+"""What a run's folder says of it, read without torch, while the run may be going on.
+
+The files are described in ``docs/files.md``; whatever a power cut or another version has left of
+them is read as far as it goes.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from slotseg.errors import CheckpointError, DataError
+from slotseg.files import read_json_lines
+from slotseg.labels import LabelMap, read_labels
+
+PATIENCE = 60.0
+"""Seconds without a sign of life after which a run may be taken for stopped..."""
+PATIENCE_AT_START = 600.0
+"""... and before its speed is known."""
+TAIL = 4096
+"""Bytes of the log's end that are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFile:
+    """A checkpoint on the disk."""
+
+    name: str
+    """Of the file."""
+    size: int
+    """Bytes."""
+    written: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A run as its folder tells it; times are in seconds since the epoch."""
+
+    path: Path
+    """The run's folder."""
+    settings: Mapping[str, Any]
+    """Its ``config.json``: ``config``, and perhaps ``sources``, ``preset``, ``photos``, ``official``."""
+    header: Mapping[str, Any]
+    """Of the last checkpoint; empty if there is none yet."""
+    lines: list[dict[str, Any]]
+    """Of ``metrics.jsonl``, ascending by ``step``."""
+    failures: list[str]
+    """What was said of photos that could not be read."""
+    checkpoints: list[CheckpointFile]
+    """The last one and the numbered ones, the newest first."""
+    previews: list[tuple[int, Path]]
+    """Step and file of each preview sheet, ascending."""
+    labels: LabelMap | None
+    """Of the run, if its prototypes have been matched or named."""
+    last_words: str
+    """The end of the log; empty if nothing was logged since it was started."""
+    started: float
+    """When it was started, or last resumed."""
+    heard: float
+    """When it last wrote anything."""
+    step_by_checkpoint: bool
+    """Whether the checkpoint is newer than the last line."""
+    now: float
+    """When this was read."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """All settings."""
+        config: Mapping[str, Any] = self.settings["config"]
+        return config
+
+    @property
+    def photos(self) -> list[str] | None:
+        """Files and folders that it is trained on; none of the built-in scenes; None if they are not known."""
+        photos = self.settings.get("photos")
+        return [str(photo) for photo in photos] if isinstance(photos, list) else None
+
+    @property
+    def preset(self) -> str:
+        """Its name; empty if it is not known."""
+        preset = self.settings.get("preset")
+        return preset if isinstance(preset, str) else ""
+
+    @cached_property
+    def step(self) -> int:
+        """Steps done, as far as is known."""
+        of_lines = self.lines[-1]["step"] if self.lines else 0
+        of_checkpoint = _whole(self.header.get("step")) or 0
+        return of_checkpoint if self.step_by_checkpoint else of_lines
+
+    @property
+    def log_every(self) -> int:
+        """Steps from one line to the next."""
+        return _whole(self.config.get("log_every")) or 1
+
+    @property
+    def batch_size(self) -> int:
+        """Photos a step."""
+        return _whole(self.config.get("batch_size")) or 1
+
+    @property
+    def num_photos(self) -> int | None:
+        """Of the source; None if it is not known."""
+        return _whole(self.header.get("num_photos"))
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Steps of a pass over the photos; None if it is not known."""
+        given = _whole(self.header.get("steps_per_epoch"))
+        return max(1, self.num_photos // self.batch_size) if self.num_photos else given
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole run; None if it is not known."""
+        steps, epochs = _whole(self.config.get("steps")), _whole(self.config.get("epochs"))
+        if steps is None and epochs and self.steps_per_epoch:
+            steps = epochs * self.steps_per_epoch
+        return steps or _whole(self.header.get("total_steps"))
+
+    @property
+    def num_prototypes(self) -> int | None:
+        """P, those that are trained."""
+        model = self.config.get("model")
+        model = model if isinstance(model, dict) else {}
+        numbers = [_whole(model.get(name)) for name in ("num_prototypes", "trained_prototypes")]
+        return max((n for n in numbers if n), default=None)
+
+    @property
+    def photos_per_second(self) -> float | None:
+        """Since it was started or last resumed; None if it is not known."""
+        speed = self.lines[-1].get("photos_per_second") if self.lines else None
+        return float(speed) if isinstance(speed, int | float) and 1e-6 < speed < 1e12 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last step, at its speed so far; None if it is not known."""
+        if self.photos_per_second is None or self.total_steps is None:
+            return None
+        return max(0, self.total_steps - self.step) * self.batch_size / self.photos_per_second
+
+    @property
+    def state(self) -> str:
+        """``imported`` and not gone on with, ``finished``, ``interrupted``, ``running``, or ``silent`` for too long."""
+        if self.settings.get("official") and not self.lines and not self.last_words:
+            return "imported"
+        if self.total_steps is not None and self.step >= self.total_steps:
+            return "finished"
+        if self.last_words.rpartition("\n")[2][24:].startswith("Interrupted at step"):
+            return "interrupted"
+        patience = PATIENCE_AT_START
+        if self.photos_per_second:
+            seconds_per_line = self.log_every * self.batch_size / self.photos_per_second
+            patience = max(PATIENCE, 3 * seconds_per_line)
+        return "running" if self.now - self.heard < patience else "silent"
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run's folder.
+
+    Raises:
+        CheckpointError: If it holds no run.
+    """
+    config, metrics, log = path / "config.json", path / "metrics.jsonl", path / "log.txt"
+    checkpoints = path / "checkpoints"
+    header = checkpoints / "last.json"
+    settings = _object(config)
+    if not isinstance(settings.get("config"), dict):
+        raise CheckpointError(f"{path} has no config.json of a run; expected the folder of a training run")
+    times = {file: _modified(file) for file in (config, metrics, log, header)}
+    return RunRecord(
+        path=path,
+        settings=settings,
+        header=_object(header),
+        lines=_in_order(read_json_lines(metrics)),
+        failures=[str(line.get("error", "")) for line in read_json_lines(path / "failures.jsonl")],
+        checkpoints=_checkpoints(checkpoints),
+        previews=_previews(path / "preview"),
+        labels=_labels(path / "labels.json"),
+        last_words=_tail(log) if times[log] >= times[config] else "",
+        started=times[config],
+        heard=max(times.values()),
+        step_by_checkpoint=times[header] >= times[metrics],
+        now=time.time(),
+    )
+
+
+def newest_run(runs: Path) -> Path:
+    """The folder below ``runs`` whose run was last heard of.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    found = [config.parent for config in runs.glob("*/config.json")]
+    if not found:
+        raise CheckpointError(f"there is no run under {runs.absolute()}; train one with `slotseg train`, or name one")
+    return max(found, key=lambda run: max(_modified(run / name) for name in ("config.json", "metrics.jsonl")))
+
+
+def _in_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line for each step, the last that was written."""
+    by_step = {line["step"]: line for line in lines if _whole(line.get("step")) is not None}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _checkpoints(folder: Path) -> list[CheckpointFile]:
+    found = []
+    for file in folder.glob("[!.]*.safetensors"):
+        with suppress(OSError):  # it was removed meanwhile
+            state = file.stat()
+            found.append(CheckpointFile(name=file.name, size=state.st_size, written=state.st_mtime))
+    return sorted(found, key=lambda file: (-file.written, file.name))
+
+
+def _previews(folder: Path) -> list[tuple[int, Path]]:
+    steps = ((file.stem.removeprefix("step-"), file) for file in folder.glob("step-*.jpg"))
+    return sorted((int(step), file) for step, file in steps if step.isascii() and step.isdigit())
+
+
+def _labels(path: Path) -> LabelMap | None:
+    try:
+        return read_labels(path)
+    except DataError:  # most often there is none
+        return None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
