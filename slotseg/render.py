@@ -158,6 +158,11 @@ def _palette_bytes(labels: LabelMap) -> bytes:
     return bytes(channel for color in colors for channel in color)
 
 
+def thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture as large as a tile of ``contact_sheet`` shows it, to be kept until there is one."""
+    return np.asarray(_fitted(picture))
+
+
 def _fitted(picture: NDArray[np.uint8]) -> Image.Image:
     image = Image.fromarray(picture)
     scale = (TILE - 4) / max(image.size)

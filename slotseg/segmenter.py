@@ -6,7 +6,7 @@ Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from slotseg.labels import LabelMap, read_labels
 from slotseg.model import Encoder
 from slotseg.refinement import refine
 from slotseg.runs import find_checkpoint, run_of
+from slotseg.streaming import Streamed, stream
 from slotseg.upsampling import upsampled_argmax
 
 MAX_WORKING_PIXELS = 1 << 22
@@ -157,64 +158,94 @@ class Segmenter:
             ValueError: If the array is not RGB in 8 bits.
         """
         pixels = read_image(image) if isinstance(image, str | Path) else image
-        prototype_map = self.prototype_map(pixels)
+        return self.segmentation(pixels, *self.scores(pixels))
+
+    def segmentation(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Segmentation:
+        """Prototype map and class map of an image from its own scores; see ``scores``."""
+        prototype_map = self.painted(image, scores, covered)
         return Segmentation(
             prototype_map=prototype_map, class_map=self.labels.class_map(prototype_map), labels=self.labels
         )
 
+    def stream(self, photos: Iterable[str | Path], *, batch_size: int = 8) -> Iterator[Streamed[Segmentation]]:
+        """Segment files one after another, reading ahead and computing photos of one size together.
+
+        Args:
+            photos: Files; no more of them are asked for than are worked on.
+            batch_size: Most photos that the network sees at once.
+
+        Yields:
+            A result for each file, in order; a file that cannot be read yields its error.
+        """
+        yield from stream(self, photos, batch_size)
+
     def prototype_map(self, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
         """Nearest prototype ``(H, W)`` of each pixel of an RGB image ``(H, W, 3)``."""
-        scores, covered = self.scores(image)
+        return self.painted(image, *self.scores(image))
+
+    def painted(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> NDArray[np.uint16]:
+        """The prototype map of an image from its own scores ``(K, h, w)``, refined if the run's settings say so."""
         if self.config.segment.refinement:
             scores, covered = refine(scores, covered, image, self.config.segment.refinement)
         return upsampled_argmax(scores, covered, (image.shape[0], image.shape[1]))
 
-    @torch.inference_mode()
     def scores(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
-        """Scores ``(K, h, w)`` of an RGB image ``(H, W, 3)``, and how many cells, (h, w), it covers.
+        """Scores ``(K, h, w)`` of an RGB image ``(H, W, 3)``, and how many cells, (h, w), it covers."""
+        scores, covered = self.batch_scores([image])
+        return scores[0], covered
 
-        The image is padded at the bottom and right to whole cells by repeating its edge, so the
-        last cells may lie partly beyond it. Several looks (``SegmentConfig``) are averaged on the
+    @torch.inference_mode()
+    def batch_scores(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[float, float]]:
+        """Scores ``(B, K, h, w)`` of RGB images ``(H, W, 3)`` of one size, and how many cells, (h, w), each covers.
+
+        Images are padded at the bottom and right to whole cells by repeating their edge, so the
+        last cells may lie partly beyond them. Several looks (``SegmentConfig``) are averaged on the
         grid of the finest.
         """
         looks = [
-            (*self._look(image, round(self.size * scale), mirrored), mirrored)
+            (*self._look(images, round(self.size * scale), mirrored), mirrored)
             for scale in sorted(self.config.segment.scales, reverse=True)
             for mirrored in ((False, True) if self.config.segment.mirror else (False,))
         ]
         finest, covered, _ = looks[0]
         for scores, its_covered, mirrored in looks[1:]:
-            finest = finest + resample(scores, its_covered, (finest.shape[1], finest.shape[2]), covered, mirrored)
+            grid = (finest.shape[2], finest.shape[3])
+            finest = finest + torch.stack([resample(s, its_covered, grid, covered, mirrored) for s in scores])
         return finest / len(looks), covered
 
-    def _look(self, image: NDArray[np.uint8], size: int, mirrored: bool) -> tuple[Tensor, tuple[float, float]]:
-        seen = image[:, ::-1] if mirrored else image
-        return dense_map(self.encoder, seen, self.config.backbone, size, self.stride, self.device)
+    def _look(
+        self, images: Sequence[NDArray[np.uint8]], size: int, mirrored: bool
+    ) -> tuple[Tensor, tuple[float, float]]:
+        seen = [image[:, ::-1] if mirrored else image for image in images]
+        return dense_maps(self.encoder, seen, self.config.backbone, size, self.stride, self.device)
 
 
-def dense_map(
+def dense_maps(
     network: Callable[[Tensor], Tensor],
-    image: NDArray[np.uint8],
+    images: Sequence[NDArray[np.uint8]],
     config: BackboneConfig,
     size: int,
     stride: int,
     device: torch.device,
 ) -> tuple[Tensor, tuple[float, float]]:
-    """Scale an image to a working size, pad it to whole cells, and run a network on it.
+    """Scale images of one size to a working size, pad them to whole cells, and run a network on them.
 
     Returns:
-        The network's output ``(channels, h, w)`` and the number of cells, (h, w), that the image
+        The network's output ``(B, channels, h, w)`` and the number of cells, (h, w), that each image
         covers; fractional, as the last ones may be padding.
+
+    Raises:
+        ValueError: If an array is not RGB in 8 bits, or of another size than the first.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
-    height, width = working_size((image.shape[0], image.shape[1]), size)
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device).float() / 255
-    if (height, width) != image.shape[:2]:
+    for image in images:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
+    height, width = working_size((images[0].shape[0], images[0].shape[1]), size)
+    pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    if (height, width) != pixels.shape[2:]:
         pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
     pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
-    output: Tensor = network(normalize(pixels, config.mean, config.std))[0]
-    return output, (height / stride, width / stride)
+    return network(normalize(pixels, config.mean, config.std)), (height / stride, width / stride)
 
 
 def working_size(size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:

@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg import painting
 from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError, DataError
@@ -126,22 +125,59 @@ def test_only_photo_being_bad_is_an_error_and_leaves_nothing(segmenter: Segmente
 def test_interruption_leaves_whole_files_only(
     segmenter: Segmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
+    compute, calls = segmenter.batch_scores, []
 
-    def interrupted(path: Path) -> NDArray[np.uint8]:
-        calls.append(path)
+    def interrupted(images: list[NDArray[np.uint8]]) -> object:
+        calls.append(images)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return draw_scene(0)[0]
+        return compute(images)
 
-    monkeypatch.setattr(painting, "read_image", interrupted)
+    monkeypatch.setattr(segmenter, "batch_scores", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        paint(segmenter, plan([photos], tmp_path / "m"))
+        paint(segmenter, plan([photos], tmp_path / "m"), batch_size=1)
     (written,) = [p for p in (tmp_path / "m").rglob("*") if p.is_file()]
-    assert size(written) == (96, 96)
+    assert size(written) == (96, 90)
 
 
 def test_unwritable_output_is_one_sentence(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         paint(segmenter, plan([photos], tmp_path / "file" / "m"))
+
+
+def test_annotations_are_written_beside_the_masks_and_from_masks_that_are_kept(
+    segmenter: Segmenter, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    planned = plan([photos], out)
+    paint(segmenter, planned, formats=("coco", "summary"))
+    whole = {name: (out / name).read_bytes() for name in ("annotations.json", "segments.jsonl")}
+    summary = [json.loads(line) for line in whole["segments.jsonl"].splitlines()]
+    assert sorted(line["file"] for line in summary) == ["a.jpg", "b.png", "deep/er/c.jpg"]
+    assert all(sum(c["pixels"] for c in line["classes"]) == line["width"] * line["height"] for line in summary)
+    with pytest.raises(ConfigError, match="masks exist"):
+        paint(segmenter, planned, formats=("coco",))
+    (out / "b.png").unlink()
+    paint(segmenter, planned, skip_existing=True, formats=("coco", "summary"))
+    again = [json.loads(line) for line in (out / "segments.jsonl").read_text().splitlines()]
+    assert sorted(again, key=lambda line: line["file"]) == sorted(summary, key=lambda line: line["file"])
+    images = json.loads((out / "annotations.json").read_text())["images"]
+    assert sorted(image["file_name"] for image in images) == ["a.jpg", "b.png", "deep/er/c.jpg"]
+
+
+def test_annotations_that_exist_are_not_replaced_unasked(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / "a.json").write_text("edited by hand")
+    with pytest.raises(ConfigError, match=r"a\.json exists; expected a new --output"):
+        paint(segmenter, plan([photos], out), formats=("labelme",))
+    assert sorted(p.name for p in out.iterdir()) == ["a.json"]
+
+
+def test_an_unreadable_photo_is_left_out_of_the_annotations(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
+    (photos / "b.png").write_bytes(b"no photo")
+    painted = paint(segmenter, plan([photos], tmp_path / "m"), formats=("summary",))
+    assert (painted.num_masks, len(painted.failures)) == (2, 1)
+    lines = (tmp_path / "m" / "segments.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["file"] for line in lines) == ["a.jpg", "deep/er/c.jpg"]

@@ -24,7 +24,15 @@ from slotseg.cli import options
     help="Merge the run's prototypes to K and paint their numbers.  [default: as trained or matched]",
 )
 @click.option("--overlay", is_flag=True, help="Also write photos with the classes laid over them, and a sheet.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["coco", "cvat", "labelme"]),
+    help="Also write annotations that COCO's tools, CVAT or labelme read.",
+)
+@click.option("--json", "summary", is_flag=True, help="Also write segments.jsonl: what each photo holds.")
 @options.size
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos computed at once.")
 @click.option("--overwrite", is_flag=True, help="Replace masks that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave out photos whose mask exists.")
 @options.device
@@ -35,7 +43,10 @@ def command(
     labels: str | None,
     num_prototypes: int | None,
     overlay: bool,
+    form: str | None,
+    summary: bool,
     size: int | None,
+    batch_size: int,
     overwrite: bool,
     skip_existing: bool,
     device: str,
@@ -45,6 +56,7 @@ def command(
     \b
     slotseg segment photo.jpg -o mask.png --overlay
     slotseg segment my-photos -o masks
+    slotseg segment my-photos -o masks --format coco --json
     """  # noqa: D301
     from slotseg.labels import read_labels
     from slotseg.painting import paint, plan
@@ -63,7 +75,14 @@ def command(
         size=size,
         device=device,
     )
-    painted = paint(segmenter, planned, overwrite=overwrite, skip_existing=skip_existing)
+    painted = paint(
+        segmenter,
+        planned,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        formats=[*([form] if form else []), *(["summary"] if summary else [])],
+        batch_size=batch_size,
+    )
     kept = f", {painted.num_kept} were there" if painted.num_kept else ""
     failed = f", {len(painted.failures)} failed: see {planned.failures}" if painted.failures else ""
     click.echo(f"{painted.num_masks} masks written to {output}{kept}{failed}")

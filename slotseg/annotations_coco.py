@@ -1,0 +1,175 @@
+"""COCO annotations: one ``annotations.json`` for all photos, one run-length mask per class and photo.
+
+The masks are COCO's compressed run lengths with ``iscrowd`` 0, as in the files of COCO's own stuff task: a class is
+no crowd of objects, training code leaves crowds out, and pycocotools, Datumaro and CVAT decode run lengths whatever
+the flag says. Ids start from 1. The colour of a category, as in COCO's panoptic files, and the score of an
+annotation, as in COCO's result files, are extras.
+Letters: C classes, H W pixels, R runs, N counts.
+"""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.annotation_files import SpooledFile, writing
+from slotseg.labels import LabelMap
+from slotseg.regions import Region, find_regions
+
+FILE_NAME = "annotations.json"
+
+
+class CocoWriter(SpooledFile):
+    """Writes ``annotations.json``.
+
+    Args:
+        folder: Where it goes; made if it does not exist.
+        labels: Names and colours.
+
+    Raises:
+        DataError: If the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, labels: LabelMap) -> None:
+        super().__init__(folder / FILE_NAME, num_spools=2)
+        self.labels = labels
+        self._num_images = self._num_annotations = 0
+
+    def add(
+        self,
+        name: str,
+        class_map: NDArray[Any],
+        confidence: NDArray[np.float32] | None = None,
+        photo: Path | None = None,
+    ) -> None:
+        """Add a photo; as ``slotseg.annotations.Writer.add``."""
+        regions = find_regions(class_map, self.labels, confidence, name)
+        self._num_images += 1
+        lines = []
+        for region, counts in zip(regions, encode_regions(regions, class_map.size), strict=True):
+            self._num_annotations += 1
+            lines.append(_line(self._annotation(region, counts, class_map.shape), first=self._num_annotations == 1))
+        height, width = class_map.shape
+        image = {"id": self._num_images, "file_name": name, "width": width, "height": height}
+        with writing(self.path):
+            self.spools[0].write(_line(image, first=self._num_images == 1))
+            self.spools[1].write(b"".join(lines))
+
+    def _annotation(self, region: Region, counts: str, size: tuple[int, ...]) -> dict[str, Any]:
+        score = {} if region.confidence is None else {"score": round(region.confidence, 4)}
+        return {
+            "id": self._num_annotations,
+            "image_id": self._num_images,
+            "category_id": region.class_id + 1,
+            "segmentation": {"size": list(size), "counts": counts},
+            "area": region.pixels,
+            "bbox": list(region.box),
+            "iscrowd": 0,
+            **score,
+        }
+
+    def write_whole(self, file: IO[bytes]) -> None:
+        """Categories, images and annotations, one of these a line."""
+        head = {"info": {"description": "Masks by slotseg"}, "licenses": [], "categories": categories(self.labels)}
+        file.write(_encoded(head)[:-1])
+        for key, spool in zip(("images", "annotations"), self.spools, strict=True):
+            file.write(f', "{key}": ['.encode())
+            shutil.copyfileobj(spool, file)
+            file.write(b"\n]")
+        file.write(b"}\n")
+
+    def __enter__(self) -> "CocoWriter":
+        return self
+
+
+def categories(labels: LabelMap) -> list[dict[str, Any]]:
+    """COCO's categories: class 0 has id 1."""
+    return [
+        {"id": i + 1, "name": name, "supercategory": "", "color": list(color)}
+        for i, (name, color) in enumerate(zip(labels.names, labels.colors, strict=True))
+    ]
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """COCO's compressed run lengths of a mask ``(H, W)``, as ``pycocotools.mask.encode`` makes them.
+
+    Returns:
+        ``size`` (height, width) and ``counts`` as text.
+    """
+    labels = LabelMap.of_classes(("mask",), ((0, 0, 0),))
+    regions = find_regions(np.where(mask, 0, labels.ignore).astype(np.uint8), labels)
+    counts = encode_regions(regions, mask.size)[0] if regions else _text(np.array([mask.size], np.int64))
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def encode_regions(regions: list[Region], num_pixels: int) -> list[str]:
+    """The compressed run lengths of each region.
+
+    Args:
+        regions: Of one photo.
+        num_pixels: Of that photo, H * W.
+    """
+    if not regions:
+        return []
+    counts = [_counts(region, num_pixels) for region in regions]
+    deltas = np.concatenate([_deltas(c) for c in counts])
+    text, ends = _digits(deltas)
+    last = np.cumsum([c.size for c in counts]) - 1
+    cuts = [0, *ends[last].tolist()]
+    return [text[begin:end] for begin, end in itertools.pairwise(cuts)]
+
+
+def _counts(region: Region, num_pixels: int) -> NDArray[np.int64]:
+    """Run lengths of a region, by turns outside and inside it, beginning outside."""
+    ends = region.starts + region.lengths
+    counts = np.empty(2 * ends.size, np.int64)
+    counts[0], counts[2::2] = region.starts[0], region.starts[1:] - ends[:-1]
+    counts[1::2] = region.lengths
+    rest = num_pixels - ends[-1]
+    return np.append(counts, rest) if rest else counts
+
+
+def _text(counts: NDArray[np.int64]) -> str:
+    return _digits(_deltas(counts))[0]
+
+
+def _deltas(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts as COCO stores them: from the fourth on, less the count two before."""
+    deltas = counts.copy()
+    deltas[3:] -= counts[1:-2]
+    return deltas
+
+
+def _digits(numbers: NDArray[np.int64]) -> tuple[str, NDArray[np.int64]]:
+    """Signed numbers in COCO's digits of five bits, lowest first, from the character ``0`` on.
+
+    The sixth bit says that more digits follow; the fifth bit of the last digit is the sign.
+
+    Returns:
+        The text, and where in it each number ends, ``(N,)``.
+    """
+    sizes = np.ones(numbers.size, np.int64)
+    magnitude = np.where(numbers < 0, ~numbers, numbers) >> 4
+    while magnitude.any():
+        sizes += magnitude > 0
+        magnitude >>= 5
+    ends = np.cumsum(sizes)
+    text = np.empty(ends[-1], np.uint8)
+    at, rest, sizes_left = ends - sizes, numbers, sizes
+    while at.size:
+        more = sizes_left > 1
+        text[at] = (rest & 31) + 32 * more + 48
+        at, rest, sizes_left = at[more] + 1, rest[more] >> 5, sizes_left[more] - 1
+    return text.tobytes().decode("ascii"), ends
+
+
+def _line(value: dict[str, Any], *, first: bool) -> bytes:
+    return (b"\n" if first else b",\n") + _encoded(value)
+
+
+def _encoded(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace")

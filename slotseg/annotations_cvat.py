@@ -1,0 +1,119 @@
+"""CVAT annotations: one ``annotations.xml`` for all photos, in CVAT's own format for images, version 1.1.
+
+A class of a photo is one ``mask``: the box around it and, row by row in the box, the lengths of the runs by turns
+outside and inside it, beginning outside (docs.cvat.ai, XML annotation format). ``cvat_labels.json`` beside it holds
+the labels as CVAT's constructor takes them under Raw: a task must have them before annotations are uploaded.
+The format has no place for a confidence. Letters: H W pixels.
+"""
+
+import re
+import shutil
+from pathlib import Path
+from typing import IO, Any
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.annotation_files import SpooledFile, writing
+from slotseg.files import write_json
+from slotseg.labels import LabelMap
+from slotseg.regions import find_regions
+
+FILE_NAME = "annotations.xml"
+LABELS_NAME = "cvat_labels.json"
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot hold."""
+
+
+class CvatWriter(SpooledFile):
+    """Writes ``annotations.xml`` and ``cvat_labels.json``.
+
+    Args:
+        folder: Where they go; made if it does not exist.
+        labels: Names and colours.
+
+    Raises:
+        DataError: If the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, labels: LabelMap) -> None:
+        super().__init__(folder / FILE_NAME, num_spools=1)
+        self.labels = labels
+        self._num_images = 0
+
+    def add(
+        self,
+        name: str,
+        class_map: NDArray[Any],
+        confidence: NDArray[np.float32] | None = None,
+        photo: Path | None = None,
+    ) -> None:
+        """Add a photo; as ``slotseg.annotations.Writer.add``."""
+        regions = find_regions(class_map, self.labels, confidence, name)
+        height, width = class_map.shape
+        lines = [f'  <image id="{self._num_images}" name={_quoted(name)} width="{width}" height="{height}">']
+        for region in regions:
+            x, y, box_width, box_height = region.box
+            inside = class_map[y : y + box_height, x : x + box_width] == region.class_id
+            lines += [
+                f"    <mask label={_quoted(self.labels.names[region.class_id])} "
+                f'source="auto" occluded="0" rle="{", ".join(map(str, run_lengths(inside)))}" '
+                f'left="{x}" top="{y}" width="{box_width}" height="{box_height}" z_order="0">',
+                "    </mask>",
+            ]
+        lines.append("  </image>\n")
+        with writing(self.path):
+            self.spools[0].write("\n".join(lines).encode())
+        self._num_images += 1
+
+    def write_whole(self, file: IO[bytes]) -> None:
+        """Labels and photos; the labels also in a file of their own."""
+        write_json(self.path.with_name(LABELS_NAME), raw_labels(self.labels))
+        file.write(_head(self.labels, self._num_images).encode())
+        shutil.copyfileobj(self.spools[0], file)
+        file.write(b"</annotations>\n")
+
+    def __enter__(self) -> "CvatWriter":
+        return self
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
+    """Lengths of the runs of a mask ``(H, W)``, row by row, by turns outside and inside; the first is outside."""
+    flat = mask.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    lengths: list[int] = np.diff(edges, prepend=0, append=flat.size).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def raw_labels(labels: LabelMap) -> list[dict[str, Any]]:
+    """Labels as CVAT's label constructor takes them under Raw."""
+    return [
+        {"name": name, "color": _hex(color), "type": "mask", "attributes": []}
+        for name, color in zip(labels.names, labels.colors, strict=True)
+    ]
+
+
+def _head(labels: LabelMap, num_images: int) -> str:
+    entries = "".join(
+        f"        <label>\n          <name>{escape(_clean(name))}</name>\n          <color>{_hex(color)}</color>\n"
+        "          <type>mask</type>\n          <attributes>\n          </attributes>\n        </label>\n"
+        for name, color in zip(labels.names, labels.colors, strict=True)
+    )
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta>\n    <task>\n'
+        f"      <name>slotseg</name>\n      <size>{num_images}</size>\n      <mode>annotation</mode>\n"
+        f"      <labels>\n{entries}      </labels>\n    </task>\n  </meta>\n"
+    )
+
+
+def _hex(color: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def _clean(text: str) -> str:
+    return NOT_XML.sub("\ufffd", text)
+
+
+def _quoted(text: str) -> str:
+    return quoteattr(_clean(text), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})

@@ -1,0 +1,185 @@
+"""Labelme annotations: for each photo a JSON file of polygons, which people can edit.
+
+Labelme's polygons have no holes, and a later shape is drawn over an earlier one. So a connected part is outlined as
+if it had no holes, and the shapes come by the area that they enclose, the largest first: what lies in a hole is drawn
+over it. Where that is ignored pixels, they are a shape named ``__ignore__``, as in labelme's own examples. Corners
+are centres of border pixels, as labelme fills polygons with their outline.
+Letters: H W pixels.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.annotation_files import writing
+from slotseg.errors import DataError
+from slotseg.files import write_bytes
+from slotseg.labels import LabelMap
+from slotseg.regions import find_regions
+
+VERSION = "5.5.0"
+"""Of labelme, whose files these are like; later versions read them too."""
+IGNORED = "__ignore__"
+TOLERANCE = 0.5
+"""How far, in pixels, a polygon's simpler outline may lie from the exact one."""
+
+
+class LabelmeWriter:
+    """Writes a file for each photo at once: ``deep/photo.json`` for ``deep/photo.jpg``.
+
+    Args:
+        folder: Where the files go.
+        labels: Names.
+        tolerance: How far, in pixels, outlines may be from the exact ones; 0 keeps every pixel.
+    """
+
+    def __init__(self, folder: Path, labels: LabelMap, tolerance: float = TOLERANCE) -> None:
+        self.folder = folder
+        self.labels = labels
+        self.tolerance = tolerance
+        self._written: set[str] = set()
+
+    def add(
+        self,
+        name: str,
+        class_map: NDArray[Any],
+        confidence: NDArray[np.float32] | None = None,
+        photo: Path | None = None,
+    ) -> None:
+        """Write the file of a photo; as ``slotseg.annotations.Writer.add``."""
+        target = file_of(name)
+        if target in self._written:
+            raise DataError(
+                f"{name} and another photo would both become {target}; expected names that differ in more "
+                "than their suffix: rename one of them"
+            )
+        self._written.add(target)
+        path = self.folder / target
+        value = {
+            "version": VERSION,
+            "flags": {},
+            "shapes": shapes(class_map, self.labels, confidence, name, self.tolerance),
+            "imagePath": _path_from(path.parent, photo) if photo else PurePosixPath(name).name,
+            "imageData": None,
+            "imageHeight": class_map.shape[0],
+            "imageWidth": class_map.shape[1],
+        }
+        with writing(path):
+            write_bytes(path, json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+
+    def __enter__(self) -> "LabelmeWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Files written before an interruption are whole and stay."""
+
+
+def file_of(name: str) -> str:
+    """The file of a photo, relative to the folder, as labelme looks for it."""
+    return str(PurePosixPath(name).with_suffix(".json"))
+
+
+def shapes(
+    class_map: NDArray[Any],
+    labels: LabelMap,
+    confidence: NDArray[np.float32] | None = None,
+    name: str = "the photo",
+    tolerance: float = TOLERANCE,
+) -> list[dict[str, Any]]:
+    """Labelme's shapes in the order in which they are drawn.
+
+    Args:
+        class_map: Ids ``(H, W)``.
+        labels: Names.
+        confidence: ``(H, W)``; each shape has the mean of its class in the photo as ``score``, an extra.
+        name: Of the photo, for messages.
+        tolerance: In pixels.
+
+    Raises:
+        DataError: As ``slotseg.regions.find_regions``.
+    """
+    regions = find_regions(class_map, labels, confidence, name)
+    covered = np.zeros(class_map.shape, bool)
+    found: list[tuple[int, dict[str, Any]]] = []
+    for region in regions:
+        for area, outline in _parts(class_map == region.class_id, region.box, tolerance, covered):
+            shape = _shape(labels.names[region.class_id], outline)
+            if region.confidence is not None:
+                shape["score"] = round(region.confidence, 4)
+            found.append((area, shape))
+    ignored = class_map == labels.ignore
+    if (ignored & covered).any():
+        height, width = class_map.shape
+        for area, outline in _parts(ignored, (0, 0, width, height), tolerance, only=covered):
+            found.append((area, _shape(IGNORED, outline)))
+    return [shape for _, shape in sorted(found, key=lambda item: -item[0])]
+
+
+def _parts(
+    mask: NDArray[np.bool_],
+    box: tuple[int, int, int, int],
+    tolerance: float,
+    covered: NDArray[np.bool_] | None = None,
+    only: NDArray[np.bool_] | None = None,
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """Enclosed area and outline ``(N, 2)`` of each connected part of a mask.
+
+    Connected by edges and not by corners, so that no two parts cross and one that lies in another encloses less.
+
+    Args:
+        mask: ``(H, W)``.
+        box: Where the mask is.
+        tolerance: In pixels.
+        covered: ``(H, W)``; pixels that lie in a hole of a part are set in it.
+        only: ``(H, W)``; parts that lie outside it are left out.
+    """
+    x0, y0, box_width, box_height = box
+    inside = np.ascontiguousarray(mask[y0 : y0 + box_height, x0 : x0 + box_width]).view(np.uint8)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=4, ltype=cv2.CV_32S)
+    for part in range(1, count):
+        x, y, width, height, _ = stats[part].tolist()
+        here = slice(y0 + y, y0 + y + height), slice(x0 + x, x0 + x + width)
+        pixels = (parts[y : y + height, x : x + width] == part).view(np.uint8)
+        if only is not None and not (only[here] & pixels.view(bool)).any():
+            continue
+        contours, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        filled = cv2.drawContours(np.zeros_like(pixels), contours, 0, 1, cv2.FILLED)
+        if covered is not None:
+            covered[here] |= filled.view(bool) & ~pixels.view(bool)
+        outline = cv2.approxPolyDP(contours[0], tolerance, closed=True).reshape(-1, 2)
+        yield int(np.count_nonzero(filled)), outline + np.array([x0 + x, y0 + y], np.int32)
+
+
+def _shape(label: str, outline: NDArray[np.int32]) -> dict[str, Any]:
+    """A shape; labelme wants three points, so the last one of fewer is repeated."""
+    points = outline.tolist()
+    points += points[-1:] * (3 - len(points))
+    return {
+        "label": label,
+        "points": points,
+        "group_id": None,
+        "description": "",
+        "shape_type": "polygon",
+        "flags": {},
+        "mask": None,
+    }
+
+
+def _path_from(folder: Path, photo: Path) -> str:
+    """The photo as seen from the folder, with slashes; absolute where it is on another drive."""
+    try:
+        return Path(os.path.relpath(photo.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return photo.resolve().as_posix()

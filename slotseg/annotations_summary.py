@@ -1,0 +1,89 @@
+"""What each photo holds, a JSON object a line: ``segments.jsonl``."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.annotation_files import SpooledFile, writing
+from slotseg.labels import LabelMap
+from slotseg.regions import find_regions
+
+FILE_NAME = "segments.jsonl"
+
+
+class SummaryWriter(SpooledFile):
+    """Writes ``segments.jsonl``.
+
+    Args:
+        folder: Where it goes; made if it does not exist.
+        labels: Names and colours.
+
+    Raises:
+        DataError: If the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, labels: LabelMap) -> None:
+        super().__init__(folder / FILE_NAME, num_spools=1)
+        self.labels = labels
+
+    def add(
+        self,
+        name: str,
+        class_map: NDArray[Any],
+        confidence: NDArray[np.float32] | None = None,
+        photo: Path | None = None,
+    ) -> None:
+        """Add a photo; as ``slotseg.annotations.Writer.add``."""
+        line = json.dumps(image_summary(name, class_map, self.labels, confidence), ensure_ascii=False) + "\n"
+        with writing(self.path):
+            self.spools[0].write(line.encode(errors="replace"))
+
+    def write_whole(self, file: IO[bytes]) -> None:
+        """All lines."""
+        shutil.copyfileobj(self.spools[0], file)
+
+    def __enter__(self) -> "SummaryWriter":
+        return self
+
+
+def image_summary(
+    name: str, class_map: NDArray[Any], labels: LabelMap, confidence: NDArray[np.float32] | None = None
+) -> dict[str, Any]:
+    """What a photo's class map holds, JSON-ready; classes that cover nothing are left out.
+
+    Args:
+        name: Of the photo's file.
+        class_map: Ids ``(H, W)``.
+        labels: Names and colours.
+        confidence: ``(H, W)``, in the range 0 to 1.
+
+    Returns:
+        ``file``, ``width``, ``height``; ``classes`` by falling size: ``id``, ``name``, ``color``, ``pixels``,
+        ``share`` of all pixels of the photo, 0 to 1, ``mean_confidence`` or null; ``ignored_pixels``.
+
+    Raises:
+        DataError: As ``slotseg.regions.find_regions``.
+    """
+    regions = find_regions(class_map, labels, confidence, name)
+    height, width = class_map.shape
+    return {
+        "file": name,
+        "width": width,
+        "height": height,
+        "classes": [
+            {
+                "id": region.class_id,
+                "name": labels.names[region.class_id],
+                "color": list(labels.colors[region.class_id]),
+                "pixels": region.pixels,
+                "share": round(region.pixels / class_map.size, 6),
+                "mean_confidence": None if region.confidence is None else round(region.confidence, 4),
+            }
+            for region in sorted(regions, key=lambda r: -r.pixels)
+        ],
+        "ignored_pixels": class_map.size - sum(region.pixels for region in regions),
+    }

@@ -1,0 +1,118 @@
+"""Photos one after another: in order, in batches, with the results of one at a time, and with bounded memory."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from slotseg import streaming
+from slotseg.config import TrainConfig
+from slotseg.data.scenes import draw_scene
+from slotseg.model import SlotCon
+from slotseg.segmenter import Segmenter
+
+SIZES = [(64, 96), (64, 96), (96, 64), (64, 96), (50, 50), (96, 64), (64, 96), (64, 96), (64, 96), (50, 50)]
+
+
+@pytest.fixture
+def segmenter(tiny_config: Callable[..., TrainConfig], tiny_model: Callable[..., SlotCon]) -> Segmenter:
+    model = tiny_model()
+    for module in model.teacher.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.teacher(torch.randn(8, 3, 64, 64))
+    return Segmenter(model.teacher, tiny_config(), device="cpu")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    """Ten photos of three sizes."""
+    paths = []
+    for i, (height, width) in enumerate(SIZES):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(draw_scene(i)[0]).resize((width, height)).save(paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
+def test_every_batch_size_gives_the_maps_of_one_photo_at_a_time(
+    segmenter: Segmenter, photos: list[Path], batch_size: int
+) -> None:
+    results = list(segmenter.stream(photos, batch_size=batch_size))
+    assert [result.photo for result in results] == photos
+    for result in results:
+        assert result.error is None
+        assert result.image is not None
+        assert result.segmentation is not None
+        alone = segmenter(result.photo)
+        assert result.image.shape[:2] == result.segmentation.prototype_map.shape
+        assert (result.segmentation.prototype_map == alone.prototype_map).mean() > 0.999  # sums are rounded otherwise
+        assert (result.segmentation.class_map == alone.class_map).mean() > 0.999
+
+
+def test_photos_of_one_size_are_computed_together(
+    segmenter: Segmenter, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    compute = segmenter.batch_scores
+    monkeypatch.setattr(segmenter, "batch_scores", lambda images: batches.append(len(images)) or compute(images))
+    list(segmenter.stream(photos, batch_size=4))
+    assert batches == [4, 2, 2, 2]  # six of the first size, two of each other
+
+
+def test_unreadable_files_yield_their_error_in_their_place(segmenter: Segmenter, photos: list[Path]) -> None:
+    photos[0].write_bytes(b"")
+    photos[4].write_bytes(photos[4].read_bytes()[:200])
+    photos[9].unlink()
+    results = list(segmenter.stream(photos, batch_size=4))
+    assert [i for i, result in enumerate(results) if result.error] == [0, 4, 9]
+    assert "is empty" in (results[0].error or "")
+    assert "9.png is no file" in (results[9].error or "")
+    assert all((result.segmentation is None) == bool(result.error) for result in results)
+
+
+def test_no_more_photos_are_asked_for_than_are_worked_on(
+    segmenter: Segmenter, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield photos[asked % len(photos)]
+
+    results = segmenter.stream(endless(), batch_size=2)
+    for _ in range(5):
+        next(results)
+    results.close()
+    assert asked <= 5 + 3 * 2
+    monkeypatch.setattr(streaming, "PIXELS_AHEAD", 1)  # every photo is a large one
+    asked = 0
+    results = segmenter.stream(endless(), batch_size=2)
+    next(results)
+    assert asked == 1
+
+
+def test_an_error_that_is_not_of_a_file_is_raised(
+    segmenter: Segmenter, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(segmenter, "segmentation", broken)
+    with pytest.raises(ZeroDivisionError):
+        list(segmenter.stream(photos))
+    monkeypatch.setattr(streaming, "_read", broken)
+    with pytest.raises(ZeroDivisionError):
+        list(segmenter.stream(photos))
+
+
+def test_arrays_of_two_sizes_make_no_batch(segmenter: Segmenter) -> None:
+    with pytest.raises(ValueError, match="same shape"):
+        segmenter.batch_scores([np.zeros((64, 64, 3), np.uint8), np.zeros((64, 65, 3), np.uint8)])
