@@ -139,6 +139,8 @@ def paint(
                 _take(writing.popleft(), painted, rows)
         while writing:
             _take(writing.popleft(), painted, rows)
+        if painted.failures and len(plan.outputs) == 1:
+            raise DataError(painted.failures[0])
     _finish(plan, painted, segmenter, rows)
     return painted
 
@@ -229,8 +231,6 @@ def _check_writable(folder: Path) -> None:
 
 def _finish(plan: Plan, painted: Painted, segmenter: Segmenter, rows: list[list[NDArray[np.uint8]]]) -> None:
     """Write legend, sheet and the list of failures."""
-    if painted.failures and len(plan.outputs) == 1:
-        raise DataError(painted.failures[0])
     save_legend(plan.legend, segmenter.labels)
     if plan.sheet and rows:
         half = -(-len(rows) // 2) if len(rows) > SHEET_ROWS else len(rows)

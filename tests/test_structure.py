@@ -19,7 +19,7 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "model checkpoint checkpointing runs weights building guard journal precision state monitor "
     "unpickling official official_settings",
     "streaming segmenter",
-    "trainer usage preview watch launch painting trial doctor twins exports importing",
+    "trainer usage preview watch launch painting trial doctor twins exports importing onnx_export",
     "eval.*",
     "cli cli.*",
 ]

@@ -20,7 +20,7 @@ COMMANDS = {
     "eval": "Score a run, or a baseline, against labels.",
     "report": "Write a page about a run: progress, curves, previews, settings.",
     "import": "Turn a checkpoint of SlotCon's published code into a run.",
-    "export": "Write a run's backbone for timm, torchvision, detectron2 or mmsegmentation.",
+    "export": "Write a run's backbone for timm, torchvision, detectron2 or mmsegmentation, or all of it as ONNX.",
     "doctor": "Check the machine, photos and a run, and try what training costs.",
     "demo": "Train, score and segment built-in scenes, in minutes.",
 }

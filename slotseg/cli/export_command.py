@@ -6,26 +6,30 @@ import click
 
 from slotseg.cli import options
 
-FORMATS = ("timm", "torchvision", "detectron2", "mmseg")
+FORMATS = ("timm", "torchvision", "detectron2", "mmseg", "onnx")
 
 
 @click.command("export")
 @click.argument("form", metavar="|".join(FORMATS), type=click.Choice(FORMATS))
 @click.option(
-    "-o", "--output", type=options.PATH, metavar="FILE", help="The file.  [default: RUN-FORMAT and a suffix, here]"
+    "-o", "--output", type=options.PATH, metavar="FILE", help="The file.  [default: named after run and format, here]"
 )
 @options.checkpoint
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 def command(form: str, output: Path | None, checkpoint: Path | None, overwrite: bool) -> None:
-    """Write the backbone a run has trained, for another library to load.
+    """Write the backbone a run has trained, for another library to load, or its whole network as ONNX.
 
-    timm takes any backbone; torchvision, detectron2 and mmseg take ResNets. How to load the file is said on
-    the log, and in docs/exports.md.
+    timm takes any backbone; torchvision, detectron2 and mmseg take ResNets; onnx writes all that turns a photo into
+    its class map. How to load the file is said on the log, and in docs/exports.md.
 
     \b
     slotseg export timm
+    slotseg export onnx --checkpoint runs/photos-1 -o photos-1.onnx
     slotseg export detectron2 --checkpoint runs/photos-1 -o photos-1.pkl
     """  # noqa: D301
+    if form == "onnx":
+        click.echo(str(_export_onnx(output, checkpoint, overwrite=overwrite)))
+        return
     from slotseg.exports import default_output, export
     from slotseg.twins import read_backbone
 
@@ -34,3 +38,15 @@ def command(form: str, output: Path | None, checkpoint: Path | None, overwrite: 
     file = output or default_output(backbone.source, form)
     export(backbone, form, file, overwrite=overwrite)
     click.echo(str(file))
+
+
+def _export_onnx(output: Path | None, checkpoint: Path | None, *, overwrite: bool) -> Path:
+    from slotseg.onnx_export import default_output, export_onnx
+    from slotseg.runs import find_checkpoint
+    from slotseg.segmenter import Segmenter
+
+    source = find_checkpoint(checkpoint)
+    click.echo(f"Exporting {source}", err=True)
+    file = output or default_output(source)
+    export_onnx(Segmenter.load(source, device="cpu"), file, overwrite=overwrite)
+    return file
