@@ -4,11 +4,15 @@ Whatever Pillow does with a bad file (exceptions of many kinds, warnings, a glob
 ends here: callers see an array or a ``DataError`` of one sentence. Letters: H W pixels.
 """
 
+import importlib
+import io
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +21,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from slotseg.data.listing import list_photos
+from slotseg.data.photo_notes import TRANSPARENT, header_notes, page_notes, pixel_notes
 from slotseg.errors import DataError
 
 MAX_PIXELS = 500_000_000
@@ -25,6 +30,9 @@ MAX_PIXELS = 500_000_000
 SIDEWAYS = (5, 6, 7, 8)
 """The EXIF orientations that exchange width and height."""
 
+_BAND = 1024  # rows that are copied out of Pillow at once: a whole second copy of a huge photo is not needed
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+_RAW_SUFFIXES = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw")
 _PILLOW_LOCK = threading.Lock()
 _GREY_STRETCH = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
 _UPRIGHT = {
@@ -73,8 +81,34 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
             float values, whose range is unknown.
     """
     with opened_image(Path(path), max_pixels) as image:
-        turn = _turn(image)
-        return np.array(_turned(_to_rgb(image, Path(path)), turn))
+        return upright_rgb(image, shown(path))[0]
+
+
+def read_with_notes(
+    source: Path | str | bytes, max_pixels: int = MAX_PIXELS, name: str = ""
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Read any image as ``read_image`` does, and say what of it was left out or changed.
+
+    Args:
+        source: The file, or its content.
+        max_pixels: Largest accepted height x width.
+        name: What messages call the image.  By default its path.
+
+    Returns:
+        The array of ``read_image``; and short texts, such as ``first of 5 pages``.
+
+    Raises:
+        DataError: As ``read_image``, and if the file is a camera's raw one.
+    """
+    name = name or shown(source)
+    if name.lower().endswith(_RAW_SUFFIXES):  # Pillow would take some for a TIFF and give their thumbnail
+        raise DataError(f"{name} is a camera's raw file; expected a finished photo: develop it to JPEG or TIFF")
+    with opened_image(source, max_pixels, name=name, allowed_by="--max-pixels") as image:
+        notes = header_notes(image)
+        pixels, transparent = upright_rgb(image, name)
+        if transparent:
+            notes += (TRANSPARENT,)
+        return pixels, page_notes(image) + notes + pixel_notes(pixels, notes)
 
 
 def read_label(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -121,25 +155,64 @@ def image_size(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[int, int
 
 
 @contextmanager
-def opened_image(path: Path, max_pixels: int) -> Iterator[ImageFile]:
-    """Open an image; what fails here or in the body of the ``with`` becomes a ``DataError``."""
+def opened_image(
+    source: Path | str | bytes, max_pixels: int, *, name: str = "", allowed_by: str = "max_pixels"
+) -> Iterator[ImageFile]:
+    """Open an image; what fails here or in the body of the ``with`` becomes a ``DataError``.
+
+    Args:
+        source: The file, or its content.
+        max_pixels: Largest accepted height x width.
+        name: What messages call the image.  By default its path.
+        allowed_by: The setting by which messages say that a larger image could be accepted.
+    """
+    name, head = name or shown(source), b""
     try:
-        if not path.is_file():
-            raise DataError(f"{path} is no file: expected an image, check the path")
-        if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty (0 bytes): copy it again or leave it out")
         # An open file instead of a path: Pillow maps a path into memory and garbles turned grey TIFFs.
-        with _pillow_tamed(), path.open("rb") as file, Image.open(file) as image:
-            _check_header(image, path, max_pixels)
-            yield image
+        with _pillow_tamed(), opened_file(source, name) as file:
+            head = file.read(12)
+            file.seek(0)
+            if _is_heif(head):
+                _register_heif()
+            with Image.open(file) as image:
+                _check_header(image, name, max_pixels, allowed_by)
+                yield image
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not an image that Pillow can read: convert it to PNG or leave it out") from error
+        raise _unidentified(head, name) from error
+    except PermissionError as error:
+        raise DataError(f"{name} cannot be read ({error.strerror}): check its permissions") from error
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise DataError(
-            f"{path} cannot be decoded ({str(error) or type(error).__name__}): copy it again or leave it out"
+            f"{name} cannot be decoded ({str(error) or type(error).__name__}): copy it again or leave it out"
         ) from error
+
+
+@contextmanager
+def opened_file(source: Path | str | bytes, name: str) -> Iterator[BinaryIO]:
+    """Open a file, or its content; pipes and devices are refused, as reading them might never end.
+
+    Raises:
+        DataError: If it is no file, or empty.
+    """
+    if isinstance(source, bytes):
+        if not source:
+            raise DataError(f"{name} is empty (0 bytes): copy it again or leave it out")
+        yield io.BytesIO(source)
+        return
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"{name} is no file: expected an image, check the path")
+    if path.stat().st_size == 0:
+        raise DataError(f"{name} is empty (0 bytes): copy it again or leave it out")
+    with path.open("rb") as file:
+        yield file
+
+
+def shown(source: Path | str | bytes) -> str:
+    """How messages call an image: by its path, with escapes for the bytes that are no text."""
+    return "the image" if isinstance(source, bytes) else str(source).encode(errors="backslashreplace").decode()
 
 
 def orientation(image: Image.Image) -> int:
@@ -171,14 +244,36 @@ def _pillow_tamed() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_header(image: Image.Image, path: Path, max_pixels: int) -> None:
+def _check_header(image: Image.Image, name: str, max_pixels: int, allowed_by: str) -> None:
     if image.format == "EPS":  # Pillow would run Ghostscript on it
-        raise DataError(f"{path} is a PostScript file; expected an image of pixels: convert it to PNG")
+        raise DataError(f"{name} is a PostScript file; expected an image of pixels: convert it to PNG")
     if image.width * image.height > max_pixels:
         raise DataError(
-            f"{path} has {image.width} x {image.height} pixels, more than the limit of {max_pixels}: "
-            "cut it into pieces or raise max_pixels"
+            f"{name} has {image.width} x {image.height} pixels, more than the limit of {max_pixels}: "
+            f"cut it into pieces or raise {allowed_by}"
         )
+
+
+def _unidentified(head: bytes, name: str) -> DataError:
+    """What to say of a file that Pillow does not know, from its first 12 bytes."""
+    if head[4:12] in (b"ftypavif", b"ftypavis"):
+        return DataError(f"{name} is an AVIF photo, which needs Pillow 11.3 or newer: update it, or convert it to JPEG")
+    if _is_heif(head):
+        return DataError(
+            f"{name} is a HEIC photo, which needs the package pillow-heif: install it, or convert the photo to JPEG"
+        )
+    return DataError(f"{name} is not an image that Pillow can read: convert it to PNG or leave it out")
+
+
+def _is_heif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+
+
+@cache
+def _register_heif() -> None:
+    """Have Pillow read HEIC from now on, if pillow-heif is installed."""
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -197,15 +292,48 @@ def _grey_stretch(image: ImageFile) -> int:
     return _GREY_STRETCH.get(str(raw_mode), 1)
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
-    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+def upright_rgb(image: ImageFile, name: str) -> tuple[NDArray[np.uint8], bool]:
+    """Decode an opened image as ``read_image`` gives it, ``(H, W, 3)``, and whether any of it was transparent.
+
+    Rows leave Pillow a band at a time, straight to their upright place: beside the decoded image
+    and the result there is no third copy.
+
+    Raises:
+        DataError: If it holds 32-bit or float values.
+    """
+    turn = 1 if isinstance(image, TiffImageFile) else orientation(image)
+    image.load()  # a TIFF turns itself, and changes its size, when it loads
+    width, height = image.size
+    pixels = np.empty((width, height, 3) if turn in SIDEWAYS else (height, width, 3), np.uint8)
+    stored = _as_stored(pixels, turn)
+    transparent = False
+    for top in range(0, height, _BAND):
+        band = image.crop((0, top, width, min(top + _BAND, height)))
+        rgb, laid_over_white = _to_rgb(band, image.format, name)
+        stored[top : top + _BAND] = np.asarray(rgb)
+        transparent |= laid_over_white
+    return pixels, transparent
+
+
+def _as_stored(upright: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """A view of an upright array in the order in which a file of that EXIF orientation holds its pixels."""
+    view = upright.swapaxes(0, 1) if turn in SIDEWAYS else upright
+    view = view[::-1] if turn in (3, 4, 6, 7) else view
+    return view[:, ::-1] if turn in (2, 3, 7, 8) else view
+
+
+def _to_rgb(image: Image.Image, file_format: str | None, name: str) -> tuple[Image.Image, bool]:
+    """RGB, and whether anything was transparent."""
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM"))
     if image.mode in ("F", "I") and not sixteen_bits:
         raise DataError(
-            f"{path} holds 32-bit or float values, whose range is unknown: save it with 8 or 16 bits per channel"
+            f"{name} holds 32-bit or float values, whose range is unknown: save it with 8 or 16 bits per channel"
         )
     if sixteen_bits:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB"), False
+    image = image.convert("RGBA")
+    transparent = image.getchannel("A").getextrema() != (255, 255)
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB"), transparent

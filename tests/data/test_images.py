@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import sys
 import warnings
@@ -8,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from slotseg.data.images import image_size, list_images, read_image, read_label
+from slotseg.data import images
+from slotseg.data.images import image_size, list_images, read_image, read_label, read_with_notes
 from slotseg.data.walk import IMAGE_SUFFIXES
 from slotseg.errors import DataError
 
@@ -287,6 +289,153 @@ def test_size_decodes_no_pixels(tmp_path, monkeypatch, orientation):
     path = save(tmp_path / "x.png", RAMP, exif=tagged(orientation))
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("pixels were decoded"))
     assert image_size(path) == ((5, 7) if orientation == 1 else (7, 5))
+
+
+# reading with notes
+
+
+@pytest.mark.parametrize("as_type", [str, lambda path: path, lambda path: path.read_bytes()])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm", ".gif", ".webp", ".jpg", ".avif"])
+def test_a_plain_photo_has_no_notes(tmp_path, suffix, as_type):
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    path = save(tmp_path / f"x{suffix}", RAMP)
+    pixels, notes = read_with_notes(as_type(path))
+    assert np.array_equal(pixels, read_image(path))
+    assert pixels.flags["C_CONTIGUOUS"]
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "note"),
+    [(".tif", "the first of 5 pages"), (".gif", "the first of 5 frames"), (".webp", "the first of 5 frames")],
+)
+def test_pages_and_frames_that_are_not_read_are_said(tmp_path, suffix, note):
+    pages = [Image.new("RGB", (4, 3), (50 * i,) * 3) for i in range(5)]
+    pages[0].save(tmp_path / f"x{suffix}", save_all=True, append_images=pages[1:])
+    pixels, notes = read_with_notes(tmp_path / f"x{suffix}")
+    assert pixels.max() < 5
+    assert notes == (note,)
+
+
+def test_a_photo_with_a_companion_of_the_camera_has_no_pages(tmp_path):
+    images = [Image.new("RGB", (16, 16), (grey,) * 3) for grey in (10, 200)]
+    images[0].save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=images[1:])
+    pixels, notes = read_with_notes(tmp_path / "x.jpg")
+    assert (pixels.max() < 20, notes) == (True, ())
+
+
+def test_damaged_pages_behind_the_first_cost_nothing(tmp_path):
+    path = tmp_path / "x.tif"
+    page = Image.fromarray(RAMP)
+    page.save(path, save_all=True, append_images=[page] * 2)
+    path.write_bytes(path.read_bytes()[:-300])
+    pixels, notes = read_with_notes(path)
+    assert np.array_equal(pixels, RAMP)
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_depth_is_said(tmp_path, suffix, channels):
+    path = tmp_path / f"x{suffix}"
+    deep = DEEP[..., 0] if channels == 1 else DEEP
+    cv2.imwrite(str(path), deep)
+    assert read_with_notes(path)[1] == ("the upper 8 of 16 bits",)
+    cv2.imwrite(str(path), deep // 16)
+    assert read_with_notes(path)[1] == (
+        "the upper 8 of 16 bits",
+        f"nearly black, its brightest value is {deep.max() // 16 // 256} of 255",
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_said_where_there_is_any(tmp_path, mode):
+    save(tmp_path / "opaque.png", RAMP, mode)
+    assert read_with_notes(tmp_path / "opaque.png")[1] == ()
+    image = Image.fromarray(RAMP).convert(mode)
+    image.putalpha(Image.new("L", image.size, 254))
+    image.save(tmp_path / "clear.png")
+    assert read_with_notes(tmp_path / "clear.png")[1] == ("transparency laid over white",)
+
+
+def test_cmyk_is_said(tmp_path):
+    path = save(tmp_path / "x.jpg", RAMP, "CMYK")
+    pixels, notes = read_with_notes(path)
+    assert notes == ("CMYK converted without a profile",)
+    assert np.array_equal(pixels, read_image(path))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_bands_of_rows_go_to_their_upright_place(tmp_path, monkeypatch, orientation, mode):
+    upright = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    path = save(tmp_path / "x.png", stored_for(orientation, upright), mode, exif=tagged(orientation))
+    whole = read_image(path)
+    assert mode in ("L", "P") or np.array_equal(whole, upright)
+    monkeypatch.setattr(images, "_BAND", 2)
+    assert np.array_equal(read_image(path), whole)
+
+
+def test_the_limit_names_the_option_of_the_command(tmp_path):
+    path = save(tmp_path / "x.png", IDS)
+    assert read_with_notes(path, max_pixels=35)
+    with pytest.raises(DataError, match=r"7 x 5 pixels, more than the limit of 34: .* raise --max-pixels"):
+        read_with_notes(path, max_pixels=34)
+
+
+@pytest.mark.parametrize(("content", "message"), list(BAD_FILES.values())[1:], ids=list(BAD_FILES)[1:])
+def test_bad_content_is_one_sentence_with_its_name(content, message):
+    with pytest.raises(DataError, match=message) as error:
+        read_with_notes(content, name="the image on stdin")
+    assert str(error.value).startswith("the image on stdin ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("read", [read_image, read_with_notes, image_size])
+def test_a_named_pipe_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(DataError, match="is no file"):
+        read(tmp_path / "x.png")
+
+
+def test_a_raw_file_is_not_taken_for_its_thumbnail(tmp_path):
+    save(tmp_path / "x.nef", RAMP, format="TIFF")
+    with pytest.raises(DataError, match="raw file; expected a finished photo"):
+        read_with_notes(tmp_path / "x.nef")
+
+
+def test_what_a_bomb_of_few_bytes_would_become_is_known_before(tmp_path):
+    header = struct.pack(">2I5B", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    idat = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    with pytest.raises(DataError, match="60000 x 60000 pixels, more than the limit"):
+        read_with_notes(b"\x89PNG\r\n\x1a\n" + chunk + idat)
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 32
+
+
+def test_heic_names_the_package_it_needs(monkeypatch):
+    monkeypatch.setattr(images, "_register_heif", lambda: None)
+    with pytest.raises(DataError, match=r"HEIC photo, which needs the package pillow-heif|cannot be decoded"):
+        read_with_notes(HEIC)
+
+
+def test_heic_with_the_package(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 100, 50))).save(tmp_path / "x.heic")
+    pixels, notes = read_with_notes(tmp_path / "x.heic")
+    assert (pixels.shape, notes) == ((48, 64, 3), ())
+    assert np.abs(pixels.astype(int) - (200, 100, 50)).max() < 8
+
+
+def test_undecodable_names_can_be_printed(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.png")
+    with pytest.raises(DataError, match=r"\\udcff\.png is no file") as error:
+        read_with_notes(path)
+    assert str(error.value).encode()
 
 
 # label maps

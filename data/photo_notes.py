@@ -1,0 +1,44 @@
+"""What reading a photo leaves out or changes, in short texts for the person whose photo it is.
+
+A note is made where the result might surprise: pages that were not read, colours or depth that
+were not kept. It completes ``photo.tif: …``, and has neither a capital letter nor a full stop.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.ImageFile import ImageFile
+
+DEEP = "the upper 8 of 16 bits"
+CMYK = "CMYK converted without a profile"
+TRANSPARENT = "transparency laid over white"
+DARK = 32
+"""A photo of 16 bits whose brightest value is below this, of 255, was likely stored with 10 or 12 of them."""
+
+_PAGED = ("TIFF",)
+_ACCOMPANIED = ("MPO",)  # a phone's JPEG: what follows the photo is a depth or brightness map, no page
+
+
+def header_notes(image: ImageFile) -> tuple[str, ...]:
+    """What will be changed by reading an image; ask before its pixels are loaded."""
+    args = image.tile[0][3] if image.tile else None
+    raw_mode = str(args[0] if isinstance(args, tuple) else args)
+    deep = image.mode.startswith("I") or ";16" in raw_mode
+    return ((DEEP,) if deep else ()) + ((CMYK,) if image.mode == "CMYK" else ())
+
+
+def page_notes(image: ImageFile) -> tuple[str, ...]:
+    """Of how many pages or frames only the first is read; ask after its pixels are loaded."""
+    try:
+        count = int(getattr(image, "n_frames", 1))
+    except Exception:  # damage behind the first page raises nearly anything and is no reason to lose it
+        return ("the first page or frame; those behind it are damaged",)
+    if count == 1 or image.format in _ACCOMPANIED:
+        return ()
+    return (f"the first of {count} {'pages' if image.format in _PAGED else 'frames'}",)
+
+
+def pixel_notes(pixels: NDArray[np.uint8], so_far: tuple[str, ...]) -> tuple[str, ...]:
+    """What the pixels of 16 bits, RGB ``(H, W, 3)``, tell once they are 8."""
+    if DEEP not in so_far or (brightest := int(pixels.max())) >= DARK:
+        return ()
+    return (f"nearly black, its brightest value is {brightest} of 255",)

@@ -1,0 +1,227 @@
+"""Rows of a huge photo at full resolution, without the whole of it in memory where its format allows that.
+
+A PNG is a stream of rows and a TIFF a set of strips or tiles. The rows or blocks of a window are
+cut out of the file and given to Pillow as a small file of their own, so that every depth and colour
+is read as ``slotseg.data.images`` reads it. Other formats, and rarer kinds of these (interlaced,
+turned by EXIF, separate colour planes), are decoded whole at the first window. Letters: H W pixels.
+"""
+
+import math
+import struct
+import sys
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from slotseg.data.images import MAX_PIXELS, opened_file, opened_image, orientation, shown, upright_rgb, upright_size
+from slotseg.data.photo_notes import TRANSPARENT, header_notes, page_notes
+from slotseg.data.photos import REDUCTIONS, open_photo
+from slotseg.data.png_rows import PngHeader, PngRows, read_header
+from slotseg.data.tiff_blocks import TiffBlocks, find_blocks
+from slotseg.errors import DataError
+
+_BAND = 512  # rows that are reduced at once
+
+
+class Windows(ABC):
+    """A photo that is read in bands of rows.
+
+    Args:
+        source: The file, or its content.
+        name: What messages call it.
+        size_hw: Upright size, pixels.
+        notes: What is known to be left out or changed.
+
+    Attributes:
+        size_hw: Height and width, pixels.
+        notes: What of the photo is left out or changed; that something is transparent shows as it is read.
+        whole: Whether the first window will decode all of it.
+    """
+
+    whole = False
+
+    def __init__(self, source: Path | bytes, name: str, size_hw: tuple[int, int], notes: tuple[str, ...]) -> None:
+        self._source = source
+        self._name = name
+        self.size_hw = size_hw
+        self.notes = notes
+
+    def read(self, top: int, bottom: int) -> NDArray[np.uint8]:
+        """Rows ``top`` to ``bottom``, exclusive, as ``read_image`` has them: ``(bottom - top, W, 3)``.
+
+        Bands are best read from top to bottom; they may overlap.
+
+        Raises:
+            DataError: If they cannot be decoded.
+            ValueError: If they are not within the photo.
+        """
+        if not 0 <= top < bottom <= self.size_hw[0]:
+            raise ValueError(f"rows {top} to {bottom} of a photo of {self.size_hw[0]}; expected some within it")
+        return self._rows(top, bottom)
+
+    def reduced(self, max_side: int) -> NDArray[np.uint8]:
+        """The whole photo, small: its longer side is ``max_side``, or its own if that is less.
+
+        Returns:
+            RGB, ``(h, w, 3)``, the mean of the pixels that each stands for.
+
+        Raises:
+            DataError: If it cannot be decoded.
+        """
+        height, width = self.size_hw
+        factor = max(max(height, width) // max_side, 1)
+        small, factor = self._reduced(factor)
+        scale = min(max_side / max(height, width), 1)
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        box = (0, 0, min(width / factor, small.shape[1]), min(height / factor, small.shape[0]))
+        return np.array(Image.fromarray(small).resize(size, Image.Resampling.BOX, box))
+
+    @abstractmethod
+    def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]: ...
+
+    def _reduced(self, factor: int) -> tuple[NDArray[np.uint8], int]:
+        """The photo at 1 / ``factor``, or at a larger scale 1 / n where that is cheaper; and n."""
+        step = factor * math.ceil(_BAND / factor)
+        bands = [
+            np.asarray(Image.fromarray(self.read(top, min(top + step, self.size_hw[0]))).reduce(factor))
+            for top in range(0, self.size_hw[0], step)
+        ]
+        return np.concatenate(bands), factor
+
+    def _cut(self, content: bytes) -> NDArray[np.uint8]:
+        """Decode a small file that was cut out of this one."""
+        with opened_image(content, sys.maxsize, name=self._name) as image:
+            pixels, transparent = upright_rgb(image, self._name)
+        if transparent and TRANSPARENT not in self.notes:
+            self.notes += (TRANSPARENT,)
+        return pixels
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(f"{self._name} cannot be decoded ({error}): copy it again or leave it out")
+
+
+def open_windows(source: Path | str | bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Windows:
+    """Open any image; only its header is decoded yet.
+
+    Args:
+        source: The file, or its content.
+        max_pixels: Largest accepted height x width.
+        name: What messages call it.  By default its path.
+
+    Raises:
+        DataError: As ``read_image``; for damage behind the header, it is the windows that raise it.
+    """
+    name = name or shown(source)
+    source = Path(source) if isinstance(source, str) else source
+    with opened_image(source, max_pixels, name=name, allowed_by="--max-pixels") as image:
+        size_hw = upright_size(image)
+        notes = header_notes(image)
+        image_format = image.format
+        blocks = None
+        with suppress(ArithmeticError, LookupError, TypeError):  # an odd header; read_image may still make sense of it
+            blocks = find_blocks(image) if isinstance(image, TiffImageFile) else None
+        streamed = isinstance(image, PngImageFile) and orientation(image) == 1 and not image.is_animated
+        notes = page_notes(image) + notes
+    if blocks:
+        return _Tiff(source, name, size_hw, notes, blocks)
+    if streamed:
+        with opened_file(source, name) as file:
+            if header := read_header(file):
+                return _Png(source, name, size_hw, notes, header)
+    return _Whole(source, name, size_hw, notes, max_pixels, is_jpeg=image_format in ("JPEG", "MPO"))
+
+
+class _Tiff(Windows):
+    def __init__(
+        self, source: Path | bytes, name: str, size_hw: tuple[int, int], notes: tuple[str, ...], blocks: TiffBlocks
+    ) -> None:
+        super().__init__(source, name, size_hw, notes)
+        self._blocks = blocks
+
+    def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]:
+        try:
+            with opened_file(self._source, self._name) as file:
+                content, start = self._blocks.tiff(file, top, bottom)
+        except (struct.error, OverflowError) as error:  # its header names values that no TIFF can hold
+            raise self._damaged(error) from error
+        return self._cut(content)[top - start : bottom - start]
+
+
+class _Png(Windows):
+    def __init__(
+        self, source: Path | bytes, name: str, size_hw: tuple[int, int], notes: tuple[str, ...], header: PngHeader
+    ) -> None:
+        super().__init__(source, name, size_hw, notes)
+        self._header = header
+        self._stream = PngRows(header, name)
+        self._kept = np.empty((0, size_hw[1], 3), np.uint8)  # the rows before the stream's next
+
+    def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]:
+        if top < self._stream.next_row - len(self._kept):
+            self._stream, self._kept = PngRows(self._header, self._name), self._kept[:0]
+        while self._stream.next_row < top:
+            self._advance(min(top - self._stream.next_row, _BAND))
+            self._kept = self._kept[:0]
+        self._kept = self._kept[len(self._kept) - (self._stream.next_row - top) :]
+        if bottom > self._stream.next_row:
+            self._advance(bottom - self._stream.next_row)
+        return self._kept[: bottom - top].copy()
+
+    def _advance(self, count: int) -> None:
+        try:
+            with opened_file(self._source, self._name) as file:
+                content = self._stream.png(file, count)
+        except DataError:
+            raise
+        except Exception as error:  # zlib, Pillow and the end of the file
+            self._stream, self._kept = PngRows(self._header, self._name), self._kept[:0]
+            raise self._damaged(error) from error
+        rows = self._cut(content)
+        self._kept = np.concatenate([self._kept, rows]) if len(self._kept) else rows
+
+
+class _Whole(Windows):
+    whole = True
+
+    def __init__(
+        self,
+        source: Path | bytes,
+        name: str,
+        size_hw: tuple[int, int],
+        notes: tuple[str, ...],
+        max_pixels: int,
+        *,
+        is_jpeg: bool,
+    ) -> None:
+        super().__init__(source, name, size_hw, notes)
+        self._max_pixels = max_pixels
+        self._jpeg = source if is_jpeg and isinstance(source, Path) else None
+        self._pixels: NDArray[np.uint8] | None = None
+
+    def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]:
+        if self._pixels is None:
+            self._pixels = self._decoded()
+        return self._pixels[top:bottom].copy()
+
+    def _reduced(self, factor: int) -> tuple[NDArray[np.uint8], int]:
+        reduction = next(r for r in REDUCTIONS if r <= factor)
+        if self._pixels is None and self._jpeg and reduction > 1:  # a fraction of the time and memory
+            pixels = open_photo(self._jpeg, self._max_pixels).pixels(reduction)
+            if pixels.shape[:2] != self.size_hw:
+                return pixels, reduction
+        return super()._reduced(factor)
+
+    def _decoded(self) -> NDArray[np.uint8]:
+        if self._jpeg:
+            return open_photo(self._jpeg, self._max_pixels).pixels()
+        with opened_image(self._source, self._max_pixels, name=self._name) as image:
+            pixels, transparent = upright_rgb(image, self._name)
+        if transparent:
+            self.notes += (TRANSPARENT,)
+        return pixels
