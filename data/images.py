@@ -144,13 +144,13 @@ def read_label(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
     return ids.astype(np.uint16)
 
 
-def image_size(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Return the upright ``(H, W)`` that ``read_image`` would give, from the header alone.
+def image_size(source: Path | str | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return the upright ``(H, W)`` that ``read_image`` would give, from the header of a file or its content alone.
 
     Raises:
         DataError: If the file is missing, empty, too large or no image.
     """
-    with opened_image(Path(path), max_pixels) as image:
+    with opened_image(source, max_pixels) as image:
         return upright_size(image)
 
 

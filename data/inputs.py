@@ -21,10 +21,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.images import MAX_PIXELS, read_with_notes, shown
+from slotseg.data.images import MAX_PIXELS, image_size, shown
 from slotseg.data.output_names import below, common_folder, names_of_files, prefixes_of_trees
 from slotseg.data.path_lists import PathList, parse_path_list
 from slotseg.data.photo_trees import PHOTO_SUFFIXES, PhotoTree, split_pattern, stem
+from slotseg.data.photos import read_photo
+from slotseg.data.windows import Windows, open_windows
 from slotseg.errors import ConfigError, DataError
 
 STDIN_LIMIT = 2_000_000_000
@@ -47,19 +49,44 @@ class Input:
     problem: str = ""
     """Why it cannot be read, in one sentence, if that is known already."""
 
+    @property
+    def file_name(self) -> str:
+        """Its name as other tools find it: relative, with slashes."""
+        return (self.relative.parent / self.source.name).as_posix() if isinstance(self.source, Path) else "stdin"
+
     def output(self, suffix: str) -> Path:
         """Path of an output below the output folder: ``a.jpg`` with ``.png`` is ``a.jpg.png``."""
         return self.relative.with_name(self.relative.name + suffix)
 
     def read(self, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Pixels ``(H, W, 3)`` and notes, as ``slotseg.data.images.read_with_notes`` gives them.
+        """Pixels ``(H, W, 3)`` and notes, as ``slotseg.data.photos.read_photo`` gives them.
 
         Raises:
             DataError: If it cannot be read; one such image is no reason to leave the others.
         """
+        self._check()
+        return read_photo(self.source, max_pixels, self.name)
+
+    def windows(self, max_pixels: int = MAX_PIXELS) -> Windows:
+        """The photo, to be read in bands of rows.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        self._check()
+        return open_windows(self.source, max_pixels, self.name)
+
+    def num_pixels(self) -> int:
+        """Pixels by its header; 0 where that cannot be read."""
+        try:
+            height, width = (0, 0) if self.problem else image_size(self.source, sys.maxsize)
+        except DataError:
+            return 0
+        return height * width
+
+    def _check(self) -> None:
         if self.problem:
             raise DataError(self.problem)
-        return read_with_notes(self.source, max_pixels, self.name)
 
 
 class Inputs(Iterable[Input]):
@@ -96,15 +123,20 @@ class Inputs(Iterable[Input]):
         self.single = len(parts) == 1 and isinstance(parts[0], _File)
         self._parts = _told_apart(parts)
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that are searched."""
+        return [part.base for part in self._parts if isinstance(part, _Tree)]
+
     def __iter__(self) -> Iterator[Input]:
         if len(self._parts) == 1 and isinstance(self._parts[0], _Tree):  # repeats nothing and needs no memory
             yield from self._parts[0].inputs()
             return
         seen, taken = set[int](), set[int]()
         for item in (item for part in self._parts for item in part.inputs()):
-            identity = _identity(item.source)
-            if identity not in seen:
-                seen.add(identity)
+            photo = identity(item.source)
+            if photo not in seen:
+                seen.add(photo)
                 item = _in_its_place(item, taken)
                 if not item.problem:
                     taken.add(hash(item.relative))
@@ -275,7 +307,7 @@ def _listed(paths: PathList, leave_out: Path | None) -> _Listed:
 def _told_apart(parts: list[_Part]) -> list[_Part]:
     """Parts whose outputs do not meet: files by their folders or suffixes, trees by folders of their own."""
     files = [part.source for part in parts if isinstance(part, _File) and isinstance(part.source, Path)]
-    names = names_of_files(list({_identity(file): file for file in files}.values()))
+    names = names_of_files(list({identity(file): file for file in files}.values()))
     prefixes = prefixes_of_trees({os.path.abspath(part.base) for part in parts if not isinstance(part, _File)})
     result: list[_Part] = []
     for part in parts:
@@ -287,8 +319,8 @@ def _told_apart(parts: list[_Part]) -> list[_Part]:
     return result
 
 
-def _identity(source: Path | bytes) -> int:
-    """The same for paths that lead to one file through different folders."""
+def identity(source: Path | bytes) -> int:
+    """A number that is the same for paths that lead to one file through different folders."""
     if isinstance(source, bytes):
         return 0
     return hash((_real(os.path.dirname(os.path.abspath(source))), source.name))

@@ -13,7 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.images import MAX_PIXELS, SIDEWAYS, opened_image, orientation, read_image, upright_size
+from slotseg.data.images import (
+    MAX_PIXELS,
+    SIDEWAYS,
+    opened_image,
+    orientation,
+    read_image,
+    read_with_notes,
+    upright_size,
+)
 
 REDUCTIONS = (8, 4, 2, 1)
 """What ``Photo.pixels`` can be asked for, the coarsest first."""
@@ -100,6 +108,20 @@ def open_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
             orientation=orientation(image),
             jpeg=jpeg if jpeg and jpeg.endswith(_END_OF_IMAGE) else None,
         )
+
+
+def read_photo(
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str = ""
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """As ``slotseg.data.images.read_with_notes``, but sooner for plain JPEG files, which have no notes."""
+    if isinstance(source, Path) and source.suffix.lower() in (".jpg", ".jpeg"):
+        with opened_image(source, max_pixels, name=name, allowed_by="--max-pixels") as image:
+            turn = orientation(image) if image.format == "JPEG" and image.mode in ("RGB", "L") else 0
+        jpeg = source.read_bytes() if turn else b""
+        decoded = _decode(jpeg, 1) if jpeg.endswith(_END_OF_IMAGE) else None
+        if decoded is not None:
+            return _upright(decoded, turn), ()
+    return read_with_notes(source, max_pixels, name)
 
 
 def _decode(jpeg: bytes, reduction: int) -> NDArray[np.uint8] | None:

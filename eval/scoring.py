@@ -113,7 +113,7 @@ def baseline_predictor(
 
 
 def keep_match(result: Result, checkpoint: Path | None) -> None:
-    """Write a result's match into the ``labels.json`` of the run that was scored.
+    """Write a result's match into the ``labels.json`` of the run that was scored, and under its data set's name.
 
     A match from a limited look is not written, and names given by a person are never replaced.
 
@@ -130,6 +130,7 @@ def keep_match(result: Result, checkpoint: Path | None) -> None:
     elif run.labels.is_file() and read_labels(run.labels).origin == "names":
         log.info("%s holds names given by a person and is left as it is.", run.labels)
     else:
+        write_json(run.labels_of(result.protocol.dataset), label_map(result).to_dict())
         write_json(run.labels, label_map(result).to_dict())
         log.info("The match is in %s; `slotseg segment` now paints class names.", run.labels)
 

@@ -1,24 +1,40 @@
-"""Segment many files: where each mask goes, what is written beside it, what happens to bad files."""
+"""Segment many photos: write what each becomes, and leave out what cannot be read."""
 
 import json
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
-from slotseg.annotations import Writer, files_of, open_writer
+from slotseg.annotation_files import writing
+from slotseg.annotations import Writer, open_writer
 from slotseg.annotations_labelme import LabelmeWriter
-from slotseg.data.images import list_images, read_label
-from slotseg.errors import ConfigError, DataError
-from slotseg.files import write_bytes
-from slotseg.render import colored, contact_sheet, overlay, save_legend, save_mask, save_picture, thumbnail
+from slotseg.cleaning import AS_PAINTED, Cleaning
+from slotseg.data.images import MAX_PIXELS, read_label
+from slotseg.data.inputs import Input
+from slotseg.errors import DataError
+from slotseg.files import append, write_bytes
+from slotseg.labels import LabelMap
+from slotseg.outputs import Outputs, Survey, check_existing
+from slotseg.render import (
+    colored,
+    contact_sheet,
+    legend_picture,
+    mask_png,
+    overlay,
+    save_gray,
+    save_legend,
+    save_mask,
+    save_picture,
+    thumbnail,
+)
 from slotseg.segmenter import Segmentation, Segmenter
 from slotseg.streaming import Streamed
 
@@ -28,31 +44,8 @@ SHEET_ROWS = 12
 BATCH_SIZE = 8
 """Photos that the network sees at once."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """The files that one photo becomes."""
-
-    name: str
-    """Of the photo, relative, with slashes."""
-    photo: Path
-    mask: Path
-    overlay: Path | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Everything a call is going to write."""
-
-    outputs: tuple[Output, ...]
-    legend: Path
-    sheet: Path | None
-    failures: Path
-
-    @property
-    def folder(self) -> Path:
-        """Where files about all photos go."""
-        return self.legend.parent
+Row = list[NDArray[np.uint8]]
+"""Pictures of one photo, side by side on the sheet."""
 
 
 @dataclass(kw_only=True)
@@ -65,180 +58,207 @@ class Painted:
     """Photos whose mask was there already."""
     failures: list[str] = field(default_factory=list)
     """Messages of photos that could not be used."""
-
-
-def plan(inputs: Sequence[Path], output: Path, *, with_overlay: bool = False) -> Plan:
-    """Decide where everything goes, before anything is read or written.
-
-    A single file with an ``output`` ending in ``.png`` becomes that mask. Otherwise ``output`` is a
-    folder that mirrors the input folders; photos that differ in their suffix only keep it
-    (``a.jpg.png``). Overlays go to ``overlay/`` beside the masks.
-
-    Raises:
-        DataError: If an input does not exist or holds no image.
-        ConfigError: If two photos would become one mask, or a mask its own photo.
-    """
-    if len(inputs) == 1 and not inputs[0].is_dir() and output.suffix.lower() == ".png":
-        photo = list_images(inputs)[0]
-        picture = output.with_name(f"{output.stem}_overlay.jpg") if with_overlay else None
-        result = Plan(
-            outputs=(Output(name=photo.name, photo=photo, mask=output, overlay=picture),),
-            legend=output.with_name(f"{output.stem}_legend.json"),
-            sheet=None,
-            failures=output.with_name(f"{output.stem}_failures.jsonl"),
-        )
-    else:
-        result = _plan_folder(inputs, output, with_overlay)
-    photos = {o.photo.resolve() for o in result.outputs}
-    clash = next((o.mask for o in result.outputs if o.mask.resolve() in photos), None)
-    if clash:
-        raise ConfigError(f"the mask {clash} would replace a photo; expected another --output")
-    return result
+    notes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """What of photos was left out or changed, such as ``the first of 5 pages``: of how many, and the first's name."""
 
 
 def paint(
     segmenter: Segmenter,
-    plan: Plan,
+    outputs: Outputs,
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
-    formats: Sequence[str] = (),
+    cleaning: Cleaning = AS_PAINTED,
     batch_size: int = BATCH_SIZE,
+    max_pixels: int = MAX_PIXELS,
+    found: Survey | None = None,
 ) -> Painted:
-    """Segment every photo of a plan; a photo that cannot be read costs that photo.
+    """Segment photos; one that cannot be read costs that photo.
 
     Every file is written whole or not at all, so an interruption leaves whole files only. Photos of one size are
-    computed ``batch_size`` at a time, while others are read and written. For each of ``formats``, of
-    ``slotseg.annotations.WRITERS``, files of that format are written too; of masks that are kept, from these.
+    computed ``batch_size`` at a time, while others are read and written. Files about all photos hold those too whose
+    masks are kept.
+
+    Args:
+        segmenter: The model, with ``confidence`` if that is wanted or cleaning asks for it.
+        outputs: The photos and where everything goes.
+        overwrite: Replace what exists.
+        skip_existing: Leave out photos whose mask exists.
+        cleaning: What is left out of class maps.
+        batch_size: Most photos that the network sees at once.
+        max_pixels: Photos with more are refused.
+        found: What ``outputs.survey`` found, if it has been asked.
 
     Raises:
-        ConfigError: If a file exists and neither ``overwrite`` nor ``skip_existing`` is set.
-        DataError: If the output cannot be written, or the only photo cannot be read.
+        ConfigError: If a file exists and neither ``overwrite`` nor ``skip_existing`` is set, or two photos would
+            become one.
+        DataError: If the output cannot be written, or the photo cannot be read that is all there is.
     """
-    _check_existing(plan, formats, allowed=overwrite or skip_existing)
-    _check_writable(plan.folder)
-    plan.failures.unlink(missing_ok=True)
-    todo = [o for o in plan.outputs if not (skip_existing and o.mask.exists())]
-    painted = Painted(num_kept=len(plan.outputs) - len(todo))
-    rows: list[list[NDArray[np.uint8]]] = []
-    every = -(-len(todo) // (2 * SHEET_ROWS))  # the sheet samples the photos evenly
-    results = segmenter.stream((o.photo for o in todo), batch_size=batch_size)
-    progress = tqdm(zip(todo, results, strict=True), total=len(todo), unit="photo", desc="segmenting", disable=None)
-    with ExitStack() as stack:
-        writers = [stack.enter_context(open_writer(form, plan.folder, segmenter.labels)) for form in formats]
-        writer = stack.enter_context(ThreadPoolExecutor(1))
-        _add_kept(writers, plan, todo)
-        writing: deque[Future[list[NDArray[np.uint8]]]] = deque()
-        for index, (output, result) in enumerate(progress):
-            if result.error:
-                painted.failures.append(result.error)
+    found = found or outputs.survey()
+    check_existing(found, allowed=overwrite or skip_existing)
+    _check_writable(outputs)
+    if not outputs.single:
+        outputs.failures.unlink(missing_ok=True)
+    painting = _Painting(segmenter, outputs, cleaning, found, skip_existing)
+    return painting.run(batch_size, max_pixels)
+
+
+def paint_png(
+    segmenter: Segmenter,
+    photo: Input,
+    *,
+    cleaning: Cleaning = AS_PAINTED,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[bytes, tuple[str, ...]]:
+    """The mask of one photo as the content of a PNG file, and notes on the photo.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    (result,) = segmenter.stream([photo], batch_size=1, max_pixels=max_pixels)
+    if result.error:
+        raise DataError(result.error)
+    segmentation = _of(result)
+    class_map = cleaning(segmentation.class_map, segmentation.confidence, segmentation.labels.ignore)
+    return mask_png(class_map, segmentation.labels), result.notes
+
+
+class _Painting:
+    """One call of ``paint``.
+
+    The caller's thread hands photos to the segmenter and its results to one thread that writes, so that the writers
+    of annotations see one photo at a time.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, outputs: Outputs, cleaning: Cleaning, found: Survey, skip_existing: bool
+    ) -> None:
+        self.segmenter, self.outputs, self.cleaning = segmenter, outputs, cleaning
+        self.skip_existing = skip_existing
+        self.num_todo = found.num_photos - (found.num_masks if skip_existing else 0)
+        self.painted = Painted()
+        self.rows: list[Row] = []
+        self.every = -(-self.num_todo // (2 * SHEET_ROWS)) or 1  # the sheet samples the photos evenly
+        self.todo: deque[Input] = deque()  # with the segmenter
+        self.writing: deque[Future[Row]] = deque()
+        self.writers: list[Writer] = []
+
+    def run(self, batch_size: int, max_pixels: int) -> Painted:
+        outputs, labels = self.outputs, self.segmenter.labels
+        with ExitStack() as stack:
+            for form in outputs.wanted.formats:
+                self.writers.append(stack.enter_context(open_writer(form, outputs.folder, labels)))
+            writer = stack.enter_context(ThreadPoolExecutor(1))
+            results = self.segmenter.stream(self._photos(writer), batch_size=batch_size, max_pixels=max_pixels)
+            progress = tqdm(results, total=self.num_todo, unit="photo", desc="segmenting", disable=None)
+            for index, result in enumerate(progress):
+                self._take_result(self.todo.popleft(), result, index, writer)
+                while self.writing and (len(self.writing) > batch_size or self.writing[0].done()):
+                    self._take_written()
+            while self.writing:
+                self._take_written()
+            if self.painted.failures and outputs.single:
+                raise DataError(self.painted.failures[0])
+        self._finish()
+        return self.painted
+
+    def _photos(self, writer: ThreadPoolExecutor) -> Iterator[Input]:
+        """The photos that need painting; masks that are kept are told to the writers."""
+        for item in self.outputs.inputs:
+            if self.skip_existing and not item.problem and self.outputs.files(item).mask.exists():
+                self.painted.num_kept += 1
+                if self.writers:
+                    writer.submit(self._add_kept, item).result()
                 continue
-            keep = output.overlay is not None and index % every == 0
-            writing.append(writer.submit(_write_outputs, output, result, writers, keep))
-            while writing and (len(writing) > batch_size or writing[0].done()):
-                _take(writing.popleft(), painted, rows)
-        while writing:
-            _take(writing.popleft(), painted, rows)
-        if painted.failures and len(plan.outputs) == 1:
-            raise DataError(painted.failures[0])
-    _finish(plan, painted, segmenter, rows)
-    return painted
+            self.todo.append(item)
+            yield item
 
+    def _take_result(self, item: Input, result: Streamed[Segmentation], index: int, writer: ThreadPoolExecutor) -> None:
+        for note in result.notes:
+            count, first = self.painted.notes.get(note, (0, item.name))
+            self.painted.notes[note] = (count + 1, first)
+        if result.error:
+            self._note_failure(item, result.error)
+        else:
+            keep = self.outputs.sheet is not None and index % self.every == 0
+            self.writing.append(writer.submit(self._write, item, result, keep))
 
-def _write_outputs(
-    output: Output, result: Streamed[Segmentation], writers: Sequence[Writer], keep: bool
-) -> list[NDArray[np.uint8]]:
-    """Write what one photo becomes; return its row of the sheet, or nothing."""
-    assert result.image is not None
-    assert result.segmentation is not None
-    class_map, labels = result.segmentation.class_map, result.segmentation.labels
-    for writer in writers:
-        writer.add(output.name, class_map, photo=output.photo)
-    save_mask(output.mask, class_map, labels)
-    if not output.overlay:
-        return []
-    picture = overlay(result.image, class_map, labels)
-    save_picture(output.overlay, picture)
-    return [thumbnail(p) for p in (result.image, picture, colored(class_map, labels))] if keep else []
+    def _note_failure(self, item: Input, message: str) -> None:
+        """Add a line to the list of failures at once, so that an interruption does not lose it."""
+        self.painted.failures.append(message)
+        if not self.outputs.single:
+            line = json.dumps({"file": item.name, "error": message}, ensure_ascii=False) + "\n"
+            with writing(self.outputs.failures):
+                append(self.outputs.failures, line.encode(errors="backslashreplace"))
 
+    def _take_written(self) -> None:
+        row = self.writing.popleft().result()
+        self.painted.num_masks += 1
+        if row:
+            self.rows.append(row)
 
-def _take(written: Future[list[NDArray[np.uint8]]], painted: Painted, rows: list[list[NDArray[np.uint8]]]) -> None:
-    row = written.result()
-    painted.num_masks += 1
-    if row:
-        rows.append(row)
+    def _write(self, item: Input, result: Streamed[Segmentation], keep: bool) -> Row:
+        """Write what one photo becomes; return its row of the sheet, or nothing."""
+        segmentation, files = _of(result), self.outputs.files(item)
+        confidence, labels = segmentation.confidence, segmentation.labels
+        class_map = self.cleaning(segmentation.class_map, confidence, labels.ignore)
+        photo = item.source if not isinstance(item.source, bytes) else None
+        for writer in self.writers:
+            writer.add(item.file_name, class_map, confidence, photo)
+        save_mask(files.mask, class_map, labels)
+        if files.confidence:
+            assert confidence is not None
+            save_gray(files.confidence, confidence)
+        if not files.overlay:
+            return []
+        image = _pixels(result)
+        picture = overlay(image, class_map, labels)
+        save_picture(files.overlay, picture)
+        return [thumbnail(p) for p in (image, picture, colored(class_map, labels))] if keep else []
 
-
-def _plan_folder(inputs: Sequence[Path], output: Path, with_overlay: bool) -> Plan:
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"{output} is a file; expected a folder for the masks of several photos")
-    relative: dict[Path, Path] = {}
-    for item in inputs:
-        for photo in list_images([item]):
-            relative.setdefault(photo, photo.relative_to(item) if item.is_dir() else Path(photo.name))
-    stems: dict[Path, list[Path]] = {}
-    for photo, path in relative.items():
-        stems.setdefault(path.with_suffix(""), []).append(photo)
-    outputs, taken = [], dict[Path, Path]()
-    for photo, path in relative.items():
-        name = path.with_suffix("") if len(stems[path.with_suffix("")]) == 1 else path
-        if name in taken:
-            raise ConfigError(f"{photo} and {taken[name]} would become one mask; expected to segment them one by one")
-        taken[name] = photo
-        picture = output / "overlay" / f"{name}.jpg" if with_overlay else None
-        outputs.append(Output(name=path.as_posix(), photo=photo, mask=output / f"{name}.png", overlay=picture))
-    return Plan(
-        outputs=tuple(outputs),
-        legend=output / "legend.json",
-        sheet=output / "overlay" / "sheet.jpg" if with_overlay else None,
-        failures=output / "failures.jsonl",
-    )
-
-
-def _check_existing(plan: Plan, formats: Sequence[str], *, allowed: bool) -> None:
-    masks = [o.mask for o in plan.outputs if o.mask.exists()]
-    names = [o.name for o in plan.outputs]
-    others = [file for form in formats for file in files_of(form, plan.folder, names) if file.exists()]
-    if masks and not allowed:
-        raise ConfigError(
-            f"{len(masks)} of {len(plan.outputs)} masks exist, the first is {masks[0]}; "
-            "expected a new --output, or --overwrite or --skip-existing"
-        )
-    if others and not allowed:
-        raise ConfigError(f"{others[0]} exists; expected a new --output, or --overwrite or --skip-existing")
-
-
-def _add_kept(writers: Sequence[Writer], plan: Plan, todo: Sequence[Output]) -> None:
-    """Add the masks that are kept to files about all photos; other files of theirs are kept as they are."""
-    painted_anew = {o.mask for o in todo}
-    for output in plan.outputs if writers else ():
-        if output.mask in painted_anew:
-            continue
-        class_map = read_label(output.mask)
-        for writer in writers:
+    def _add_kept(self, item: Input) -> None:
+        """Add a mask that is kept to files about all photos; other files of it are kept as they are."""
+        class_map = read_label(self.outputs.files(item).mask)
+        photo = item.source if not isinstance(item.source, bytes) else None
+        for writer in self.writers:
             if not isinstance(writer, LabelmeWriter):
-                writer.add(output.name, class_map, photo=output.photo)
+                writer.add(item.file_name, class_map, photo=photo)
+
+    def _finish(self) -> None:
+        """Write what is about all photos."""
+        outputs, labels = self.outputs, self.segmenter.labels
+        save_legend(outputs.legend, labels)
+        if outputs.wanted.legend:
+            save_picture(outputs.legend_picture, legend_picture(labels))
+        if outputs.sheet and self.rows:
+            save_picture(outputs.sheet, _sheet(self.rows, labels))
 
 
-def _check_writable(folder: Path) -> None:
-    probe = folder / ".slotseg-probe"
+def _sheet(rows: Sequence[Row], labels: LabelMap) -> Image.Image:
+    """Rows side by side where there are many."""
+    if len(rows) <= SHEET_ROWS:
+        return contact_sheet(rows, ["photo", "overlay", "mask"], labels)
+    half = -(-len(rows) // 2)
+    pairs = [left + right for left, right in zip(rows[:half], [*rows[half:], []], strict=False)]
+    return contact_sheet(pairs, ["photo", "overlay", "mask"] * 2, labels)
+
+
+def _of(result: Streamed[Segmentation]) -> Segmentation:
+    assert result.segmentation is not None
+    return result.segmentation
+
+
+def _pixels(result: Streamed[Segmentation]) -> NDArray[np.uint8]:
+    if result.image is not None:
+        return result.image
+    assert result.windows is not None
+    return result.windows.read(0, result.windows.size_hw[0])
+
+
+def _check_writable(outputs: Outputs) -> None:
+    probe = outputs.folder / ".slotseg-probe"
     try:
         write_bytes(probe, b"")
         probe.unlink()
     except OSError as error:
-        raise DataError(f"{folder} cannot be written ({error.strerror}); expected another --output") from error
-
-
-def _finish(plan: Plan, painted: Painted, segmenter: Segmenter, rows: list[list[NDArray[np.uint8]]]) -> None:
-    """Write legend, sheet and the list of failures."""
-    save_legend(plan.legend, segmenter.labels)
-    if plan.sheet and rows:
-        half = -(-len(rows) // 2) if len(rows) > SHEET_ROWS else len(rows)
-        pairs = [left + right for left, right in zip(rows[:half], [*rows[half:], *[[]] * half], strict=False)]
-        titles = ["photo", "overlay", "mask"] * (2 if len(rows) > SHEET_ROWS else 1)
-        save_picture(plan.sheet, contact_sheet(pairs, titles, segmenter.labels))
-    if painted.failures:
-        lines = "".join(json.dumps({"error": message}) + "\n" for message in painted.failures)
-        write_bytes(plan.failures, lines.encode())
-        for message in painted.failures[:3]:
-            log.warning("Skipped: %s", message)
+        raise DataError(f"{outputs.folder} cannot be written ({error.strerror}); expected another --output") from error

@@ -18,6 +18,7 @@ from slotseg.files import write_bytes, write_json
 from slotseg.labels import IGNORE, Color, LabelMap
 
 TILE = 240
+LEGEND_ROWS = 32
 
 
 def mask_png(class_map: NDArray[Any], labels: LabelMap) -> bytes:
@@ -79,6 +80,21 @@ def legend(labels: LabelMap) -> dict[str, Any]:
     }
 
 
+def legend_picture(labels: LabelMap) -> Image.Image:
+    """Names and colours of the classes that some prototype has, in columns."""
+    font = ImageFont.load_default(14)
+    used = sorted({c for c in labels.classes if c != labels.ignore})
+    rows = max(1, min(len(used), LEGEND_ROWS))
+    width = 34 + max([0, *(int(font.getlength(labels.names[c])) for c in used)])
+    picture = Image.new("RGB", (width * max(1, -(-len(used) // rows)), 24 * rows + 8), "white")
+    draw = ImageDraw.Draw(picture)
+    for i, class_id in enumerate(used):
+        x, y = width * (i // rows) + 6, 24 * (i % rows) + 6
+        draw.rectangle((x, y, x + 14, y + 14), labels.colors[class_id], "black")
+        draw.text((x + 20, y), labels.names[class_id], "black", font)
+    return picture
+
+
 def contact_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[str], labels: LabelMap) -> Image.Image:
     """Pictures side by side, one row each under column titles, with a legend below.
 
@@ -127,6 +143,17 @@ def save_picture(path: Path, picture: NDArray[np.uint8] | Image.Image) -> None:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     buffer = io.BytesIO()
     image.save(buffer, "PNG" if path.suffix == ".png" else "JPEG", quality=90)
+    _write(path, buffer.getvalue())
+
+
+def save_gray(path: Path, values: NDArray[np.uint8]) -> None:
+    """Write values ``(H, W)`` as a grey PNG, atomically.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG")
     _write(path, buffer.getvalue())
 
 

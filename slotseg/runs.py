@@ -6,7 +6,7 @@
 from pathlib import Path
 
 from slotseg.checkpoint import SUFFIX
-from slotseg.errors import CheckpointError, ConfigError
+from slotseg.errors import CheckpointError, ConfigError, DataError
 
 RUNS = Path("runs")
 
@@ -25,9 +25,14 @@ class RunFolder:
         self.log = path / "log.txt"
         self.failures = path / "failures.jsonl"
         self.labels = path / "labels.json"
+        self.label_maps = path / "labels"
         self.previews = path / "preview"
         self.tensorboard = path / "tensorboard"
         self.last = path / "checkpoints" / f"last{SUFFIX}"
+
+    def labels_of(self, dataset: str) -> Path:
+        """The label map of the latest match on a data set."""
+        return self.label_maps / f"{dataset}.json"
 
     def numbered(self, step: int) -> Path:
         """The checkpoint kept at a step."""
@@ -104,3 +109,20 @@ def run_of(checkpoint: Path) -> RunFolder | None:
     """The run folder that a checkpoint file lies in, if it lies in one."""
     run = RunFolder(checkpoint.parent.parent)
     return run if checkpoint.parent.name == "checkpoints" and run.config.is_file() else None
+
+
+def find_labels(word: str, checkpoint: Path) -> Path:
+    """The file of a label map: that of a path, or of the data set that the run of a checkpoint was matched on.
+
+    Raises:
+        DataError: If there is neither.
+    """
+    path, run = Path(word), run_of(checkpoint)
+    if path.is_file():
+        return path
+    named = run.labels_of(word) if run else path
+    if named.is_file():
+        return named
+    names = sorted(file.stem for file in run.label_maps.glob("*.json")) if run else []
+    of_run = f", or one that the run was matched on: {', '.join(names)}" if names else ""
+    raise DataError(f"there are no labels {word}; expected prototypes, the path of a labels.json{of_run}")

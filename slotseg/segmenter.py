@@ -22,7 +22,9 @@ from slotseg.alignment import resample
 from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig, from_dict, to_dict
 from slotseg.data.augment import normalize
-from slotseg.data.images import read_image
+from slotseg.data.images import MAX_PIXELS, read_image
+from slotseg.data.inputs import Input
+from slotseg.data.windows import Windows
 from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels import LabelMap, read_labels
@@ -45,6 +47,8 @@ class Segmentation:
     """Class of each pixel by the label map, ``(H, W)``."""
     labels: LabelMap
     """Names and colours of the classes."""
+    confidence: NDArray[np.uint8] | None = None
+    """How sure the class of each pixel is, 255 for certain, ``(H, W)``; None unless asked for."""
 
 
 class Segmenter:
@@ -167,17 +171,25 @@ class Segmenter:
             prototype_map=prototype_map, class_map=self.labels.class_map(prototype_map), labels=self.labels
         )
 
-    def stream(self, photos: Iterable[str | Path], *, batch_size: int = 8) -> Iterator[Streamed[Segmentation]]:
+    def segment_windows(self, windows: Windows) -> Segmentation:
+        """Segment a photo that is read in windows."""
+        return self(windows.read(0, windows.size_hw[0]))
+
+    def stream(
+        self, photos: Iterable[str | Path | Input], *, batch_size: int = 8, max_pixels: int = MAX_PIXELS
+    ) -> Iterator[Streamed[Segmentation]]:
         """Segment files one after another, reading ahead and computing photos of one size together.
 
         Args:
-            photos: Files; no more of them are asked for than are worked on.
+            photos: Files, or what ``slotseg.data.inputs.Inputs`` finds; no more of them are asked for than are
+                worked on.
             batch_size: Most photos that the network sees at once.
+            max_pixels: Photos with more are refused.
 
         Yields:
             A result for each file, in order; a file that cannot be read yields its error.
         """
-        yield from stream(self, photos, batch_size)
+        yield from stream(self, photos, batch_size, max_pixels)
 
     def prototype_map(self, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
         """Nearest prototype ``(H, W)`` of each pixel of an RGB image ``(H, W, 3)``."""

@@ -2,22 +2,24 @@
 
 Three stages pass photos on: threads read files ahead, the caller's thread runs the network on batches, and
 threads upsample and paint. Results come in the order of the photos, and no more than a few batches are held.
+A huge photo is never held: it is read in windows, between the others.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.data.images import image_size
-from slotseg.data.photos import open_photo
+from slotseg.data.images import MAX_PIXELS, shown
+from slotseg.data.inputs import Input
+from slotseg.data.windows import Windows
 from slotseg.errors import DataError
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ READERS = 2
 AHEAD = 2
 """Batches that are read ahead of the one that is computed."""
 PIXELS_AHEAD = 1 << 26
-"""Pixels of photos that are held at once, or one photo where that is larger."""
+"""Pixels of photos that are held at once; a larger photo is read in windows."""
 
 Pixels = NDArray[np.uint8]
 
@@ -42,43 +44,76 @@ class Computing(Protocol[T_co]):
     def segmentation(self, image: Pixels, scores: Tensor, covered: tuple[float, float], /) -> T_co:
         """The maps of an image from its own scores."""
 
+    def segment_windows(self, windows: Windows, /) -> T_co:
+        """The maps of a photo that is read in windows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Streamed(Generic[T]):
-    """What became of one photo: either ``image`` and ``segmentation``, or ``error``."""
+    """What became of one photo: ``segmentation`` and ``image`` or ``windows``, or an ``error``."""
 
-    photo: Path
-    """Its file."""
+    photo: str | Path | Input
+    """As it was given."""
     image: Pixels | None = None
     """RGB, ``(H, W, 3)``, upright."""
+    windows: Windows | None = None
+    """Instead of the image, where that is huge."""
     segmentation: T | None = None
     """Of every pixel of it."""
+    notes: tuple[str, ...] = ()
+    """What of the file was left out or changed, such as ``the first of 5 pages``."""
     error: str | None = None
     """Why it could not be read, a sentence."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What was read of a file."""
+
+    pixels: Pixels | None
+    windows: Windows | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Job(Generic[T]):
     """A photo on its way."""
 
-    photo: Path
+    photo: str | Path | Input
     size: int
     """Pixels, by the header of its file; 0 where that cannot be read."""
-    read: Future[Pixels]
+    read: Future[_Content]
     done: list[Future[T]] = field(default_factory=list)
     """The painting, once the network has seen it."""
 
     def error(self) -> str | None:
-        """What is wrong with the file; waits until it is read."""
-        error = self.read.exception()
-        if error is not None and not isinstance(error, DataError):
-            raise error
-        return None if error is None else str(error)
+        """What is wrong with the file; waits for what was begun."""
+        steps: tuple[Future[Any], ...] = (self.read, *self.done)
+        for step in steps:
+            error = step.exception()
+            if error is not None and not isinstance(error, DataError):
+                raise error
+            if error is not None:
+                return str(error)
+        return None
+
+    def shape(self) -> tuple[int, ...] | None:
+        """Of the pixels ``(H, W, 3)``; None for a huge photo."""
+        pixels = self.read.result().pixels
+        return None if pixels is None else pixels.shape
+
+    def pixels(self) -> Pixels:
+        """Of a photo that is not huge."""
+        pixels = self.read.result().pixels
+        assert pixels is not None
+        return pixels
 
 
-def stream(segmenter: Computing[T], photos: Iterable[str | Path], batch_size: int) -> Iterator[Streamed[T]]:
+def stream(
+    segmenter: Computing[T], photos: Iterable[str | Path | Input], batch_size: int, max_pixels: int = MAX_PIXELS
+) -> Iterator[Streamed[T]]:
     """As ``Segmenter.stream``."""
-    waiting = map(Path, photos)
+    waiting = iter(photos)
     jobs: deque[_Job[T]] = deque()
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(READERS) as painters:
         try:
@@ -87,7 +122,10 @@ def stream(segmenter: Computing[T], photos: Iterable[str | Path], batch_size: in
                     photo = next(waiting, None)
                     if photo is None:
                         break
-                    jobs.append(_Job(photo, _size(photo), readers.submit(_read, photo)))
+                    source = photo if isinstance(photo, Input) else _input(Path(photo))
+                    size = source.num_pixels()
+                    is_huge = size > PIXELS_AHEAD
+                    jobs.append(_Job(photo, size, readers.submit(_read, source, max_pixels, is_huge)))
                 if not jobs:
                     return
                 if jobs[0].error() is None and not jobs[0].done:
@@ -98,31 +136,52 @@ def stream(segmenter: Computing[T], photos: Iterable[str | Path], batch_size: in
                 job.read.cancel()
 
 
-def _size(photo: Path) -> int:
-    try:
-        height, width = image_size(photo)
-    except DataError:  # is said when it is read
-        return 0
-    return height * width
+def _input(photo: Path) -> Input:
+    return Input(source=photo, relative=Path(photo.stem), name=shown(photo))
 
 
-def _read(photo: Path) -> Pixels:
-    return open_photo(photo).pixels()
+def _read(photo: Input, max_pixels: int, is_huge: bool) -> _Content:
+    if is_huge:
+        windows = photo.windows(max_pixels)
+        return _Content(None, windows, windows.notes)
+    pixels, notes = photo.read(max_pixels)
+    return _Content(pixels, None, notes)
 
 
 def _compute(segmenter: Computing[T], jobs: deque[_Job[T]], batch_size: int, painters: ThreadPoolExecutor) -> None:
     """Run the network on the first photo and those soon after it that are of its size, and have them painted."""
-    shape, batch = jobs[0].read.result().shape, list[_Job[T]]()
+    shape, batch = jobs[0].shape(), list[_Job[T]]()
+    if shape is None:
+        jobs[0].done.append(_tried(segmenter.segment_windows, jobs[0].read.result().windows))
+        return
     for job in islice(jobs, AHEAD * batch_size):  # those behind are still being read
-        if len(batch) < batch_size and not job.done and job.error() is None and job.read.result().shape == shape:
+        if len(batch) < batch_size and not job.done and job.error() is None and job.shape() == shape:
             batch.append(job)
-    scores, covered = segmenter.batch_scores([job.read.result() for job in batch])
+    scores, covered = segmenter.batch_scores([job.pixels() for job in batch])
     for job, its_scores in zip(batch, scores, strict=True):
-        job.done.append(painters.submit(segmenter.segmentation, job.read.result(), its_scores, covered))
+        job.done.append(painters.submit(segmenter.segmentation, job.pixels(), its_scores, covered))
+
+
+def _tried(function: Callable[[Windows], T], windows: Windows | None) -> Future[T]:
+    """The outcome of a call that is made at once; files that are damaged further down show in it."""
+    assert windows is not None
+    future = Future[T]()
+    try:
+        future.set_result(function(windows))
+    except DataError as error:
+        future.set_exception(error)
+    return future
 
 
 def _result(job: _Job[T]) -> Streamed[T]:
     error = job.error()
     if error is not None:
         return Streamed(photo=job.photo, error=error)
-    return Streamed(photo=job.photo, image=job.read.result(), segmentation=job.done[0].result())
+    content = job.read.result()
+    return Streamed(
+        photo=job.photo,
+        image=content.pixels,
+        windows=content.windows,
+        segmentation=job.done[0].result(),
+        notes=content.windows.notes if content.windows else content.notes,
+    )

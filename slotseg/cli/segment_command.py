@@ -1,29 +1,53 @@
 """``slotseg segment``."""
 
+import sys
 from pathlib import Path
 
 import click
 
 from slotseg.cli import options
+from slotseg.errors import ConfigError
+
+STDOUT = Path("-")
+EPILOG = """\b
+INPUTS are photos, folders of photos, quoted patterns such as 'photos/**/*.jpg',
+@list.txt (a path a line; @- from stdin), or - for one image from stdin.
+JPEG, PNG, WebP, TIFF, BMP, GIF; AVIF and HEIC where Pillow reads them.
+Exit code 3: done, but some photos could not be read; failures.jsonl names them."""
 
 
-@click.command("segment")
+@click.command("segment", epilog=EPILOG)
 @click.argument("inputs", nargs=-1, required=True, type=options.PATH)
-@click.option("-o", "--output", required=True, type=options.PATH, help="Mask (.png) of one photo, or a folder.")
+@click.option(
+    "-o", "--output", required=True, type=options.PATH, help="Mask (.png) of one photo, a folder, or - for stdout."
+)
 @options.checkpoint
 @click.option(
     "--labels",
-    metavar="prototypes|FILE",
-    help="Paint prototype numbers, or the classes of a labels.json.  [default: the run's, if it has been matched]",
+    metavar="prototypes|FILE|NAME",
+    help="Paint prototype numbers, the classes of a labels.json, or those the run was matched to on the data set "
+    "NAME.  [default: the run's latest match, if it has been matched]",
 )
 @click.option(
     "-k",
+    "--classes",
     "--num-prototypes",
+    "num_prototypes",
     type=click.IntRange(min=2),
-    metavar="K",
-    help="Merge the run's prototypes to K and paint their numbers.  [default: as trained or matched]",
+    metavar="N",
+    help="Merge the run's prototypes to N groups, without labels, and paint these.  [default: as trained or matched]",
+)
+@click.option("--min-area", type=click.IntRange(min=0), default=0, metavar="PIXELS", help="Absorb smaller parts.")
+@click.option(
+    "--ignore-below",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="CONFIDENCE",
+    help="Leave out pixels whose class is less sure than this, 0 to 1.",
 )
 @click.option("--overlay", is_flag=True, help="Also write photos with the classes laid over them, and a sheet.")
+@click.option("--confidence", is_flag=True, help="Also write how sure each pixel is, as grey pictures.")
+@click.option("--legend", is_flag=True, help="Also write names and colours as a picture.")
 @click.option(
     "--format",
     "form",
@@ -33,6 +57,13 @@ from slotseg.cli import options
 @click.option("--json", "summary", is_flag=True, help="Also write segments.jsonl: what each photo holds.")
 @options.size
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos computed at once.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=500_000_000,
+    show_default=True,
+    help="Refuse larger photos, which are likely to be broken or hostile.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace masks that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave out photos whose mask exists.")
 @options.device
@@ -42,11 +73,16 @@ def command(
     checkpoint: Path | None,
     labels: str | None,
     num_prototypes: int | None,
+    min_area: int,
+    ignore_below: float,
     overlay: bool,
+    confidence: bool,
+    legend: bool,
     form: str | None,
     summary: bool,
     size: int | None,
     batch_size: int,
+    max_pixels: int,
     overwrite: bool,
     skip_existing: bool,
     device: str,
@@ -57,16 +93,30 @@ def command(
     slotseg segment photo.jpg -o mask.png --overlay
     slotseg segment my-photos -o masks
     slotseg segment my-photos -o masks --format coco --json
+    slotseg segment 'survey/**/*.tif' -o masks --min-area 200 --skip-existing
+    curl -s https://example.org/photo.jpg | slotseg segment - -o - > mask.png
     """  # noqa: D301
+    from slotseg.data.inputs import Inputs
+    from slotseg.outputs import Outputs, Wanted, check_existing
+
+    formats = [*([form] if form else []), *(["summary"] if summary else [])]
+    wanted = Wanted(overlay=overlay, confidence=confidence, legend=legend, formats=tuple(formats))
+    photos = Inputs(inputs, leave_out=None if output == STDOUT else output)
+    if output == STDOUT:
+        _check_stdout(photos.single, wanted)
+    else:
+        outputs = Outputs(photos, output, wanted)
+        found = outputs.survey()
+        check_existing(found, allowed=overwrite or skip_existing)
+
+    from slotseg.cleaning import Cleaning
     from slotseg.labels import read_labels
-    from slotseg.painting import paint, plan
-    from slotseg.runs import find_checkpoint
+    from slotseg.painting import paint, paint_png
+    from slotseg.runs import find_checkpoint, find_labels
     from slotseg.segmenter import Segmenter
 
-    planned = plan(inputs, output, with_overlay=overlay)
     file = find_checkpoint(checkpoint)
-    click.echo(f"Segmenting {len(planned.outputs)} photos with {file}", err=True)
-    given = read_labels(Path(labels)) if labels not in (None, "prototypes") else None
+    given = read_labels(find_labels(labels, file)) if labels not in (None, "prototypes") else None
     segmenter = Segmenter.load(
         file,
         labels=given,
@@ -75,16 +125,46 @@ def command(
         size=size,
         device=device,
     )
+    cleaning = Cleaning(min_area=min_area, ignore_below=ignore_below)
+    if output == STDOUT:
+        (photo,) = photos
+        mask, notes = paint_png(segmenter, photo, cleaning=cleaning, max_pixels=max_pixels)
+        sys.stdout.buffer.write(mask)
+        sys.stdout.buffer.flush()
+        _say_notes(dict.fromkeys(notes, (1, photo.name)))
+        return
+    click.echo(f"Segmenting {options.counted(found.num_photos, 'photo')} with {file}", err=True)
     painted = paint(
         segmenter,
-        planned,
+        outputs,
         overwrite=overwrite,
         skip_existing=skip_existing,
-        formats=[*([form] if form else []), *(["summary"] if summary else [])],
+        cleaning=cleaning,
         batch_size=batch_size,
+        max_pixels=max_pixels,
+        found=found,
     )
+    _say_notes(painted.notes)
+    for message in painted.failures[:3]:
+        click.echo(f"Skipped: {message}", err=True)
     kept = f", {painted.num_kept} were there" if painted.num_kept else ""
-    failed = f", {len(painted.failures)} failed: see {planned.failures}" if painted.failures else ""
-    click.echo(f"{painted.num_masks} masks written to {output}{kept}{failed}")
+    failed = f", {len(painted.failures)} failed: see {outputs.failures}" if painted.failures else ""
+    click.echo(f"{options.counted(painted.num_masks, 'mask')} written to {output}{kept}{failed}")
     if painted.failures:
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)
+
+
+def _check_stdout(single: bool, wanted: object) -> None:
+    from slotseg.outputs import Wanted
+
+    if not single:
+        raise ConfigError("-o - writes one mask to stdout; expected one photo, or a folder as --output")
+    if wanted != Wanted():
+        raise ConfigError("-o - writes the mask alone; expected a file or folder as --output for what goes beside it")
+    if sys.stdout.isatty():
+        raise ConfigError("-o - would write a PNG to the terminal; expected a pipe or a file, as in -o - > mask.png")
+
+
+def _say_notes(notes: dict[str, tuple[int, str]]) -> None:
+    for note, (count, first) in notes.items():
+        click.echo(f"{first}: {note}" if count == 1 else f"{count} photos, the first {first}: {note}", err=True)

@@ -1,0 +1,181 @@
+"""What ``slotseg segment`` writes and where, decided and checked before a photo is read.
+
+One photo may become one mask (``-o mask.png``), with its companions named after it; otherwise the
+output is a folder that mirrors the tree of the photos.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from slotseg.annotations import files_of
+from slotseg.data.inputs import Input, Inputs, identity
+from slotseg.errors import ConfigError
+
+PICTURES = (".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".avif", ".heic")
+"""What a mask cannot be: most of these would change its ids, and tools read PNG."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is written beside masks."""
+
+    overlay: bool = False
+    """Photos with the classes laid over them, and a sheet of some."""
+    confidence: bool = False
+    """How sure each pixel's class is."""
+    legend: bool = False
+    """A picture of names and colours."""
+    formats: tuple[str, ...] = ()
+    """Files for other tools, of ``slotseg.annotations.WRITERS``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The files that one photo becomes; None for those that are not wanted."""
+
+    mask: Path
+    overlay: Path | None
+    confidence: Path | None
+    labelme: Path | None
+
+    def __iter__(self) -> Iterator[Path]:
+        """The wanted ones."""
+        return (path for path in (getattr(self, f.name) for f in fields(self)) if path is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What was found before anything was read."""
+
+    num_photos: int
+    num_masks: int
+    """Masks that exist."""
+    first: Path | None
+    """The first output that exists."""
+
+
+class Outputs:
+    """Where everything goes that photos become.
+
+    Args:
+        inputs: The photos; those that words named.
+        output: A ``.png`` for the mask of one photo, or a folder.
+        wanted: What is written beside masks.
+
+    Attributes:
+        folder: Where files about all photos go.
+        legend: Names and colours, JSON.
+        legend_picture: The same to look at.
+        sheet: Some overlays side by side; None without overlays, or for one mask.
+        failures: Photos that could not be read.
+
+    Raises:
+        ConfigError: If ``output`` cannot be what it should.
+    """
+
+    def __init__(self, inputs: Inputs, output: Path, wanted: Wanted) -> None:
+        self.inputs, self.wanted = inputs, wanted
+        suffix = output.suffix.lower()
+        if suffix in PICTURES and not output.is_dir():
+            raise ConfigError(f"{output} ends in {suffix}; expected a .png, which keeps ids as they are, or a folder")
+        self._mask = output if inputs.single and suffix == ".png" and not output.is_dir() else None
+        if self._mask is None and suffix == ".png" and not output.is_dir():
+            raise ConfigError(f"{output} names one mask; expected a folder for the masks of several photos")
+        if self._mask is None and output.exists() and not output.is_dir():
+            raise ConfigError(f"{output} is a file; expected a folder for the masks, or a mask.png for one photo")
+        if self._mask is None and any(_same(output, top) for top in inputs.folders):
+            raise ConfigError(f"{output} is the folder of the photos; expected another --output, or one below it")
+        self.folder = output.parent if self._mask else output
+        self.legend = self._common("legend.json")
+        self.legend_picture = self._common("legend.png")
+        self.failures = self._common("failures.jsonl")
+        self.sheet = self.folder / "overlay" / "sheet.jpg" if wanted.overlay and not self._mask else None
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one mask only, that ``output`` names."""
+        return self._mask is not None
+
+    def files(self, item: Input) -> Files:
+        """The files that a photo becomes."""
+        labelme = files_of("labelme", self.folder, [item.file_name])[0] if "labelme" in self.wanted.formats else None
+        return Files(
+            mask=self._mask or self.folder / item.output(".png"),
+            overlay=self._beside(item, "overlay", ".jpg") if self.wanted.overlay else None,
+            confidence=self._beside(item, "confidence", ".png") if self.wanted.confidence else None,
+            labelme=labelme,
+        )
+
+    @property
+    def common(self) -> list[Path]:
+        """The files about all photos that are wanted."""
+        shared = [form for form in self.wanted.formats if form != "labelme"]
+        return [
+            self.legend,
+            self.failures,
+            *([self.legend_picture] if self.wanted.legend else []),
+            *([self.sheet] if self.sheet else []),
+            *(file for form in shared for file in files_of(form, self.folder, [])),
+        ]
+
+    def survey(self) -> Survey:
+        """Look at all inputs once, without reading them.
+
+        Raises:
+            ConfigError: If two photos would become one file, or an output would replace a photo.
+        """
+        kept = {self.legend, self.failures}  # of an earlier call; these are written anew each time
+        first = next((file for file in self.common if file not in kept and file.exists()), None)
+        sources, taken = set[int](), {identity(file) for file in self.common}
+        num_photos = num_masks = 0
+        for item in self.inputs:
+            num_photos += 1
+            if item.problem:
+                continue
+            if isinstance(item.source, Path):
+                sources.add(identity(item.source))
+            files = self.files(item)
+            for file in files:
+                if (name := identity(file)) in taken:
+                    raise ConfigError(
+                        f"{file}, of {item.name}, would be another output's file too; expected names that differ: "
+                        "rename one, or segment them one by one"
+                    )
+                taken.add(name)
+                first = first or (file if os.path.exists(file) else None)
+            num_masks += os.path.exists(files.mask)
+        if taken & sources:
+            self._refuse_to_replace(sources)
+        return Survey(num_photos=num_photos, num_masks=num_masks, first=first)
+
+    def _common(self, name: str) -> Path:
+        return self._mask.with_name(f"{self._mask.stem}_{name}") if self._mask else self.folder / name
+
+    def _beside(self, item: Input, kind: str, suffix: str) -> Path:
+        if self._mask:
+            return self._mask.with_name(f"{self._mask.stem}_{kind}{suffix}")
+        return self.folder / kind / item.output(suffix)
+
+    def _refuse_to_replace(self, sources: set[int]) -> None:
+        files: Iterable[Path] = (file for item in self.inputs if not item.problem for file in self.files(item))
+        clash = next(file for file in (*self.common, *files) if identity(file) in sources)
+        raise ConfigError(f"{clash} would replace a photo; expected another --output")
+
+
+def check_existing(found: Survey, *, allowed: bool) -> None:
+    """Refuse to replace what is there.
+
+    Raises:
+        ConfigError: If something is, and ``allowed`` is false.
+    """
+    if allowed or found.first is None:
+        return
+    which = f"{found.num_masks} of {found.num_photos} masks exist, the first file is " if found.num_masks else ""
+    exists = "" if found.num_masks else " exists"
+    raise ConfigError(f"{which}{found.first}{exists}; expected a new --output, or --overwrite or --skip-existing")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)

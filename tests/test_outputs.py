@@ -1,0 +1,120 @@
+"""Where masks go, and what is refused before a photo is read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from slotseg.data.inputs import Inputs
+from slotseg.errors import ConfigError
+from slotseg.outputs import Outputs, Wanted, check_existing
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with some photos."""
+    for name in ("photos/a.jpg", "photos/b.png", "photos/deep/er/c.jpg", "other/a.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6)).save(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def outputs(words: list[str], output: str, **wanted: Any) -> Outputs:
+    return Outputs(Inputs(words, leave_out=Path(output)), Path(output), Wanted(**wanted))
+
+
+def masks(words: list[str], output: str) -> set[str]:
+    planned = outputs(words, output)
+    planned.survey()
+    return {str(planned.files(item).mask) for item in planned.inputs}
+
+
+def test_masks_mirror_the_tree() -> None:
+    assert masks(["photos"], "m") == {"m/a.png", "m/b.png", "m/deep/er/c.png"}
+    assert masks(["photos/**/*.jpg"], "m") == {"m/a.png", "m/deep/er/c.png"}
+    assert masks(["photos/b.png"], "m") == {"m/b.png"}
+    assert masks(["photos/b.png"], "m.png") == {"m.png"}
+
+
+def test_photos_that_differ_in_their_suffix_keep_it() -> None:
+    Image.new("RGB", (8, 6)).save("photos/a.png")
+    assert masks(["photos"], "m") == {"m/a.jpg.png", "m/a.png.png", "m/b.png", "m/deep/er/c.png"}
+
+
+def test_several_trees_and_files_of_one_name_are_told_apart() -> None:
+    assert masks(["photos/a.jpg", "other/a.jpg"], "m") == {"m/photos/a.png", "m/other/a.png"}
+    assert masks(["photos", "other"], "m") == {
+        "m/photos/a.png", "m/photos/b.png", "m/photos/deep/er/c.png", "m/other/a.png",
+    }  # fmt: skip
+
+
+def test_one_photo_names_its_companions_after_its_mask() -> None:
+    planned = outputs(["photos/a.jpg"], "m.png", overlay=True, confidence=True, legend=True)
+    (item,) = planned.inputs
+    assert [str(file) for file in planned.files(item)] == ["m.png", "m_overlay.jpg", "m_confidence.png"]
+    assert (str(planned.legend), str(planned.legend_picture)) == ("m_legend.json", "m_legend.png")
+    assert planned.sheet is None
+
+
+def test_masks_below_the_photos_are_no_photos_the_second_time() -> None:
+    planned = outputs(["photos"], "photos/masks")
+    Path("photos/masks").mkdir()
+    Image.new("P", (8, 6)).save("photos/masks/a.png")
+    found = planned.survey()
+    assert (found.num_photos, found.num_masks, found.first) == (3, 1, Path("photos/masks/a.png"))
+
+
+@pytest.mark.parametrize(
+    ("words", "output", "message"),
+    [
+        (["photos"], "photos", "photos is the folder of the photos"),
+        (["photos"], "photos/../photos", "is the folder of the photos"),
+        (["photos/b.png"], "photos/b.png", "would replace a photo"),
+        (["photos/*.png", "photos/b.png"], "photos", "is the folder of the photos"),
+        (["@photos/list.txt"], "photos", "would replace a photo"),
+        (["photos"], "photos/a.jpg", "ends in .jpg; expected a .png"),
+        (["photos/a.jpg"], "mask.tif", "ends in .tif; expected a .png"),
+        (["photos"], "mask.png", "names one mask; expected a folder"),
+        (["photos"], "file", "is a file; expected a folder"),
+        (["photos/a.jpg", "photos/b.png"], "file", "is a file; expected a folder"),
+    ],
+)
+def test_outputs_that_would_lose_something_are_refused(words: list[str], output: str, message: str) -> None:
+    Path("file").write_text("mine")
+    Path("photos/list.txt").write_text("b.png\na.jpg\n")
+    with pytest.raises(ConfigError, match=message):
+        outputs(words, output).survey()
+
+
+def test_outputs_of_different_kinds_may_not_meet() -> None:
+    """A photo in a folder named as one of ours, or named as one of our files."""
+    Path("photos/confidence").mkdir()
+    Image.new("RGB", (8, 6)).save("photos/confidence/a.jpg")
+    Image.new("RGB", (8, 6)).save("photos/legend.jpg")
+    assert outputs(["photos"], "m", overlay=True).survey().num_photos == 5
+    with pytest.raises(ConfigError, match=r"m/confidence/a\.png, of photos/confidence/a\.jpg, would be another"):
+        outputs(["photos"], "m", confidence=True).survey()
+    with pytest.raises(ConfigError, match=r"m/legend\.png, of photos/legend\.jpg"):
+        outputs(["photos"], "m", legend=True).survey()
+    Image.new("RGB", (8, 6)).save("photos/b.bmp")
+    with pytest.raises(ConfigError, match=r"m/b\.json, of photos/b\.png"):  # labelme finds one file by the stem
+        outputs(["photos"], "m", formats=("labelme",)).survey()
+
+
+def test_what_exists_is_not_replaced_unasked() -> None:
+    planned = outputs(["photos"], "m", overlay=True, formats=("coco",))
+    Path("m/overlay").mkdir(parents=True)
+    Path("m/overlay/a.jpg").write_bytes(b"")
+    found = planned.survey()
+    with pytest.raises(ConfigError, match=r"m/overlay/a\.jpg exists; expected a new --output, or --overwrite or"):
+        check_existing(found, allowed=False)
+    check_existing(found, allowed=True)
+    Path("m/overlay/a.jpg").unlink()
+    Path("m/legend.json").write_text("{}")  # of an interrupted call; says nothing about the masks
+    check_existing(planned.survey(), allowed=False)
+    Path("m/annotations.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"m/annotations\.json exists"):
+        check_existing(planned.survey(), allowed=False)
