@@ -260,7 +260,7 @@ def _unidentified(head: bytes, name: str) -> DataError:
         return DataError(f"{name} is an AVIF photo, which needs Pillow 11.3 or newer: update it, or convert it to JPEG")
     if _is_heif(head):
         return DataError(
-            f"{name} is a HEIC photo, which needs the package pillow-heif: install it, or convert the photo to JPEG"
+            f"{name} is a HEIC photo, which needs pillow-heif: pip install 'slotseg[heic]', or convert it to JPEG"
         )
     return DataError(f"{name} is not an image that Pillow can read: convert it to PNG or leave it out")
 

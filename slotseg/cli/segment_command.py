@@ -17,7 +17,7 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
 
 
 @click.command("segment", epilog=EPILOG)
-@click.argument("inputs", nargs=-1, required=True, type=options.PATH)
+@click.argument("inputs", nargs=-1, required=True)
 @click.option(
     "-o", "--output", required=True, type=options.PATH, help="Mask (.png) of one photo, a folder, or - for stdout."
 )
@@ -68,7 +68,7 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
 @click.option("--skip-existing", is_flag=True, help="Leave out photos whose mask exists.")
 @options.device
 def command(
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     output: Path,
     checkpoint: Path | None,
     labels: str | None,

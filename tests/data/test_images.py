@@ -419,7 +419,7 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 32
 
 def test_heic_names_the_package_it_needs(monkeypatch):
     monkeypatch.setattr(images, "_register_heif", lambda: None)
-    with pytest.raises(DataError, match=r"HEIC photo, which needs the package pillow-heif|cannot be decoded"):
+    with pytest.raises(DataError, match=r"HEIC photo, which needs pillow-heif: pip install|cannot be decoded"):
         read_with_notes(HEIC)
 
 
