@@ -17,7 +17,7 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "cleaning regions annotations annotations_summary annotation_files annotations_coco annotations_cvat "
     "annotations_labelme "
     "eval.contingency eval.matching eval.metrics eval.protocols",
-    "model checkpoint checkpointing runs weights building guard journal precision state monitor "
+    "model checkpoint checkpointing runs retrieval weights building guard journal precision state monitor "
     "unpickling official official_settings",
     "streaming segmenter",
     "trainer usage preview watch launch outputs painting trial doctor twins exports importing onnx_export",
