@@ -104,3 +104,11 @@ def run_of(checkpoint: Path) -> RunFolder | None:
     """The run folder that a checkpoint file lies in, if it lies in one."""
     run = RunFolder(checkpoint.parent.parent)
     return run if checkpoint.parent.name == "checkpoints" and run.config.is_file() else None
+
+
+def name_of(checkpoint: Path) -> str:
+    """What files made from a checkpoint are called: as its run; of numbered ones, with their number."""
+    run = run_of(checkpoint)
+    if run is None:
+        return checkpoint.stem
+    return run.path.resolve().name + ("" if checkpoint.name == run.last.name else f"-{checkpoint.stem}")
