@@ -1,57 +1,74 @@
-"""One file about many photos, written whole at the end without keeping the photos in memory."""
+"""One file about many photos, written whole at the end without keeping the photos in memory.
+
+Letters: H W pixels.
+"""
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any, ClassVar, TypeVar
 
-from slotseg.errors import DataError
-from slotseg.files import replacing
+import numpy as np
+from numpy.typing import NDArray
 
+from slotseg.files import replacing, writing
+from slotseg.labels import LabelMap
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into a sentence.
-
-    Raises:
-        DataError: If the block cannot write.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}); choose another --output") from error
+Self = TypeVar("Self", bound="SpooledFile")
 
 
-class SpooledFile:
+class SpooledFile(ABC):
     """A file whose parts are gathered in temporary files beside it.
 
     Those have no names, so that not even a killed process leaves them behind. Leaving the ``with`` block writes the
     file, unless an error or an interruption is the reason; then an earlier file stays as it was.
 
     Args:
-        path: The file; its folder is made if it does not exist.
-        num_spools: How many parts grow side by side.
+        folder: Where the file goes; made if it does not exist.
+        labels: Names and colours.
 
     Raises:
         DataError: If the folder cannot be written.
     """
 
-    def __init__(self, path: Path, num_spools: int) -> None:
-        self.path = path
+    file_name: ClassVar[str]
+    num_spools: ClassVar[int] = 1
+    """How many parts grow side by side."""
+
+    def __init__(self, folder: Path, labels: LabelMap) -> None:
+        self.path = folder / self.file_name
+        self.labels = labels
         self._closing = contextlib.ExitStack()
-        with writing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             self.spools: list[IO[bytes]] = [
-                self._closing.enter_context(tempfile.TemporaryFile(dir=path.parent))  # noqa: SIM115
-                for _ in range(num_spools)
+                self._closing.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
+                for _ in range(self.num_spools)
             ]
         self._is_open = True
 
+    def add(
+        self,
+        name: str,
+        class_map: NDArray[Any],
+        confidence: NDArray[np.uint8] | None = None,
+        photo: Path | None = None,
+    ) -> None:
+        """Add a photo; as ``slotseg.annotations.Writer.add``."""
+        parts = self.describe(name, class_map, confidence)
+        with writing(self.path):
+            for spool, part in zip(self.spools, parts, strict=True):
+                spool.write(part)
+
+    @abstractmethod
+    def describe(self, name: str, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> tuple[bytes, ...]:
+        """What a photo adds to each part."""
+
+    @abstractmethod
     def write_whole(self, file: IO[bytes]) -> None:
         """Write everything; the spools are rewound."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Write the file and drop the spools; a second call does nothing.
@@ -67,6 +84,9 @@ class SpooledFile:
                 spool.seek(0)
             with replacing(self.path) as temporary, temporary.open("wb") as file:
                 self.write_whole(file)
+
+    def __enter__(self: Self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

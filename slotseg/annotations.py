@@ -31,7 +31,7 @@ class Writer(Protocol):
         self,
         name: str,
         class_map: NDArray[Any],
-        confidence: NDArray[np.float32] | None = None,
+        confidence: NDArray[np.uint8] | None = None,
         photo: Path | None = None,
     ) -> None:
         """Add a photo.
@@ -39,7 +39,7 @@ class Writer(Protocol):
         Args:
             name: Of its file, relative, with slashes; the tool finds the photo by it.
             class_map: Ids ``(H, W)`` as from ``LabelMap.class_map``.
-            confidence: ``(H, W)``, in the range 0 to 1.
+            confidence: ``(H, W)``, 255 for 1.
             photo: Its file, if the format notes where it lies (labelme does).
 
         Raises:

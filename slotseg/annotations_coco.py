@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.annotation_files import SpooledFile, writing
+from slotseg.annotation_files import SpooledFile
 from slotseg.labels import LabelMap
 from slotseg.regions import Region, find_regions
 
@@ -24,29 +24,17 @@ FILE_NAME = "annotations.json"
 
 
 class CocoWriter(SpooledFile):
-    """Writes ``annotations.json``.
+    """Writes ``annotations.json``; as ``SpooledFile``."""
 
-    Args:
-        folder: Where it goes; made if it does not exist.
-        labels: Names and colours.
-
-    Raises:
-        DataError: If the folder cannot be written.
-    """
+    file_name = FILE_NAME
+    num_spools = 2
 
     def __init__(self, folder: Path, labels: LabelMap) -> None:
-        super().__init__(folder / FILE_NAME, num_spools=2)
-        self.labels = labels
+        super().__init__(folder, labels)
         self._num_images = self._num_annotations = 0
 
-    def add(
-        self,
-        name: str,
-        class_map: NDArray[Any],
-        confidence: NDArray[np.float32] | None = None,
-        photo: Path | None = None,
-    ) -> None:
-        """Add a photo; as ``slotseg.annotations.Writer.add``."""
+    def describe(self, name: str, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> tuple[bytes, ...]:
+        """A line of ``images``, and those of ``annotations``."""
         regions = find_regions(class_map, self.labels, confidence, name)
         self._num_images += 1
         lines = []
@@ -55,9 +43,7 @@ class CocoWriter(SpooledFile):
             lines.append(_line(self._annotation(region, counts, class_map.shape), first=self._num_annotations == 1))
         height, width = class_map.shape
         image = {"id": self._num_images, "file_name": name, "width": width, "height": height}
-        with writing(self.path):
-            self.spools[0].write(_line(image, first=self._num_images == 1))
-            self.spools[1].write(b"".join(lines))
+        return _line(image, first=self._num_images == 1), b"".join(lines)
 
     def _annotation(self, region: Region, counts: str, size: tuple[int, ...]) -> dict[str, Any]:
         score = {} if region.confidence is None else {"score": round(region.confidence, 4)}
@@ -81,9 +67,6 @@ class CocoWriter(SpooledFile):
             shutil.copyfileobj(spool, file)
             file.write(b"\n]")
         file.write(b"}\n")
-
-    def __enter__(self) -> "CocoWriter":
-        return self
 
 
 def categories(labels: LabelMap) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.annotation_files import SpooledFile, writing
+from slotseg.annotation_files import SpooledFile
 from slotseg.files import write_json
 from slotseg.labels import LabelMap
 from slotseg.regions import find_regions
@@ -27,29 +27,16 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class CvatWriter(SpooledFile):
-    """Writes ``annotations.xml`` and ``cvat_labels.json``.
+    """Writes ``annotations.xml`` and ``cvat_labels.json``; as ``SpooledFile``."""
 
-    Args:
-        folder: Where they go; made if it does not exist.
-        labels: Names and colours.
-
-    Raises:
-        DataError: If the folder cannot be written.
-    """
+    file_name = FILE_NAME
 
     def __init__(self, folder: Path, labels: LabelMap) -> None:
-        super().__init__(folder / FILE_NAME, num_spools=1)
-        self.labels = labels
+        super().__init__(folder, labels)
         self._num_images = 0
 
-    def add(
-        self,
-        name: str,
-        class_map: NDArray[Any],
-        confidence: NDArray[np.float32] | None = None,
-        photo: Path | None = None,
-    ) -> None:
-        """Add a photo; as ``slotseg.annotations.Writer.add``."""
+    def describe(self, name: str, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> tuple[bytes, ...]:
+        """An ``image`` element."""
         regions = find_regions(class_map, self.labels, confidence, name)
         height, width = class_map.shape
         lines = [f'  <image id="{self._num_images}" name={_quoted(name)} width="{width}" height="{height}">']
@@ -63,9 +50,8 @@ class CvatWriter(SpooledFile):
                 "    </mask>",
             ]
         lines.append("  </image>\n")
-        with writing(self.path):
-            self.spools[0].write("\n".join(lines).encode())
         self._num_images += 1
+        return ("\n".join(lines).encode(),)
 
     def write_whole(self, file: IO[bytes]) -> None:
         """Labels and photos; the labels also in a file of their own."""
@@ -73,9 +59,6 @@ class CvatWriter(SpooledFile):
         file.write(_head(self.labels, self._num_images).encode())
         shutil.copyfileobj(self.spools[0], file)
         file.write(b"</annotations>\n")
-
-    def __enter__(self) -> "CvatWriter":
-        return self
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:

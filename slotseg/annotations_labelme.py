@@ -18,9 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.annotation_files import writing
 from slotseg.errors import DataError
-from slotseg.files import write_bytes
+from slotseg.files import write_bytes, writing
 from slotseg.labels import LabelMap
 from slotseg.regions import find_regions
 
@@ -50,7 +49,7 @@ class LabelmeWriter:
         self,
         name: str,
         class_map: NDArray[Any],
-        confidence: NDArray[np.float32] | None = None,
+        confidence: NDArray[np.uint8] | None = None,
         photo: Path | None = None,
     ) -> None:
         """Write the file of a photo; as ``slotseg.annotations.Writer.add``."""
@@ -72,7 +71,7 @@ class LabelmeWriter:
             "imageWidth": class_map.shape[1],
         }
         with writing(path):
-            write_bytes(path, json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+            write_bytes(path, json.dumps(value, ensure_ascii=False).encode(errors="replace"), flush=False)
 
     def close(self) -> None:
         """Nothing is left to write."""
@@ -94,7 +93,7 @@ def file_of(name: str) -> str:
 def shapes(
     class_map: NDArray[Any],
     labels: LabelMap,
-    confidence: NDArray[np.float32] | None = None,
+    confidence: NDArray[np.uint8] | None = None,
     name: str = "the photo",
     tolerance: float = TOLERANCE,
 ) -> list[dict[str, Any]]:
@@ -103,7 +102,7 @@ def shapes(
     Args:
         class_map: Ids ``(H, W)``.
         labels: Names.
-        confidence: ``(H, W)``; each shape has the mean of its class in the photo as ``score``, an extra.
+        confidence: ``(H, W)``, 255 for 1; each shape has the mean of its class in the photo as ``score``, an extra.
         name: Of the photo, for messages.
         tolerance: In pixels.
 

@@ -2,13 +2,12 @@
 
 import json
 import shutil
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.annotation_files import SpooledFile, writing
+from slotseg.annotation_files import SpooledFile
 from slotseg.labels import LabelMap
 from slotseg.regions import find_regions
 
@@ -16,42 +15,22 @@ FILE_NAME = "segments.jsonl"
 
 
 class SummaryWriter(SpooledFile):
-    """Writes ``segments.jsonl``.
+    """Writes ``segments.jsonl``; as ``SpooledFile``."""
 
-    Args:
-        folder: Where it goes; made if it does not exist.
-        labels: Names and colours.
+    file_name = FILE_NAME
 
-    Raises:
-        DataError: If the folder cannot be written.
-    """
-
-    def __init__(self, folder: Path, labels: LabelMap) -> None:
-        super().__init__(folder / FILE_NAME, num_spools=1)
-        self.labels = labels
-
-    def add(
-        self,
-        name: str,
-        class_map: NDArray[Any],
-        confidence: NDArray[np.float32] | None = None,
-        photo: Path | None = None,
-    ) -> None:
-        """Add a photo; as ``slotseg.annotations.Writer.add``."""
+    def describe(self, name: str, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> tuple[bytes, ...]:
+        """A line."""
         line = json.dumps(image_summary(name, class_map, self.labels, confidence), ensure_ascii=False) + "\n"
-        with writing(self.path):
-            self.spools[0].write(line.encode(errors="replace"))
+        return (line.encode(errors="replace"),)
 
     def write_whole(self, file: IO[bytes]) -> None:
         """All lines."""
         shutil.copyfileobj(self.spools[0], file)
 
-    def __enter__(self) -> "SummaryWriter":
-        return self
-
 
 def image_summary(
-    name: str, class_map: NDArray[Any], labels: LabelMap, confidence: NDArray[np.float32] | None = None
+    name: str, class_map: NDArray[Any], labels: LabelMap, confidence: NDArray[np.uint8] | None = None
 ) -> dict[str, Any]:
     """What a photo's class map holds, JSON-ready; classes that cover nothing are left out.
 
@@ -59,7 +38,7 @@ def image_summary(
         name: Of the photo's file.
         class_map: Ids ``(H, W)``.
         labels: Names and colours.
-        confidence: ``(H, W)``, in the range 0 to 1.
+        confidence: ``(H, W)``, 255 for 1.
 
     Returns:
         ``file``, ``width``, ``height``; ``classes`` by falling size: ``id``, ``name``, ``color``, ``pixels``,

@@ -22,7 +22,7 @@ from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, replacing
-from slotseg.runs import run_of
+from slotseg.runs import name_of
 from slotseg.twins import TrainedBackbone, torchvision_twin
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,7 @@ Loading = tuple[str, list[str]]
 
 def default_output(source: Path, form: str) -> Path:
     """``<run>-<format>`` and a suffix, in the current folder; numbered checkpoints of a run keep their number."""
-    run = run_of(source)
-    if run is None:
-        stem = source.stem
-    else:
-        stem = run.path.resolve().name + ("" if source.name == run.last.name else f"-{source.stem}")
-    return Path(f"{stem}-{form}{FORMATS[form][0]}")
+    return Path(f"{name_of(source)}-{form}{FORMATS[form][0]}")
 
 
 def export(backbone: TrainedBackbone, form: str, output: Path, *, overwrite: bool = False) -> None:

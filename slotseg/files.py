@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written, not even by a power cut."""
+"""Writing files so that nothing is ever half-written, and where it matters not even by a power cut."""
 
 import json
 import os
@@ -8,32 +8,54 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from slotseg.errors import DataError
+
 PART = ".part"
 LEFTOVERS = (f".*{PART}", ".tmp??????")
 """What a killed process leaves half-written; the second is how safetensors names its own."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name once the block has succeeded.
 
-    Content and name are flushed to the disk; after an error or an interruption ``path`` is as it was.
+    After an error, an interruption or a kill ``path`` is as it was.
+
+    Args:
+        path: The file; its folder is made if it does not exist.
+        flush: Whether to wait until content and name are on the disk, so that not even a power cut takes them. Waiting
+            is slow; files that can be made again do without.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if flush:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        _flush_names(path.parent)
+        if flush:
+            _flush_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
-    with replacing(path) as temporary:
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write an output into a sentence.
+
+    Raises:
+        DataError: If the block cannot write.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}); choose another --output") from error
+
+
+def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
+    """Write a file atomically; ``flush`` as in ``replacing``."""
+    with replacing(path, flush=flush) as temporary:
         temporary.write_bytes(content)
 
 

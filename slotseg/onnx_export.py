@@ -28,7 +28,6 @@ from slotseg.data.augment import normalize
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, write_bytes
 from slotseg.labels import IGNORE
-from slotseg.runs import run_of
 from slotseg.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
@@ -78,15 +77,6 @@ def members(concepts: Tensor) -> Tensor:
     found = [(concepts == k).nonzero()[:, 0] for k in range(int(concepts.max()) + 1)]
     most = max(len(some) for some in found)
     return torch.stack([torch.cat([some, some[:1].expand(most - len(some))]) for some in found])
-
-
-def default_output(source: Path) -> Path:
-    """``<run>.onnx`` in the current folder; numbered checkpoints of a run keep their number."""
-    run = run_of(source)
-    if run is None:
-        return Path(source.stem + SUFFIX)
-    number = "" if source.name == run.last.name else f"-{source.stem}"
-    return Path(f"{run.path.resolve().name}{number}{SUFFIX}")
 
 
 def metadata(segmenter: Segmenter) -> dict[str, Any]:

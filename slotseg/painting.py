@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from slotseg.annotation_files import writing
 from slotseg.annotations import Writer, open_writer
 from slotseg.annotations_labelme import LabelmeWriter
 from slotseg.cleaning import AS_PAINTED, Cleaning
 from slotseg.data.images import MAX_PIXELS, read_label
 from slotseg.data.inputs import Input
 from slotseg.errors import DataError
-from slotseg.files import append, write_bytes
+from slotseg.files import append, write_bytes, writing
 from slotseg.labels import LabelMap
 from slotseg.outputs import Outputs, Survey, check_existing
 from slotseg.render import (

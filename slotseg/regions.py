@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from slotseg.errors import DataError
 from slotseg.labels import LabelMap
 
+BAND = 256
+"""Rows over which confidences are summed at once."""
+
 Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
 
@@ -31,18 +34,18 @@ class Region:
     lengths: NDArray[np.int64]
     """Pixels of each run, ``(R,)``."""
     confidence: float | None
-    """Mean over the pixels, or None without a confidence map."""
+    """Mean over the pixels, in the range 0 to 1, or None without a confidence map."""
 
 
 def find_regions(
-    class_map: NDArray[Any], labels: LabelMap, confidence: NDArray[np.float32] | None = None, name: str = "the photo"
+    class_map: NDArray[Any], labels: LabelMap, confidence: NDArray[np.uint8] | None = None, name: str = "the photo"
 ) -> list[Region]:
     """The regions of a class map by ascending class id; ignored pixels and absent classes have none.
 
     Args:
         class_map: Ids ``(H, W)`` as from ``LabelMap.class_map``.
         labels: Says which ids are classes and which is ignored.
-        confidence: ``(H, W)``, in the range 0 to 1.
+        confidence: ``(H, W)``, 255 for 1.
         name: Of the photo, for messages.
 
     Raises:
@@ -99,9 +102,15 @@ def _boxes(starts: NDArray[np.int64], lengths: NDArray[np.int64], first: NDArray
     return [(x0, y0, x1 - x0 + 1, y1 - y0 + 1) for x0, y0, x1, y1 in zip(*lows, *highs, strict=True)]
 
 
-def _means(class_map: NDArray[Any], confidence: NDArray[np.float32] | None) -> NDArray[np.float64] | None:
+def _means(class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> NDArray[np.float64] | None:
+    """Mean confidence by id, 0 to 1; a band of rows at a time, as ``bincount`` makes 64-bit copies."""
     if confidence is None:
         return None
-    ids = class_map.ravel()
-    means: NDArray[np.float64] = np.bincount(ids, confidence.ravel()) / np.maximum(np.bincount(ids), 1)
+    size = int(class_map.max()) + 1
+    sums, counts = np.zeros(size), np.zeros(size, np.int64)
+    for top in range(0, len(class_map), BAND):
+        ids = class_map[top : top + BAND].ravel()
+        sums += np.bincount(ids, confidence[top : top + BAND].ravel(), size)
+        counts += np.bincount(ids, minlength=size)
+    means: NDArray[np.float64] = sums / (255 * np.maximum(counts, 1))
     return means

@@ -126,3 +126,11 @@ def find_labels(word: str, checkpoint: Path) -> Path:
     names = sorted(file.stem for file in run.label_maps.glob("*.json")) if run else []
     of_run = f", or one that the run was matched on: {', '.join(names)}" if names else ""
     raise DataError(f"there are no labels {word}; expected prototypes, the path of a labels.json{of_run}")
+
+
+def name_of(checkpoint: Path) -> str:
+    """What files made from a checkpoint are called: as its run; of numbered ones, with their number."""
+    run = run_of(checkpoint)
+    if run is None:
+        return checkpoint.stem
+    return run.path.resolve().name + ("" if checkpoint.name == run.last.name else f"-{checkpoint.stem}")

@@ -78,7 +78,7 @@ class Segmenter:
         device: str = "auto",
     ) -> None:
         self.device = resolve_device(device)
-        self.encoder = encoder.to(self.device).eval().requires_grad_(False)
+        self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self.config = config
         self.labels = labels or LabelMap.prototypes(encoder.num_concepts)
         if len(self.labels.classes) != encoder.num_concepts:

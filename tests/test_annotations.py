@@ -25,6 +25,7 @@ from slotseg.annotations_summary import image_summary
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError, DataError
 from slotseg.labels import IGNORE, LabelMap, palette
+from slotseg.regions import BAND, find_regions
 
 NAMES = ("sky", "Bäume & <Büsche>", 'a "road"', "家")
 LABELS = LabelMap.of_classes(NAMES, palette(len(NAMES)))
@@ -182,7 +183,7 @@ def test_documented_example_of_cvats_run_lengths() -> None:
 
 
 def test_annotations_of_coco_are_one_per_class_and_photo(tmp_path: Path) -> None:
-    confidence = np.array([[0.5, 0.7, 0.1], [0.9, 1, 0.2]], np.float32)
+    confidence = np.array([[102, 153, 0], [204, 255, 51]], np.uint8)
     with open_writer("coco", tmp_path, LABELS) as writer:
         writer.add("a.jpg", PHOTOS["a.jpg"], confidence)
         writer.add("one.jpg", PHOTOS["one.jpg"])
@@ -192,7 +193,7 @@ def test_annotations_of_coco_are_one_per_class_and_photo(tmp_path: Path) -> None
         (2, 1, 2),
         (3, 2, 3),
     ]
-    assert [a.get("score") for a in value["annotations"]] == [0.7, 0.15, None]
+    assert [a.get("score") for a in value["annotations"]] == [0.6, 0.1, None]
     assert value["images"][1] == {"id": 2, "file_name": "one.jpg", "width": 1, "height": 1}
     assert [(c["id"], c["name"]) for c in value["categories"]] == list(enumerate(NAMES, 1))
     assert [tuple(c["color"]) for c in value["categories"]] == list(LABELS.colors)
@@ -255,14 +256,14 @@ def test_labelme_finds_the_photo(tmp_path: Path) -> None:
 
 
 def test_summary() -> None:
-    confidence = np.array([[0.5, 0.7, 0.1], [0.9, 1, 0.2]], np.float32)
+    confidence = np.array([[102, 153, 0], [204, 255, 51]], np.uint8)
     assert image_summary("a.jpg", PHOTOS["a.jpg"], LABELS, confidence) == {
         "file": "a.jpg",
         "width": 3,
         "height": 2,
         "classes": [
-            {"id": 0, "name": "sky", "color": [128, 0, 0], "pixels": 3, "share": 0.5, "mean_confidence": 0.7},
-            {"id": 1, "name": NAMES[1], "color": [0, 128, 0], "pixels": 2, "share": 0.333333, "mean_confidence": 0.15},
+            {"id": 0, "name": "sky", "color": [128, 0, 0], "pixels": 3, "share": 0.5, "mean_confidence": 0.6},
+            {"id": 1, "name": NAMES[1], "color": [0, 128, 0], "pixels": 2, "share": 0.333333, "mean_confidence": 0.1},
         ],
         "ignored_pixels": 1,
     }
@@ -272,18 +273,27 @@ def test_summary() -> None:
     assert json.loads(json.dumps(summary)) == summary
 
 
+def test_confidence_is_the_mean_over_all_bands_of_rows() -> None:
+    rng = np.random.default_rng(0)
+    class_map = rng.integers(0, 3, (2 * BAND + 5, 7), np.uint8)
+    confidence = rng.integers(0, 256, class_map.shape, np.uint8)
+    for region in find_regions(class_map, LABELS, confidence):
+        expected = confidence[class_map == region.class_id].mean() / 255
+        assert region.confidence == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("class_map", "confidence", "message"),
     [
         (np.array([[4]], np.uint8), None, "a.jpg holds id 4; expected 0 to 3 or 255"),
         (np.zeros((0, 3), np.uint8), None, "of shape"),
         (np.zeros((2, 2, 3), np.uint8), None, "of shape"),
-        (np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.float32), "confidence map of a.jpg is of shape"),
+        (np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), "confidence map of a.jpg is of shape"),
     ],
 )
 @pytest.mark.parametrize("form", MASKS)
 def test_maps_that_do_not_fit_are_refused_and_the_others_kept(
-    form: str, class_map: NDArray[np.uint8], confidence: NDArray[np.float32] | None, message: str, tmp_path: Path
+    form: str, class_map: NDArray[np.uint8], confidence: NDArray[np.uint8] | None, message: str, tmp_path: Path
 ) -> None:
     with open_writer(form, tmp_path, LABELS) as writer:
         with pytest.raises(DataError, match=message):

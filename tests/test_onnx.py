@@ -26,7 +26,7 @@ from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import write_json
 from slotseg.labels import LabelMap, palette
 from slotseg.model import Encoder
-from slotseg.onnx_export import KEY, TOLERANCE, Network, default_output, export_onnx, members
+from slotseg.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
 from slotseg.segmenter import Segmenter
 
 onnx = pytest.importorskip("onnx")
@@ -243,14 +243,6 @@ def test_the_page_is_right() -> None:
     palette_of_mask = mask.getpalette()
     assert palette_of_mask is not None
     assert palette_of_mask[3:6] == list(palette(3)[1])
-
-
-def test_a_run_and_its_checkpoints_have_names() -> None:
-    make_run(Path("runs/one"), make())
-    last = Path("runs/one/checkpoints/last.safetensors")
-    assert default_output(last) == Path("one.onnx")
-    assert default_output(last.with_name("step-00000100.safetensors")) == Path("one-step-00000100.onnx")
-    assert default_output(Path("model.safetensors")) == Path("model.onnx")
 
 
 def test_a_file_is_replaced_only_if_asked() -> None:

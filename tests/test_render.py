@@ -68,6 +68,22 @@ def test_overlay_mixes_colors_darkens_ignored_and_draws_edges() -> None:
     assert (render.overlay(image, ids.T[:4, :4].repeat(2, 1)[:, :6], NAMED, 0.0)[0] == 100).all()
 
 
+def test_overlay_is_the_same_over_the_borders_of_bands() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (2 * render.BAND + 1, 5, 3), np.uint8)
+    ids = rng.integers(0, 2, (len(image), 5), np.uint8)
+    expected = 0.5 * image + 0.5 * np.array(NAMED.colors)[ids]
+    expected[:, 1:][ids[:, 1:] != ids[:, :-1]] = 255
+    expected[1:][ids[1:] != ids[:-1]] = 255
+    assert np.array_equal(render.overlay(image, ids, NAMED), expected.astype(np.uint8))
+
+
+def test_pictures_do_not_wait_for_the_disk(tmp_path: Path, flushed: list[str]) -> None:
+    render.save_mask(tmp_path / "m.png", np.zeros((2, 2), np.uint8), NAMED)
+    render.save_picture(tmp_path / "p.jpg", np.zeros((2, 2, 3), np.uint8))
+    assert flushed == []
+
+
 def test_colors_of_sixteen_bit_ids() -> None:
     labels = LabelMap.prototypes(300)
     picture = render.colored(np.array([[0, 299, 65_535]], np.uint16), labels)

@@ -41,12 +41,12 @@ def command(form: str, output: Path | None, checkpoint: Path | None, overwrite: 
 
 
 def _export_onnx(output: Path | None, checkpoint: Path | None, *, overwrite: bool) -> Path:
-    from slotseg.onnx_export import default_output, export_onnx
-    from slotseg.runs import find_checkpoint
+    from slotseg.onnx_export import SUFFIX, export_onnx
+    from slotseg.runs import find_checkpoint, name_of
     from slotseg.segmenter import Segmenter
 
     source = find_checkpoint(checkpoint)
     click.echo(f"Exporting {source}", err=True)
-    file = output or default_output(source)
+    file = output or Path(name_of(source) + SUFFIX)
     export_onnx(Segmenter.load(source, device="cpu"), file, overwrite=overwrite)
     return file
