@@ -32,6 +32,8 @@ from slotseg.cli import options
 )
 @click.option("--json", "summary", is_flag=True, help="Also write segments.jsonl: what each photo holds.")
 @options.size
+@options.tta
+@options.edges
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos computed at once.")
 @click.option("--overwrite", is_flag=True, help="Replace masks that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave out photos whose mask exists.")
@@ -46,6 +48,8 @@ def command(
     form: str | None,
     summary: bool,
     size: int | None,
+    tta: str | None,
+    edges: str | None,
     batch_size: int,
     overwrite: bool,
     skip_existing: bool,
@@ -72,6 +76,7 @@ def command(
         labels=given,
         matched=labels is None and num_prototypes is None,
         num_prototypes=num_prototypes,
+        segment=options.quality(tta, edges),
         size=size,
         device=device,
     )
