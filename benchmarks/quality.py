@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg import checkpoint
+from slotseg import checkpoint, config
 from slotseg.errors import ConfigError
 from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.evaluate import evaluate
@@ -128,7 +128,9 @@ def train(out: Path, photos: Path, settings: dict[str, Any]) -> None:
 def run_or_baseline(method: str, benchmark: Benchmark, run: Path, number: int | None, seed: int) -> Predictor:
     """What a method makes of the photos that a run was trained on."""
     if method in OURS:
-        return run_predictor(benchmark, checkpoint=run, num_prototypes=number, plain=method == PLAIN)
+        return run_predictor(
+            benchmark, checkpoint=run, num_prototypes=number, segment=config.PLAIN if method == PLAIN else None
+        )
     return baseline_predictor(method, benchmark, num_clusters=number, checkpoint=run, seed=seed)
 
 

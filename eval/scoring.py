@@ -1,8 +1,10 @@
 """Score a run, a baseline or masks by name, and keep the match a run was given."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +19,7 @@ from slotseg.eval.evaluate import label_map
 from slotseg.eval.predictors import Predictor, SegmenterPredictor
 from slotseg.eval.report import PredictorInfo, Result
 from slotseg.files import write_json
+from slotseg.guided import EPSILON, RADIUS
 from slotseg.labels import read_labels
 from slotseg.presets import photos
 from slotseg.runs import find_checkpoint, run_of
@@ -33,7 +36,7 @@ def run_predictor(
     *,
     checkpoint: Path | None = None,
     num_prototypes: int | None = None,
-    plain: bool = False,
+    segment: Mapping[str, Any] | None = None,
     size: int | None = None,
     device: str = "auto",
 ) -> SegmenterPredictor:
@@ -43,7 +46,7 @@ def run_predictor(
         benchmark: On what; under a protocol that crops, the network sees the crop as it is.
         checkpoint: Run folder or checkpoint; by default the newest run.
         num_prototypes: Merge its prototypes to so many; by default what it was trained for.
-        plain: One look and no refinement.
+        segment: What to change in how it looks at photos, as in ``Segmenter.load``.
         size: Short side that the network sees; by default the crop's, or as things looked in training.
         device: As in ``slotseg.devices.resolve_device``.
     """
@@ -53,16 +56,16 @@ def run_predictor(
         file,
         matched=False,
         num_prototypes=num_prototypes,
-        plain=plain,
+        segment=segment,
         size=size or benchmark.protocol.crop,
         device=device,
     )
     info = PredictorInfo(
-        name=f"slotseg {segmenter.config.backbone.name}",
+        name=_name(segmenter),
         checkpoint=checkpoints.digest(file),
         network_size=segmenter.size,
         augmentation=_looks(segmenter.config.segment),
-        postprocessing=_refinement(segmenter.config.segment),
+        postprocessing=_edges(segmenter.config.segment),
         seed=segmenter.config.seed,
     )
     return SegmenterPredictor(segmenter, info)
@@ -135,6 +138,18 @@ def keep_match(result: Result, checkpoint: Path | None) -> None:
         log.info("The match is in %s; `slotseg segment` now paints class names.", run.labels)
 
 
+def _name(segmenter: Segmenter) -> str:
+    """Backbone, size and what is added to one look, so that no two of a run's scores have one name."""
+    config = segmenter.config.segment
+    added = {"scales": config.scales != (1.0,), "flip": config.mirror}
+    added |= {"field": config.field_strength > 0, "guided": config.edges == "guided"}
+    parts = [
+        f"slotseg {segmenter.config.backbone.name} at {segmenter.size} px",
+        *(k for k, is_on in added.items() if is_on),
+    ]
+    return ", ".join(parts)
+
+
 def _looks(config: SegmentConfig) -> str:
     if config.scales == (1.0,) and not config.mirror:
         return "none"
@@ -142,8 +157,10 @@ def _looks(config: SegmentConfig) -> str:
     return f"scales {scales}" + (" and mirrored" if config.mirror else "")
 
 
-def _refinement(config: SegmentConfig) -> str:
-    return f"mean-field refinement, strength {config.refinement:g}" if config.refinement else "none"
+def _edges(config: SegmentConfig) -> str:
+    if config.edges == "guided":
+        return f"guided filter, radius {RADIUS}, epsilon {EPSILON:g}"
+    return f"mean-field refinement, strength {config.field_strength:g}" if config.field_strength else "none"
 
 
 def _untrained(

@@ -17,6 +17,7 @@ MAY_CHANGE = (
     "segment.scales",
     "segment.mirror",
     "segment.refinement",
+    "segment.edges",
     "precision",
     "compile",
     "log_every",

@@ -18,6 +18,11 @@ OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROTOTYPE_INITS = ("normal", "kmeans")
 PADDINGS = ("zeros", "replicate")
+EDGES = ("auto", "none", "field", "guided")
+FIELD_STRENGTH = 3.0
+"""Of the mean field, where a run has none of its own."""
+SEVERAL_SCALES = (0.85, 1.4)
+"""Working sizes of several looks, where a run has none of its own."""
 NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
 
 
@@ -215,12 +220,25 @@ class SegmentConfig:
     """Look at the mirrored image too."""
     refinement: float = 0.0
     """Strength with which pixels of like colour near each other agree on a prototype; 0: not at all."""
+    edges: str = "auto"
+    """What makes maps follow the photo's edges: ``none``, ``field`` (the mean field that ``refinement`` is the strength
+    of, 3 if that is 0), ``guided`` (a guided filter), or ``auto``: ``field`` where ``refinement`` is above 0."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         ok = len(self.scales) > 0 and all(_is_number(s) and 0.1 <= s <= 10 for s in self.scales)
         _require(ok, self, "scales", "one or more numbers from 0.1 to 10")
         _require_range(self, 0, 100, "refinement")
+        _require(self.edges in EDGES, self, "edges", f"one of {', '.join(EDGES)}")
+
+    @property
+    def field_strength(self) -> float:
+        """Strength of the mean field; 0 where it is not asked for."""
+        return {"auto": self.refinement, "field": self.refinement or FIELD_STRENGTH}.get(self.edges, 0.0)
+
+
+PLAIN: Mapping[str, Any] = {"scales": (1.0,), "mirror": False, "edges": "none"}
+"""What to change in any ``SegmentConfig`` for one look and nothing after it: the network alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

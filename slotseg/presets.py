@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from slotseg.config import (
+    FIELD_STRENGTH,
+    SEVERAL_SCALES,
     BackboneConfig,
     ModelConfig,
     OptimizerConfig,
@@ -61,9 +63,9 @@ def photos() -> TrainConfig:
             warmup_epochs=1,
         ),
         segment=SegmentConfig(
-            scales=(0.85, 1.4),  # ours: borders finer than a cell
+            scales=SEVERAL_SCALES,  # ours: borders finer than a cell
             mirror=True,
-            refinement=3.0,  # ours: and where colours change
+            refinement=FIELD_STRENGTH,  # ours: and where colours change
         ),
         batch_size=16,
         epochs=None,

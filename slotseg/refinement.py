@@ -1,4 +1,4 @@
-"""Scores that follow the photo: pixels of like colour near each other agree on a prototype.
+"""Assignments that follow the photo: pixels of like colour near each other agree on a prototype.
 
 Mean-field inference in a fully connected random field after Krähenbühl and Koltun ("Efficient
 Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011). With scores s_i and
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.alignment import resample
+from slotseg.config import SegmentConfig
+from slotseg.guided import refine_guided
 
 POINTS_PER_CELL = 4
 """Points of the grid along a cell's side, where that does not make more than ``MAX_POINTS``."""
@@ -33,6 +35,26 @@ DISTANCE = 0.2
 TEMPERATURE = 0.1
 """Of the scores; that of the student's assignment in training."""
 ITERATIONS = 10
+
+
+def refined(
+    scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8], config: SegmentConfig
+) -> tuple[Tensor, tuple[float, float]]:
+    """What is painted: scores as they are, or assignments that follow a photo's edges, as ``config.edges`` says.
+
+    Args:
+        scores: Cosines, ``(K, h, w)``.
+        covered: How many cells, (h, w), the photo covers from the top left.
+        image: The photo, RGB, ``(H, W, 3)``.
+        config: The settings.
+
+    Returns:
+        Scores or assignments ``(K, *grid)``, and how many points of the grid the photo covers.
+    """
+    if config.edges == "guided":
+        return refine_guided(scores, covered, image)
+    strength = config.field_strength
+    return refine(scores, covered, image, strength) if strength else (scores, covered)
 
 
 def refine(

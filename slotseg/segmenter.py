@@ -6,8 +6,8 @@ Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from slotseg import checkpoint
 from slotseg.alignment import resample
 from slotseg.backbones import Backbone
-from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig, from_dict, to_dict
+from slotseg.config import BackboneConfig, TrainConfig, from_dict, to_dict, with_values
 from slotseg.data.augment import normalize
 from slotseg.data.images import MAX_PIXELS, read_image
 from slotseg.data.inputs import Input
@@ -29,7 +29,7 @@ from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels import LabelMap, read_labels
 from slotseg.model import Encoder
-from slotseg.refinement import refine
+from slotseg.refinement import refined
 from slotseg.runs import find_checkpoint, run_of
 from slotseg.streaming import Streamed, stream
 from slotseg.upsampling import upsampled_argmax
@@ -100,7 +100,7 @@ class Segmenter:
         labels: LabelMap | None = None,
         matched: bool = True,
         num_prototypes: int | None = None,
-        plain: bool = False,
+        segment: Mapping[str, Any] | None = None,
         size: int | None = None,
         device: str = "auto",
     ) -> "Segmenter":
@@ -112,17 +112,19 @@ class Segmenter:
             matched: Whether to take those of the run.
             num_prototypes: Merge the trained prototypes to so many instead; by default as many as the label map
                 has, or the run was trained for.
-            plain: One look and no refinement, whatever the run's ``SegmentConfig`` says.
+            segment: What to change in how the run looks at images, by the names of ``SegmentConfig``, such as
+                ``{"mirror": True, "edges": "guided"}``.
             size: Short side that images are scaled to.
             device: As in ``slotseg.devices.resolve_device``.
 
         Raises:
             CheckpointError: If there is none, or it is damaged or of another architecture.
-            ConfigError: If it cannot be merged to that number.
+            ConfigError: If it cannot be merged to that number, or there is no such setting or value.
         """
         file = find_checkpoint(Path(path) if path is not None else None)
         content = checkpoint.load(file)
         config = from_dict(TrainConfig, content.info["config"])
+        config = with_values(config, {f"segment.{name}": value for name, value in (segment or {}).items()})
         backbone = Backbone(config.backbone)
         encoder = Encoder(backbone, backbone.channels, config.model)
         try:
@@ -137,8 +139,6 @@ class Segmenter:
         number = num_prototypes or (len(labels.classes) if labels else None)
         if number not in (None, encoder.num_concepts) and (num_prototypes or encoder.concepts is not None):
             encoder.merge(number)
-        if plain:
-            config = replace(config, segment=SegmentConfig())
         return cls(encoder, config, labels=labels, size=size, device=device)
 
     def save(self, path: str | Path) -> None:
@@ -197,8 +197,7 @@ class Segmenter:
 
     def painted(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> NDArray[np.uint16]:
         """The prototype map of an image from its own scores ``(K, h, w)``, refined if the run's settings say so."""
-        if self.config.segment.refinement:
-            scores, covered = refine(scores, covered, image, self.config.segment.refinement)
+        scores, covered = refined(scores, covered, image, self.config.segment)
         return upsampled_argmax(scores, covered, (image.shape[0], image.shape[1]))
 
     def scores(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:

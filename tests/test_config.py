@@ -72,7 +72,7 @@ PAPER = {  # the published COCO recipe
     "steps": None,
     "teacher_momentum": 0.99,
 }
-NOT_OF_THE_PAPER = {"backbone.in_chans", "seed", "precision", "compile", "previews", "tensorboard"}
+NOT_OF_THE_PAPER = {"segment.edges", "backbone.in_chans", "seed", "precision", "compile", "previews", "tensorboard"}
 NOT_OF_THE_PAPER |= {"log_every", "checkpoint_every", "checkpoint_minutes", "keep_every"}
 
 
@@ -134,6 +134,7 @@ def test_only_lars_scales_its_rate_with_the_batch(optimizer: str, peak: float) -
         (SegmentConfig, "scales", (1.0, 0.0)),
         (SegmentConfig, "scales", (1.0, "2")),
         (SegmentConfig, "refinement", -1.0),
+        (SegmentConfig, "edges", "sharp"),
         (ViewsConfig, "image_size", 8),
         (ViewsConfig, "image_size", 4096),
         (ViewsConfig, "area", (0.0, 1.0)),

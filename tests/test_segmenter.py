@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from slotseg import checkpoint
 from slotseg.alignment import resample
-from slotseg.config import TrainConfig, to_dict
+from slotseg.config import PLAIN, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
 from slotseg.labels import LabelMap
@@ -261,7 +261,7 @@ def test_refined_maps_follow_colours_and_plain_ones_do_not(make: Callable[..., S
         F.interpolate(refine(scores, covered, image, 8.0)[0][None], (64, 96), mode="bilinear")[0],
     )
     refined.save(tmp_path / "m.safetensors")
-    plain = Segmenter.load(tmp_path / "m.safetensors", plain=True, size=64, device="cpu").prototype_map(image)
+    plain = Segmenter.load(tmp_path / "m.safetensors", segment=PLAIN, size=64, device="cpu").prototype_map(image)
     assert np.array_equal(plain, make(size=64).prototype_map(image))
     assert not np.array_equal(plain, refined.prototype_map(image))
 

@@ -13,7 +13,7 @@ PACKAGES = {"slotseg": "slotseg", "slotseg.data": "data", "slotseg.eval": "eval"
 LEVELS = [  # a module imports from its own level and those above it in this list
     "errors files signals config presets changes distributed schedules labels devices pages figures boards "
     "curves run_record run_page diagnosis",
-    "backbones heads grouping initialization merging alignment refinement upsampling losses lars render data.* "
+    "backbones heads grouping initialization merging alignment refinement guided upsampling losses lars render data.* "
     "cleaning regions annotations annotations_summary annotation_files annotations_coco annotations_cvat "
     "annotations_labelme "
     "eval.contingency eval.matching eval.metrics eval.protocols",

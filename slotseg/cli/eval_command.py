@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from slotseg.cli import options
+from slotseg.config import PLAIN
 from slotseg.errors import ConfigError, DataError
 
 DATASETS = (
@@ -34,7 +35,9 @@ BASELINES = ("colour", "features", "one-class", "random")
     metavar="K",
     help="Merge the run's prototypes to K; or clusters of a baseline.  [default: as trained; the classes]",
 )
-@click.option("--plain", is_flag=True, help="Score one look without refinement: the network alone.")
+@click.option("--plain", is_flag=True, help="Score the network alone: --tta none --edges none.")
+@options.tta
+@options.edges
 @click.option("--init", metavar="WEIGHTS", help="features: weights to take.  [default: those the run began with]")
 @click.option("--backbone", metavar="NAME", help="features: timm model.  [default: as --init says, or the run's]")
 @click.option("--stride", type=int, help="features: pixels per cell.  [default: the run's]")
@@ -68,6 +71,8 @@ def command(
     stride: int | None,
     num_prototypes: int | None,
     plain: bool,
+    tta: str | None,
+    edges: str | None,
     **where: Any,
 ) -> None:
     """Score a run against labels: one table over all images, one matching of prototypes to classes.
@@ -82,8 +87,10 @@ def command(
     torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
     """  # noqa: D301
     _check(baseline, preds, bool(checkpoint or size or save_preds), num_prototypes, bool(init or backbone or stride))
-    if plain and (baseline or preds):
-        raise ConfigError("--plain is for a run; expected no --baseline or --preds beside it")
+    if (plain or tta or edges) and (baseline or preds):
+        raise ConfigError("--plain, --tta and --edges are for a run; expected no --baseline or --preds beside them")
+    if plain and (tta or edges):
+        raise ConfigError("--plain is --tta none --edges none; expected no --tta or --edges beside it")
     for file in (json_file, html_file):
         if file and (file.is_dir() or not os.access(_existing(file.parent), os.W_OK)):
             raise ConfigError(f"{file} is a folder or cannot be written; expected the name of a file to write")
@@ -124,7 +131,7 @@ def command(
                 benchmark,
                 checkpoint=checkpoint,
                 num_prototypes=num_prototypes,
-                plain=plain,
+                segment=PLAIN if plain else options.quality(tta, edges),
                 size=size,
                 device=device,
             )

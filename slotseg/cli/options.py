@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from slotseg.config import SEVERAL_SCALES
 from slotseg.data.unlabelled import DATASETS
 from slotseg.errors import ConfigError
 
@@ -24,6 +25,16 @@ size = click.option(
     type=click.IntRange(min=1),
     metavar="PIXELS",
     help="Short side photos are scaled to for the network.  [default: as things looked in training]",
+)
+tta = click.option(
+    "--tta",
+    type=click.Choice(["none", "flip", "scales", "flip,scales"]),
+    help="Look at the mirrored photo too, at 0.85 and 1.4 times the size, or both.  [default: as the run was set]",
+)
+edges = click.option(
+    "--edges",
+    type=click.Choice(["none", "field", "guided"]),
+    help="Make masks follow the photo's edges: by a mean field, or a guided filter.  [default: as the run was set]",
 )
 dataset = click.option(
     "--dataset", type=click.Choice(DATASETS), help="Instead of PHOTOS: a training set, with its preset."
@@ -50,6 +61,15 @@ def check_dataset(dataset: str | None, data_dir: Path | None, photos: tuple[Path
         raise ConfigError(
             "--dataset and --data-dir go together and replace PHOTOS; expected both and no PHOTOS, or neither"
         )
+
+
+def quality(tta: str | None, edges: str | None) -> dict[str, Any]:
+    """What ``--tta`` and ``--edges`` change in a run's ``SegmentConfig``, by name."""
+    changes: dict[str, Any] = {} if edges is None else {"edges": edges}
+    if tta is not None:
+        looks = tta.split(",")
+        changes |= {"mirror": "flip" in looks, "scales": SEVERAL_SCALES if "scales" in looks else (1.0,)}
+    return changes
 
 
 def settings(values: tuple[str, ...]) -> dict[str, Any]:

@@ -56,6 +56,8 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
 )
 @click.option("--json", "summary", is_flag=True, help="Also write segments.jsonl: what each photo holds.")
 @options.size
+@options.tta
+@options.edges
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos computed at once.")
 @click.option(
     "--max-pixels",
@@ -81,6 +83,8 @@ def command(
     form: str | None,
     summary: bool,
     size: int | None,
+    tta: str | None,
+    edges: str | None,
     batch_size: int,
     max_pixels: int,
     overwrite: bool,
@@ -122,6 +126,7 @@ def command(
         labels=given,
         matched=labels is None and num_prototypes is None,
         num_prototypes=num_prototypes,
+        segment=options.quality(tta, edges),
         size=size,
         device=device,
     )
