@@ -36,6 +36,10 @@ from slotseg.cli import options
 @click.option("--overwrite", is_flag=True, help="Replace masks that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave out photos whose mask exists.")
 @options.device
+@options.precision
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Use torch.compile: a minute at the start, faster from then on."
+)
 def command(
     inputs: tuple[Path, ...],
     output: Path,
@@ -50,6 +54,8 @@ def command(
     overwrite: bool,
     skip_existing: bool,
     device: str,
+    precision: str | None,
+    compiled: bool,
 ) -> None:
     """Paint INPUTS, photos and folders of photos, into indexed PNG masks of their own size.
 
@@ -74,6 +80,8 @@ def command(
         num_prototypes=num_prototypes,
         size=size,
         device=device,
+        precision=precision or "auto",
+        compiled=compiled,
     )
     painted = paint(
         segmenter,
