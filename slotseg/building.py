@@ -10,7 +10,7 @@ from slotseg.backbones import Backbone
 from slotseg.config import OptimizerConfig, TrainConfig
 from slotseg.errors import ConfigError
 from slotseg.lars import LARS
-from slotseg.model import SlotCon
+from slotseg.model import Encoder, SlotCon
 
 
 def build_model(config: TrainConfig) -> SlotCon:
@@ -29,8 +29,13 @@ def build_model(config: TrainConfig) -> SlotCon:
 def compile_networks(model: SlotCon) -> None:
     """Let backbones and projectors go through ``torch.compile`` at their next call; names of parameters stay."""
     for encoder in (model.student, model.teacher):
-        encoder.backbone.compile()
-        encoder.projector.compile()
+        compile_encoder(encoder)
+
+
+def compile_encoder(encoder: Encoder) -> None:
+    """As ``compile_networks``, of one branch."""
+    encoder.backbone.compile()
+    encoder.projector.compile()
 
 
 def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:

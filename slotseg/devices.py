@@ -46,13 +46,16 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype | None:
     ``auto`` is bf16 on a GPU that computes in it, else fp32.
 
     Raises:
-        ConfigError: If fp16 is asked for on a CPU, which has no fast fp16.
+        ConfigError: If there is no such precision, or fp16 is asked for on a CPU, which has no fast fp16.
     """
     if name == "auto":
         name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise ConfigError("precision is 'fp16' on a CPU; expected fp32 or bf16 there")
-    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    precisions = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name not in precisions:
+        raise ConfigError(f"precision is {name!r}; expected auto, {', '.join(precisions)}")
+    return precisions[name]
 
 
 def precision_name(precision: torch.dtype | None) -> str:

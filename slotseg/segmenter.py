@@ -20,6 +20,7 @@ from torch import Tensor
 from slotseg import checkpoint
 from slotseg.alignment import resample
 from slotseg.backbones import Backbone
+from slotseg.building import compile_encoder
 from slotseg.config import BackboneConfig, TrainConfig, from_dict, to_dict, with_values
 from slotseg.data.augment import normalize
 from slotseg.data.images import MAX_PIXELS, read_image
@@ -29,6 +30,7 @@ from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels import LabelMap, read_labels
 from slotseg.model import Encoder
+from slotseg.precision import autocast, inference_precision
 from slotseg.refinement import refined
 from slotseg.runs import find_checkpoint, run_of
 from slotseg.streaming import Streamed, stream
@@ -60,6 +62,8 @@ class Segmenter:
         labels: Which prototype is which class; by default each is its own.
         size: Short side that images are scaled to before the network sees them.
         device: As in ``slotseg.devices.resolve_device``.
+        precision: As in ``slotseg.precision.inference_precision``.
+        compiled: Whether the network goes through ``torch.compile``, which takes its time at the first photo of a size.
 
     Example:
         >>> segmenter = Segmenter.load("runs/photos-1")
@@ -76,9 +80,14 @@ class Segmenter:
         labels: LabelMap | None = None,
         size: int | None = None,
         device: str = "auto",
+        precision: str = "fp32",
+        compiled: bool = False,
     ) -> None:
         self.device = resolve_device(device)
+        self.precision = inference_precision(precision, self.device)
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        if compiled:
+            compile_encoder(self.encoder)
         self.config = config
         self.labels = labels or LabelMap.prototypes(encoder.num_concepts)
         if len(self.labels.classes) != encoder.num_concepts:
@@ -103,6 +112,8 @@ class Segmenter:
         segment: Mapping[str, Any] | None = None,
         size: int | None = None,
         device: str = "auto",
+        precision: str = "fp32",
+        compiled: bool = False,
     ) -> "Segmenter":
         """Load a run folder, a checkpoint, or a file written by ``save``; by default the newest run.
 
@@ -116,6 +127,8 @@ class Segmenter:
                 ``{"mirror": True, "edges": "guided"}``.
             size: Short side that images are scaled to.
             device: As in ``slotseg.devices.resolve_device``.
+            precision: As in ``slotseg.precision.inference_precision``.
+            compiled: Whether the network goes through ``torch.compile``.
 
         Raises:
             CheckpointError: If there is none, or it is damaged or of another architecture.
@@ -139,7 +152,7 @@ class Segmenter:
         number = num_prototypes or (len(labels.classes) if labels else None)
         if number not in (None, encoder.num_concepts) and (num_prototypes or encoder.concepts is not None):
             encoder.merge(number)
-        return cls(encoder, config, labels=labels, size=size, device=device)
+        return cls(encoder, config, labels=labels, size=size, device=device, precision=precision, compiled=compiled)
 
     def save(self, path: str | Path) -> None:
         """Write teacher, configuration and label map to one ``.safetensors`` file.
@@ -228,7 +241,12 @@ class Segmenter:
         self, images: Sequence[NDArray[np.uint8]], size: int, mirrored: bool
     ) -> tuple[Tensor, tuple[float, float]]:
         seen = [image[:, ::-1] if mirrored else image for image in images]
-        return dense_maps(self.encoder, seen, self.config.backbone, size, self.stride, self.device)
+        return dense_maps(self._network, seen, self.config.backbone, size, self.stride, self.device)
+
+    def _network(self, images: Tensor) -> Tensor:
+        with autocast(self.device, self.precision):
+            scores: Tensor = self.encoder(images)
+            return scores
 
 
 def dense_maps(

@@ -1,5 +1,6 @@
 """From image to map: the teacher's scores, the input's own size, and a file that gives the same maps."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,24 @@ def assert_best(prototype_map: NDArray[np.uint16], upsampled: Tensor) -> None:
     chosen = upsampled.gather(0, torch.from_numpy(prototype_map.astype(np.int64))[None])[0]
     assert (upsampled.amax(0) - chosen).max() < 1e-5
     assert (upsampled.argmax(0).numpy() == prototype_map).mean() > 0.99
+
+
+def test_a_lower_precision_gives_nearly_the_same_scores(make: Callable[..., Segmenter]) -> None:
+    image = photo(60, 90)
+    expected, covered = make().scores(image)
+    scores, its_covered = make(precision="bf16").scores(image)
+    assert its_covered == covered
+    assert scores.dtype == torch.float32
+    assert 0 < (scores - expected).abs().max() < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler
+def test_a_compiled_network_gives_the_same_scores(make: Callable[..., Segmenter]) -> None:
+    plain, compiled = make(), make(compiled=True)
+    for size in ((60, 90), (90, 60)):
+        torch.testing.assert_close(compiled.scores(photo(*size))[0], plain.scores(photo(*size))[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,10 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
 @click.option("--overwrite", is_flag=True, help="Replace masks that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave out photos whose mask exists.")
 @options.device
+@options.precision
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Use torch.compile: a minute at the start, faster from then on."
+)
 def command(
     inputs: tuple[str, ...],
     output: Path,
@@ -90,6 +94,8 @@ def command(
     overwrite: bool,
     skip_existing: bool,
     device: str,
+    precision: str | None,
+    compiled: bool,
 ) -> None:
     """Paint INPUTS, photos and folders of photos, into indexed PNG masks of their own size.
 
@@ -129,6 +135,8 @@ def command(
         segment=options.quality(tta, edges),
         size=size,
         device=device,
+        precision=precision or "auto",
+        compiled=compiled,
     )
     cleaning = Cleaning(min_area=min_area, ignore_below=ignore_below)
     if output == STDOUT:
