@@ -20,18 +20,16 @@ from torch import Tensor
 
 from slotseg.alignment import resample
 
-POINTS_PER_CELL = 4
+POINTS_PER_CELL = 2
 """Points of the coarse grid along a cell's side, where that does not make more than ``MAX_POINTS``."""
 MAX_POINTS = 1 << 14
-FINER = 3
-"""Points of the fine grid along a coarse point's side, where the photo has as many pixels and ``MAX_VALUES`` allows."""
 MAX_VALUES = 1 << 24
-"""K times points of the fine grid: 64 MB."""
+"""Most values, K times points, of the fine grid, 64 MB; where they are fewer its points are the photo's pixels."""
 CHUNK = 1 << 19
 """Values of the fine grid that are computed at once."""
-RADIUS = 4
-"""Of a window, in points of the coarse grid."""
-EPSILON = 1e-3
+RADIUS = 2
+"""Of a window, in points of the coarse grid: a cell."""
+EPSILON = 1e-2
 """Variance of colours, of 0..1, below which a window counts as flat."""
 TEMPERATURE = 0.1
 """Of the scores; that of the student's assignment in training."""
@@ -52,8 +50,7 @@ def refine_guided(
         covers along each axis: all of them.
     """
     coarse = _grid(covered, POINTS_PER_CELL, MAX_POINTS)
-    fine = _grid(coarse, FINER, MAX_VALUES / len(scores))
-    fine = min(fine[0], image.shape[0]), min(fine[1], image.shape[1])
+    fine = _grid((image.shape[0], image.shape[1]), 1, MAX_VALUES / len(scores))
     assignments = (resample(scores.float(), covered, coarse, coarse) / TEMPERATURE).softmax(dim=0)
     guide, fine_guide = (_guide(image, size).to(scores.device) for size in (coarse, fine))
     refined = guided_filter(assignments, guide, fine_guide, RADIUS, EPSILON).clamp_(min=0)  # overshoots beside edges
@@ -105,10 +102,10 @@ def _window(size: int, radius: int) -> Tensor:
     return inside / inside.sum(dim=1, keepdim=True)
 
 
-def _grid(covered: tuple[float, float], finer: float, max_points: float) -> tuple[int, int]:
-    """So many points along each of the cells that are covered, fewer if there are too many."""
-    finer = min(finer, (max_points / (covered[0] * covered[1])) ** 0.5)
-    return max(1, round(finer * covered[0])), max(1, round(finer * covered[1]))
+def _grid(covered: tuple[float, float], points: float, max_points: float) -> tuple[int, int]:
+    """So many points along each of the cells that are covered, fewer if that makes too many."""
+    points = min(points, (max_points / (covered[0] * covered[1])) ** 0.5)
+    return max(1, round(points * covered[0])), max(1, round(points * covered[1]))
 
 
 def _guide(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> Tensor:
