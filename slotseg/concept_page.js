@@ -149,7 +149,6 @@ class Card {
     this.ignore.setAttribute("aria-pressed", String(ignored));
     this.ignore.disabled = ignored && !names.ignored.has(id);
     this.element.classList.toggle("ignored", ignored);
-    this.element.classList.toggle("named", Boolean(names.nameOf(id)));
     this.also.replaceChildren(...list("one class with", (classes.get(names.classOf(id)) ?? []).filter((i) => i !== id && !ignored)));
     this.links.replaceChildren(
       ...list("near", concept.near.slice(0, 3).map(([i]) => i)), ...list("often with", concept.together.slice(0, 3).map(([i]) => i)));
@@ -227,9 +226,9 @@ const showProgress = () => {
   }));
   const done = parts.filter((part) => part.name || part.ignored), total = Math.max(1e-9, parts.reduce((sum, part) => sum + part.share, 0));
   const named = parts.filter((part) => part.name), sum = (some, of) => some.reduce((all, part) => all + of(part), 0);
-  $("progress").textContent = `${sum(named, (part) => part.ids.length).toLocaleString("en")} of ${counted(names.number, "prototype")} named`
-    + ` (${counted(named.length, "name")}), ${sum(parts.filter((part) => part.ignored), (part) => part.ids.length)} ignored:`
-    + ` ${percent(sum(done, (part) => part.share) / total)} of the pixels.`;
+  const numNamed = sum(named, (part) => part.ids.length), numIgnored = sum(done, (part) => part.ids.length) - numNamed;
+  $("progress").textContent = `${numNamed.toLocaleString("en")} of ${names.number.toLocaleString("en")} named, ${counted(named.length, "name")}`
+    + `${numIgnored ? `, ${numIgnored.toLocaleString("en")} ignored` : ""}: ${percent(sum(done, (part) => part.share) / total)} of the pixels`;
   $("bar").replaceChildren(...done.sort((a, b) => b.share - a.share).slice(0, 80).map((part) => {
     const piece = make("i", { title: `${part.name || "ignored"}: ${percent(part.share / total)}`, className: part.ignored ? "ignored" : "" });
     piece.style.width = `${(100 * part.share) / total}%`;

@@ -133,7 +133,9 @@ class Collection:
                 ),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{where} is no concepts.json ({error!r}); expected what slotseg concepts writes") from error
+            raise DataError(
+                f"{where} is no concepts.json ({error!r}); expected what slotseg concepts writes"
+            ) from error
 
 
 def write_concepts(file: Path, collection: Collection) -> None:

@@ -264,7 +264,7 @@ def _channel(linear: float) -> int:
 def _entries(values: Any, key: str, where: str) -> dict[int, Any]:
     """Values by prototype, of an object or a list; null is no entry."""
     if not isinstance(values, dict | list | None):
-        raise DataError(f"{where} has {key} {values!r}; expected an object such as {{\"3\": \"grass\"}}")
+        raise DataError(f'{where} has {key} {values!r}; expected an object such as {{"3": "grass"}}')
     pairs = enumerate(values) if isinstance(values, list) else (values or {}).items()
     return {_number(p, where): value for p, value in pairs if value is not None}
 
