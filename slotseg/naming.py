@@ -6,6 +6,7 @@ Letters: K prototypes, C classes.
 """
 
 import json
+import logging
 import math
 import re
 import unicodedata
@@ -16,6 +17,8 @@ from typing import Any
 
 from slotseg.errors import DataError
 from slotseg.labels import IGNORE, IGNORE_16, Color, LabelMap, palette
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Of the file."""
@@ -92,6 +95,16 @@ class Naming:
         wrong = sorted(p for p in mentioned if not 0 <= p < num_prototypes)
         if wrong:
             raise DataError(f"{self.where} mentions prototype {wrong[0]}; expected 0 to {num_prototypes - 1}")
+
+    def warn_of_another_run(self, checkpoint: str) -> None:
+        """Say so if the names were not given to this checkpoint, by the start of its SHA-256."""
+        if self.checkpoint not in (None, checkpoint):
+            log.warning(
+                "%s was written for checkpoint %s and this is %s: its prototypes may be other things.",
+                self.where,
+                self.checkpoint,
+                checkpoint,
+            )
 
     def ignored(self, prototype: int) -> bool:
         """Whether a prototype, or one that it is the same as, is left out by name."""
@@ -236,7 +249,7 @@ def name_color(name: str) -> Color:
 
 
 def oklch_color(lightness: float, chroma: float, hue: float) -> Color:
-    """sRGB of a colour in OKLCH (Ottosson, "A perceptual color space for image processing"), clipped to what it holds.
+    """The sRGB of a colour in OKLCH (Ottosson, "A perceptual color space for image processing"), clipped to what it holds.
 
     Args:
         lightness: 0..1.

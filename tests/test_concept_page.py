@@ -401,7 +401,7 @@ def test_files_are_taken_back(opened: Open, tmp_path: Path) -> None:
     other = {"checkpoint": "f" * 16, "num_prototypes": 27, "names": {"0": "tree", "20": "car", "x": "bus", "3": ""}}
     (tmp_path / "other.json").write_text("\ufeff" + json.dumps({**other, "same_as": {"7": 8, "8": 7}}))
     page.set_input_files("#file", tmp_path / "other.json")
-    page.wait_for_function("document.getElementById('notice').innerText.includes('27 prototypes')")
+    page.locator("#notice").filter(has_text="27 prototypes").wait_for()
     said = page.inner_text("#notice")
     assert "given to another run" in said
     assert "of 27 prototypes, this page of 16" in said
