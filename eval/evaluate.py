@@ -19,9 +19,11 @@ from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import Contingency, ImageCounts
 from slotseg.eval.matching import UNMATCHED, match
 from slotseg.eval.metrics import score, score_within
+from slotseg.eval.named import NAMED, NAMED_ON, assign_by_name
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.report import MATCHED_ON_SCORED, Provenance, Result
 from slotseg.labels import LabelMap
+from slotseg.naming import Naming
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +54,15 @@ class Counted:
         return np.vstack([self.contingency.table, rest]) if rest.any() else self.contingency.table
 
 
-def evaluate(predictor: Predictor, benchmark: Benchmark, *, remember: bool = False) -> Result:
+def evaluate(
+    predictor: Predictor, benchmark: Benchmark, *, names: Naming | None = None, remember: bool = False
+) -> Result:
     """Score a predictor.
 
     Args:
         predictor: What is scored.
         benchmark: On what and how.
+        names: Take the classes that these names say, and match nothing.
         remember: Keep the counts of each of the first ``MAX_REMEMBERED`` images in the result.
 
     Returns:
@@ -65,20 +70,22 @@ def evaluate(predictor: Predictor, benchmark: Benchmark, *, remember: bool = Fal
 
     Raises:
         LabelError: If ground truth cannot be used.
-        DataError: If no labelled pixel could be scored.
+        DataError: If no labelled pixel could be scored, or the names are of another number of prototypes.
     """
+    unknown = _say_unknown(names, predictor, benchmark) if names else ()
     counted = _count(predictor, benchmark, benchmark.dataset, remember)
     other = _count(predictor, benchmark, benchmark.match_on, False) if benchmark.match_on else None
-    assignment = _match(predictor, benchmark, counted, other or counted)
+    assignment = _match(predictor, benchmark, counted, other or counted, names)
     taxonomy = benchmark.dataset.taxonomy
     return Result(
         scores=score(counted.table, assignment),
         things=score_within(counted.table, assignment, taxonomy.of_kind("thing")),
         stuff=score_within(counted.table, assignment, taxonomy.of_kind("stuff")),
-        protocol=_provenance(predictor, benchmark, counted),
+        protocol=_provenance(predictor, benchmark, counted, named=names is not None),
         taxonomy=taxonomy,
         assignment=assignment,
         table=counted.table,
+        unknown_names=unknown,
         skipped=tuple(counted.skipped),
         images=tuple(counted.images),
     )
@@ -131,17 +138,41 @@ def _read(benchmark: Benchmark, dataset: LabelledDataset, skipped: list[str]) ->
         yield index, benchmark.protocol.prepare(labelled)
 
 
-def _match(predictor: Predictor, benchmark: Benchmark, counted: Counted, found_on: Counted) -> NDArray[np.int64]:
-    """Class of each row of a set's table, from the match found on a set; unassigned pixels have none."""
-    found = match(found_on.contingency.table, benchmark.protocol.matching, predictor.vectors)
+def _match(
+    predictor: Predictor, benchmark: Benchmark, counted: Counted, found_on: Counted, names: Naming | None
+) -> NDArray[np.int64]:
+    """Class of each row of a set's table, by name or from the match found on a set; unassigned pixels have none."""
+    if names:
+        found, _ = assign_by_name(names, len(counted.contingency.table), benchmark.dataset.taxonomy.names)
+    else:
+        found = match(found_on.contingency.table, benchmark.protocol.matching, predictor.vectors)
     number = min(len(found), len(counted.contingency.table))  # masks of two sets may differ in their largest id
     assignment = np.full(len(counted.table), UNMATCHED, dtype=np.int64)
     assignment[:number] = found[:number]
     return assignment
 
 
-def _provenance(predictor: Predictor, benchmark: Benchmark, counted: Counted) -> Provenance:
+def _say_unknown(names: Naming, predictor: Predictor, benchmark: Benchmark) -> tuple[str, ...]:
+    """Names that are no class of the set, said before the pass over it."""
+    if predictor.num_prototypes is None:
+        raise DataError(f"{names.where} names prototypes, and what is scored has none; expected a run")
+    dataset = benchmark.dataset
+    assignment, unknown = assign_by_name(names, predictor.num_prototypes, dataset.taxonomy.names)
+    if unknown:
+        log.warning(
+            "%s has %s, no class of %s, whose pixels count as errors; its classes are %s.",
+            names.where,
+            ", ".join(unknown),
+            dataset.name,
+            ", ".join(dataset.taxonomy.names),
+        )
+    log.info("By name, %d of %d prototypes have a class.", (assignment != UNMATCHED).sum(), len(assignment))
+    return unknown
+
+
+def _provenance(predictor: Predictor, benchmark: Benchmark, counted: Counted, *, named: bool) -> Provenance:
     dataset, protocol = benchmark.dataset, benchmark.protocol
+    matched_on = benchmark.match_on.split if benchmark.match_on else MATCHED_ON_SCORED
     return Provenance(
         dataset=dataset.name,
         protocol=protocol.name,
@@ -158,8 +189,8 @@ def _provenance(predictor: Predictor, benchmark: Benchmark, counted: Counted) ->
         resolution=protocol.resolution,
         crop=protocol.cropping,
         void=protocol.void,
-        matching=protocol.matching,
-        matched_on=benchmark.match_on.split if benchmark.match_on else MATCHED_ON_SCORED,
+        matching=NAMED if named else protocol.matching,
+        matched_on=NAMED_ON if named else matched_on,
         predictor=predictor.info,
         limit=benchmark.limit,
     )

@@ -14,6 +14,7 @@ import slotseg
 from slotseg.data.taxonomy import Taxonomy
 from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.metrics import Scores
+from slotseg.eval.named import NAMED
 
 MATCHED_ON_SCORED = "the scored images"
 """What a result says of a match that was found on no other split."""
@@ -74,9 +75,9 @@ class Provenance:
     void: str
     """What became of pixels without a class."""
     matching: str
-    """``hungarian`` or ``merge`` (one-to-one, surplus as errors), or ``majority`` (many-to-one)."""
+    """``hungarian`` or ``merge`` (one-to-one, surplus as errors), ``majority`` (many-to-one), or ``names``."""
     matched_on: str
-    """Where the matching was found: the scored images, or a split."""
+    """Where the matching was found: the scored images, a split, or nothing where a person named the prototypes."""
     predictor: PredictorInfo
     """What was scored."""
     limit: int | None = None
@@ -103,6 +104,8 @@ class Result:
     """Class of each row of the table, -1 for none, ``(K,)``."""
     table: NDArray[np.int64]
     """Pixel counts, ``(K, C)``; where masks leave pixels without an id, a last row more holds those."""
+    unknown_names: tuple[str, ...] = ()
+    """Names that a person gave and that are no class; their pixels are errors."""
     skipped: tuple[str, ...] = ()
     """Messages of photos that could not be read."""
     images: tuple[ImageCounts, ...] = field(default=(), repr=False)
@@ -120,6 +123,7 @@ class Result:
             "protocol": asdict(self.protocol),
             "assignment": self.assignment.tolist(),
             "table": self.table.tolist(),
+            "unknown_names": list(self.unknown_names),
             "skipped": list(self.skipped),
         }
 
@@ -138,7 +142,7 @@ def citation(result: Result) -> str:
         size if p.crop == "none" else f"{size}, {p.crop}",
         f"K = {p.num_prototypes}, {classes}",
     ]
-    how.append(f"{p.matching} matching on {p.matched_on}")
+    how.append("named by a person" if p.matching == NAMED else f"{p.matching} matching on {p.matched_on}")
     who = p.predictor
     extras = {"augmentation": who.augmentation, "post-processing": who.postprocessing}
     how.extend(f"{what}: {value}" for what, value in extras.items())
@@ -172,10 +176,8 @@ def result_table(results: dict[str, Result]) -> str:
             rows.append([f"{name} accuracy", *(percent(s.pixel_accuracy if s else None) for s in scores)])
     p = first.protocol
     prototypes = ", ".join(str(r.protocol.num_prototypes) for r in results.values())
-    return (
-        f"IoU in %, {p.matching} matching found on {p.matched_on}, {p.dataset}, "
-        f"{p.num_images} images, K = {prototypes}\n\n{text_table(rows)}"
-    )
+    matching = "named by a person" if p.matching == NAMED else f"{p.matching} matching found on {p.matched_on}"
+    return f"IoU in %, {matching}, {p.dataset}, {p.num_images} images, K = {prototypes}\n\n{text_table(rows)}"
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

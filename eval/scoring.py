@@ -16,11 +16,13 @@ from slotseg.errors import ConfigError
 from slotseg.eval.baselines import ColourKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import label_map
+from slotseg.eval.named import NAMED
 from slotseg.eval.predictors import Predictor, SegmenterPredictor
 from slotseg.eval.report import PredictorInfo, Result
 from slotseg.files import write_json
 from slotseg.guided import EPSILON, RADIUS
 from slotseg.labels import read_labels
+from slotseg.naming import Naming
 from slotseg.presets import photos
 from slotseg.runs import find_checkpoint, run_of
 from slotseg.segmenter import Segmenter, default_size
@@ -35,6 +37,7 @@ def run_predictor(
     benchmark: Benchmark,
     *,
     checkpoint: Path | None = None,
+    names: Naming | None = None,
     num_prototypes: int | None = None,
     segment: Mapping[str, Any] | None = None,
     size: int | None = None,
@@ -45,6 +48,7 @@ def run_predictor(
     Args:
         benchmark: On what; under a protocol that crops, the network sees the crop as it is.
         checkpoint: Run folder or checkpoint; by default the newest run.
+        names: Those that a person gave; a run is merged as they were given.
         num_prototypes: Merge its prototypes to so many; by default what it was trained for.
         segment: What to change in how it looks at photos, as in ``Segmenter.load``.
         size: Short side that the network sees; by default the crop's, or as things looked in training.
@@ -54,6 +58,7 @@ def run_predictor(
     log.info("Scoring %s", file)
     segmenter = Segmenter.load(
         file,
+        labels=names,
         matched=False,
         num_prototypes=num_prototypes,
         segment=segment,
@@ -118,7 +123,7 @@ def baseline_predictor(
 def keep_match(result: Result, checkpoint: Path | None) -> None:
     """Write a result's match into the ``labels.json`` of the run that was scored, and under its data set's name.
 
-    A match from a limited look is not written, and names given by a person are never replaced.
+    A match from a limited look is not written, nor what a person named, and names that are there are never replaced.
 
     Args:
         result: The scores of the run.
@@ -126,7 +131,7 @@ def keep_match(result: Result, checkpoint: Path | None) -> None:
     """
     file = find_checkpoint(checkpoint)
     run = run_of(file)
-    if result.protocol.limit is not None or distributed.rank() > 0:
+    if result.protocol.limit is not None or result.protocol.matching == NAMED or distributed.rank() > 0:
         return
     if run is None:
         log.info("%s lies in no run, so the match is not kept.", file)

@@ -65,6 +65,11 @@ class LabelMap:
             raise DataError(f"label map names class {wrong[0]}; expected 0 to {len(self.names) - 1} or {self.ignore}")
 
     @property
+    def num_prototypes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @property
     def ignore(self) -> int:
         """The id of pixels without a class, in a mask of this map."""
         return IGNORE if len(self.names) <= IGNORE else IGNORE_16

@@ -20,9 +20,10 @@ def render_page(package: str, template: str, filters: dict[str, Any], **values: 
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(filters)
-    environment.globals["shared_style"] = Markup(_text("slotseg", "page.css").strip())
-    return environment.from_string(_text(package, template)).render(**values)
+    environment.globals["shared_style"] = Markup(page_text("slotseg", "page.css").strip())
+    return environment.from_string(page_text(package, template)).render(**values)
 
 
-def _text(package: str, name: str) -> str:
+def page_text(package: str, name: str) -> str:
+    """A file of a package, such as a style sheet or a script that a page holds."""
     return (resources.files(package) / name).read_text(encoding="utf-8")

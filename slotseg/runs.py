@@ -125,7 +125,7 @@ def find_labels(word: str, checkpoint: Path) -> Path:
         return named
     names = sorted(file.stem for file in run.label_maps.glob("*.json")) if run else []
     of_run = f", or one that the run was matched on: {', '.join(names)}" if names else ""
-    raise DataError(f"there are no labels {word}; expected prototypes, the path of a labels.json{of_run}")
+    raise DataError(f"there are no labels {word}; expected prototypes, the path of a names.json or labels.json{of_run}")
 
 
 def name_of(checkpoint: Path) -> str:

@@ -30,6 +30,7 @@ from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels import LabelMap, read_labels
 from slotseg.model import Encoder
+from slotseg.naming import Naming
 from slotseg.precision import autocast, inference_precision
 from slotseg.refinement import refined
 from slotseg.runs import find_checkpoint, run_of
@@ -106,7 +107,7 @@ class Segmenter:
         cls,
         path: str | Path | None = None,
         *,
-        labels: LabelMap | None = None,
+        labels: LabelMap | Naming | None = None,
         matched: bool = True,
         num_prototypes: int | None = None,
         segment: Mapping[str, Any] | None = None,
@@ -119,7 +120,8 @@ class Segmenter:
 
         Args:
             path: Run folder or file.
-            labels: By default those of the run, if its prototypes were matched or named and are as many.
+            labels: A label map, or names that a person gave; by default those of the run, if its prototypes were
+                matched or named and are as many.
             matched: Whether to take those of the run.
             num_prototypes: Merge the trained prototypes to so many instead; by default as many as the label map
                 has, or the run was trained for.
@@ -133,6 +135,7 @@ class Segmenter:
         Raises:
             CheckpointError: If there is none, or it is damaged or of another architecture.
             ConfigError: If it cannot be merged to that number, or there is no such setting or value.
+            DataError: If names are of another number of prototypes.
         """
         file = find_checkpoint(Path(path) if path is not None else None)
         content = checkpoint.load(file)
@@ -149,9 +152,12 @@ class Segmenter:
             labels = _labels_of(file, content.info)
             if labels and num_prototypes not in (None, len(labels.classes)):
                 labels = None
-        number = num_prototypes or (len(labels.classes) if labels else None)
+        number = num_prototypes or (labels.num_prototypes if labels else None)
         if number not in (None, encoder.num_concepts) and (num_prototypes or encoder.concepts is not None):
             encoder.merge(number)
+        if isinstance(labels, Naming):
+            labels.warn_of_another_run(checkpoint.digest(file))
+            labels = labels.label_map(encoder.num_concepts)
         return cls(encoder, config, labels=labels, size=size, device=device, precision=precision, compiled=compiled)
 
     def save(self, path: str | Path) -> None:

@@ -21,7 +21,13 @@ BASELINES = ("colour", "features", "one-class", "random")
 @click.option("--dataset", "name", required=True, type=click.Choice(DATASETS), help="What to score on.")
 @click.option("--data-dir", type=options.PATH, metavar="DIR", help="Folder of the set, as it was published.")
 @click.option("--images", type=options.PATH, metavar="DIR", help="folder: the photos.")
-@click.option("--labels", type=options.PATH, metavar="DIR", help="folder: their label maps, with classes.json.")
+@click.option(
+    "--labels",
+    type=options.PATH,
+    multiple=True,
+    metavar="DIR|FILE",
+    help="folder: their label maps, with classes.json.  A names.json: score what a person named, without a match.",
+)
 @click.option("--split", metavar="NAME", help="Part of the set.  [default: the one that papers score]")
 @click.option("--protocol", metavar="NAME", help="curated, full or native.  [default: as papers do]")
 @click.option("--image-list", type=options.PATH, metavar="FILE", help="Score these photos only, a name a line.")
@@ -57,6 +63,7 @@ BASELINES = ("colour", "features", "one-class", "random")
 @click.option("--save-preds", type=options.PATH, metavar="DIR", help="Keep the scored prototype maps as masks.")
 @options.device
 def command(
+    labels: tuple[Path, ...],
     checkpoint: Path | None,
     baseline: str | None,
     preds: Path | None,
@@ -84,9 +91,11 @@ def command(
     slotseg eval --dataset cocostuff27 --data-dir coco --html report.html
     slotseg eval --dataset folder --images photos --labels labels --baseline colour
     slotseg eval --dataset voc --data-dir VOCdevkit --preds masks
+    slotseg eval --dataset msrc --data-dir MSRC --labels names.json
     torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
     """  # noqa: D301
     _check(baseline, preds, bool(checkpoint or size or save_preds), num_prototypes, bool(init or backbone or stride))
+    truth, file = _split_labels(labels, baseline or preds, where["match_on"])
     if (plain or tta or edges) and (baseline or preds):
         raise ConfigError("--plain, --tta and --edges are for a run; expected no --baseline or --preds beside them")
     if plain and (tta or edges):
@@ -105,10 +114,12 @@ def command(
     from slotseg.eval.report import citation, result_table
     from slotseg.eval.scoring import baseline_predictor, keep_match, run_predictor
     from slotseg.files import write_json
+    from slotseg.naming import read_names
     from slotseg.runs import find_checkpoint
 
     with distributed.joined():
-        benchmark = open_benchmark(**where)
+        names = read_names(file) if file else None
+        benchmark = open_benchmark(labels=truth, **where)
         predictor: Predictor
         if preds:
             predictor = MaskFolder(preds, benchmark)
@@ -130,13 +141,14 @@ def command(
             predictor = run_predictor(
                 benchmark,
                 checkpoint=checkpoint,
+                names=names,
                 num_prototypes=num_prototypes,
                 segment=PLAIN if plain else options.quality(tta, edges),
                 size=size,
                 device=device,
             )
         scored = Saving(predictor, save_preds) if save_preds else predictor
-        result = evaluate(scored, benchmark, remember=html_file is not None)
+        result = evaluate(scored, benchmark, names=names, remember=html_file is not None)
         if not preds and not baseline:
             keep_match(result, checkpoint)
         if distributed.rank() > 0:
@@ -157,6 +169,23 @@ def command(
 def _existing(folder: Path) -> Path:
     """The nearest folder above that is there."""
     return next(f for f in (folder, *folder.absolute().parents) if f.exists())
+
+
+def _split_labels(labels: tuple[Path, ...], other: object, match_on: str | None) -> tuple[Path | None, Path | None]:
+    """The folder of label maps and the file of names among what was given as --labels."""
+    files = [path for path in labels if path.is_file() or path.suffix == ".json"]
+    folders = [path for path in labels if path not in files]
+    if len(files) > 1 or len(folders) > 1:
+        raise ConfigError(
+            f"--labels has {', '.join(map(str, labels))}; expected a folder, a names.json, or one of each"
+        )
+    source = click.get_current_context().get_parameter_source("matching")
+    if files and (other or match_on or source is click.core.ParameterSource.COMMANDLINE):
+        raise ConfigError(
+            f"{files[0]} says which prototype of a run is which class; expected no --baseline, --preds, --matching or "
+            "--match-on beside it"
+        )
+    return (folders or [None])[0], (files or [None])[0]
 
 
 def _check(

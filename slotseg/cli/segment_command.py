@@ -25,8 +25,8 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
 @click.option(
     "--labels",
     metavar="prototypes|FILE|NAME",
-    help="Paint prototype numbers, the classes of a labels.json, or those the run was matched to on the data set "
-    "NAME.  [default: the run's latest match, if it has been matched]",
+    help="Paint prototype numbers, the names of a names.json, the classes of a labels.json, or those the run was "
+    "matched to on the data set NAME.  [default: the run's latest match, if it has been matched]",
 )
 @click.option(
     "-k",
@@ -120,13 +120,13 @@ def command(
         check_existing(found, allowed=overwrite or skip_existing)
 
     from slotseg.cleaning import Cleaning
-    from slotseg.labels import read_labels
+    from slotseg.naming import read_labels_or_names
     from slotseg.painting import paint, paint_png
     from slotseg.runs import find_checkpoint, find_labels
     from slotseg.segmenter import Segmenter
 
     file = find_checkpoint(checkpoint)
-    given = read_labels(find_labels(labels, file)) if labels not in (None, "prototypes") else None
+    given = read_labels_or_names(find_labels(labels, file)) if labels not in (None, "prototypes") else None
     segmenter = Segmenter.load(
         file,
         labels=given,

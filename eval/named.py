@@ -1,0 +1,44 @@
+"""Classes of prototypes by the names a person gave them: nothing is matched. NumPy only.
+
+Letters: K prototypes, C classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.eval.matching import UNMATCHED
+from slotseg.naming import Naming, name_key
+
+NAMED = "names"
+"""What a result has for its matching where a person named the prototypes."""
+NAMED_ON = "nothing: named by a person"
+"""And for what it was matched on."""
+
+
+def assign_by_name(
+    names: Naming, num_prototypes: int, classes: Sequence[str]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Give each prototype the class of its name, whatever its case, spaces, hyphens and underscores.
+
+    Args:
+        names: What a person said.
+        num_prototypes: K.
+        classes: Names of the classes, C of them.
+
+    Returns:
+        Class of each prototype, shape ``(K,)``, ``UNMATCHED`` for one without a name, ignored, or of a name that is no
+        class; and these names.
+
+    Raises:
+        DataError: If the names are not of so many prototypes.
+    """
+    names.check(num_prototypes)
+    ids = {name_key(name): i for i, name in reversed(list(enumerate(classes)))}
+    given = [names.name_of(k) for k in range(num_prototypes)]
+    assignment = np.array(
+        [UNMATCHED if name is None else ids.get(name_key(name), UNMATCHED) for name in given], np.int64
+    )
+    unknown = {name_key(name): name for name in given if name is not None and name_key(name) not in ids}
+    return assignment, tuple(unknown[key] for key in sorted(unknown))

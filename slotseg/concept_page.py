@@ -1,0 +1,223 @@
+"""The page of concepts: a card for each, with its best segments, to be named.
+
+The page is a single file that loads nothing. Its data is JSON that the page's own script lays out as text,
+and that script is the only one its content security policy lets run. Letters: K prototypes, h w pixels.
+"""
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image, features
+
+import slotseg
+from slotseg import naming
+from slotseg.concepts import Collection
+from slotseg.errors import DataError
+from slotseg.files import write_bytes
+from slotseg.naming import Naming
+from slotseg.pages import page_text, render_page
+
+MARK = '<meta name="generator" content="slotseg concepts">'
+"""Stands in every page, so that one of ours can be told from a file of somebody else's."""
+SIDES = (320, 256, 208, 168, 136, 112, 92, 76, 60)
+"""Long sides of the pictures, pixels; the largest is taken that keeps to ``MAX_PICTURE_BYTES``."""
+MAX_PICTURE_BYTES = 24_000_000
+"""Of the page, for all pictures and outlines together."""
+SAMPLE = 48
+"""Pictures that are tried to see how many bytes a size takes."""
+QUALITY = 60
+"""Of the pictures, as WebP's."""
+MAX_PARTS = 24
+"""Outlines that are kept of a segment, the largest ones."""
+TOLERANCE = 0.6
+"""How far a drawn outline may lie from the segment's, pixels."""
+
+_FORM = "WEBP" if features.check("webp") else "JPEG"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Thumbnail:
+    """A small photo with its segmentation."""
+
+    image: NDArray[np.uint8]
+    """RGB, ``(h, w, 3)``; more than ``SIDES[0]`` pixels a side are not needed."""
+    prototype_map: NDArray[np.integer[Any]]
+    """Nearest prototypes, ``(h, w)``."""
+
+
+def write_concept_page(
+    file: Path,
+    collection: Collection,
+    thumbnails: Mapping[str, Thumbnail],
+    names: Naming | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write the page of a collection, atomically; an older page of concepts is replaced.
+
+    Args:
+        file: Where to.
+        collection: What it shows.
+        thumbnails: By photo; they may be read when asked for, which is a few times.
+        names: What the page begins with, where the browser remembers nothing typed for this checkpoint.
+        overwrite: Whether a file that is no such page is replaced too.
+
+    Raises:
+        DataError: If there is such a file, a thumbnail is missing, or the page cannot be written.
+    """
+    if not overwrite and file.is_file() and not is_concept_page(file):
+        raise DataError(f"{file} is no page of concepts; expected another --output, or --overwrite to replace it")
+    content = render(collection, thumbnails, names).encode(errors="replace")  # undecodable bytes of file names
+    try:
+        write_bytes(file, content)
+    except OSError as error:
+        raise DataError(f"{file} cannot be written ({error.strerror}); choose another --output") from error
+
+
+def is_concept_page(file: Path) -> bool:
+    """Whether a file was written by ``write_concept_page``."""
+    try:
+        with file.open("rb") as opened:
+            return MARK.encode() in opened.read(4096)
+    except OSError:
+        return False
+
+
+def render(collection: Collection, thumbnails: Mapping[str, Thumbnail], names: Naming | None = None) -> str:
+    """The page's HTML."""
+    script = "\n".join(page_text("slotseg", name).strip() for name in ("concept_names.js", "concept_page.js"))
+    digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode()
+    return render_page(
+        "slotseg",
+        "concept_page.html",
+        {},
+        mark=MARK,
+        version=slotseg.__version__,
+        run=collection.run,
+        num_photos=collection.num_photos,
+        num_prototypes=len(collection.concepts),
+        style=Markup(page_text("slotseg", "concept_page.css").strip()),
+        script=Markup(script),
+        script_digest=digest,
+        data=Markup(_script_json(page_data(collection, thumbnails, names))),
+    )
+
+
+def page_data(
+    collection: Collection, thumbnails: Mapping[str, Thumbnail], names: Naming | None = None
+) -> dict[str, Any]:
+    """What the page's script lays out, JSON-ready.
+
+    Raises:
+        DataError: If a segment's photo has no thumbnail.
+    """
+    wanted: dict[str, list[int]] = {}
+    for concept in collection.concepts:
+        for segment in concept.segments:
+            wanted.setdefault(segment.photo, []).append(concept.id)
+    missing = [photo for photo in wanted if photo not in thumbnails]
+    if missing:
+        raise DataError(f"{missing[0]} has segments and no thumbnail; expected one for each photo that is shown")
+    side = _side(wanted, thumbnails)
+    pictures = {photo: _picture(photo, thumbnails[photo], ids, side) for photo, ids in wanted.items()}
+    numbers = {photo: i for i, photo in enumerate(pictures)}
+    return {
+        "format": naming.FORMAT,
+        "checkpoint": collection.checkpoint,
+        "names": names.to_dict() if names else None,
+        "salt": naming.SALT,
+        "lightness": naming.LIGHTNESS,
+        "chroma": naming.CHROMA,
+        "type": f"image/{_FORM.lower()}",
+        "photos": [{k: v for k, v in picture.items() if k != "parts"} for picture in pictures.values()],
+        "merges": [[m.one, m.other, m.strength] for m in collection.merges],
+        "concepts": [
+            {
+                "name": concept.name,
+                "color": concept.color,
+                "share": concept.share,
+                "photos": concept.num_photos,
+                "confidence": concept.confidence,
+                "near": concept.near,
+                "together": concept.together,
+                "segments": [
+                    [numbers[s.photo], round(s.score, 4), *pictures[s.photo]["parts"][concept.id]]
+                    for s in concept.segments
+                ],
+            }
+            for concept in collection.concepts
+        ],
+    }
+
+
+def outline(mask: NDArray[np.bool_]) -> tuple[str, list[int]]:
+    """The outlines of a mask's largest parts and their holes.
+
+    Args:
+        mask: ``(h, w)``.
+
+    Returns:
+        An SVG path to be filled by the rule ``evenodd``, and left, top, right and bottom of what the mask covers;
+        the whole picture where it covers nothing.
+    """
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    largest = sorted(contours, key=len, reverse=True)[:MAX_PARTS]
+    drawn = [cv2.approxPolyDP(contour, TOLERANCE, True)[:, 0] for contour in largest]
+    path = "".join("M" + " ".join(f"{x} {y}" for x, y in points.tolist()) + "z" for points in drawn)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return "", [0, 0, mask.shape[1], mask.shape[0]]
+    return path, [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+
+
+def _side(wanted: Mapping[str, Sequence[int]], thumbnails: Mapping[str, Thumbnail]) -> int:
+    """The largest side at which all pictures are likely to fit the page, by those of a sample."""
+    photos = list(wanted)
+    sample = photos[:: -(-len(photos) // SAMPLE) or 1]
+    for side in SIDES:
+        size = sum(len(json.dumps(_picture(photo, thumbnails[photo], wanted[photo], side))) for photo in sample)
+        if size * len(photos) <= MAX_PICTURE_BYTES * max(1, len(sample)):
+            return side
+    return SIDES[-1]
+
+
+def _picture(photo: str, thumbnail: Thumbnail, prototypes: Sequence[int], side: int) -> dict[str, Any]:
+    """A photo of a side with the outlines of some prototypes, JSON-ready."""
+    height, width = thumbnail.image.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    buffer = io.BytesIO()
+    image = Image.fromarray(thumbnail.image).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    image.save(buffer, _FORM, quality=QUALITY)
+    return {
+        "name": photo,
+        "width": size[0],
+        "height": size[1],
+        "data": base64.b64encode(buffer.getvalue()).decode(),
+        "parts": {k: outline(_small(thumbnail.prototype_map == k, size)) for k in prototypes},
+    }
+
+
+def _small(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask of a size (width, height): where it covers half of a pixel, or else the most."""
+    cover = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    small: NDArray[np.bool_] = cover >= min(0.5, max(float(cover.max()), 1e-6))
+    return small
+
+
+def _script_json(values: Any) -> str:
+    """JSON that a script element can hold whatever is in its strings."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

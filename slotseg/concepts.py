@@ -1,0 +1,212 @@
+"""What a run finds in a collection of photos: its concepts, their best segments, and ``concepts.json``.
+
+A concept is a prototype, or several that were merged, seen over many photos. Letters: K prototypes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slotseg.errors import DataError
+from slotseg.files import write_json
+from slotseg.labels import Color
+
+FORMAT = 1
+"""Of the file."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels, right and bottom excluded."""
+Related = tuple[int, float]
+"""A prototype and how strongly it is related, 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """The pixels that a prototype wins in one photo."""
+
+    photo: str
+    """Its name, unique in the collection."""
+    score: float
+    """Mean cosine of the pixels and the prototype."""
+    pixels: int
+    """How many there are."""
+    box: Box
+    """Around all of them, in the photo's own pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concept:
+    """A prototype over a collection."""
+
+    id: int
+    """Of the prototype, as in prototype maps."""
+    name: str
+    """What it is called so far, such as ``prototype 3``."""
+    color: Color
+    """Of the prototype in masks without names."""
+    share: float
+    """Of all pixels, 0..1."""
+    num_photos: int
+    """Photos in which it wins a pixel."""
+    confidence: float | None
+    """Mean over its pixels, 0..1; None where it wins none, or that was not asked for."""
+    near: tuple[Related, ...] = ()
+    """The prototypes closest to it, with their cosine, the closest first."""
+    together: tuple[Related, ...] = ()
+    """Those that occur in its photos most often, with the share of its photos, the most frequent first."""
+    segments: tuple[Segment, ...] = ()
+    """The best first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Two prototypes that may be one concept."""
+
+    one: int
+    other: int
+    strength: float
+    """How much speaks for it, 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """The concepts of a run over a collection of photos.
+
+    Raises:
+        DataError: If the concepts are not numbered 0 to K - 1, or a number elsewhere is none of theirs.
+    """
+
+    run: str
+    """Its name, for people."""
+    checkpoint: str
+    """Start of the checkpoint's SHA-256, as from ``slotseg.checkpoint.digest``."""
+    num_photos: int
+    """Photos that were read."""
+    concepts: tuple[Concept, ...]
+    """One for each prototype, length K, by id."""
+    merges: tuple[Merge, ...] = ()
+    """Suggested ones, the strongest first."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers of the prototypes."""
+        number = len(self.concepts)
+        if [c.id for c in self.concepts] != list(range(number)):
+            raise DataError(f"concepts are not numbered 0 to {number - 1}; expected one for each prototype, in order")
+        mentioned = [other for c in self.concepts for other, _ in (*c.near, *c.together)]
+        mentioned += [prototype for m in self.merges for prototype in (m.one, m.other)]
+        wrong = [p for p in mentioned if not 0 <= p < number]
+        if wrong:
+            raise DataError(f"concepts mention prototype {wrong[0]}; expected 0 to {number - 1}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values, as ``docs/concepts.md`` describes them."""
+        return {
+            "format": FORMAT,
+            "run": self.run,
+            "checkpoint": self.checkpoint,
+            "num_photos": self.num_photos,
+            "num_prototypes": len(self.concepts),
+            "concepts": [_concept_dict(c) for c in self.concepts],
+            "merges": [{"one": m.one, "other": m.other, "strength": _short(m.strength)} for m in self.merges],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str = "the concepts") -> "Collection":
+        """The inverse of ``to_dict``.
+
+        Raises:
+            DataError: If a value is missing or doesn't fit; ``where`` names the file.
+        """
+        try:
+            if values["format"] != FORMAT:
+                raise DataError(f"{where} is of format {values['format']}; expected {FORMAT}: make it again")
+            return cls(
+                run=str(values["run"]),
+                checkpoint=str(values["checkpoint"]),
+                num_photos=int(values["num_photos"]),
+                concepts=tuple(_concept(c) for c in values["concepts"]),
+                merges=tuple(
+                    Merge(one=int(m["one"]), other=int(m["other"]), strength=float(m["strength"]))
+                    for m in values["merges"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{where} is no concepts.json ({error!r}); expected what slotseg concepts writes"
+            ) from error
+
+
+def write_concepts(file: Path, collection: Collection) -> None:
+    """Write a collection as ``concepts.json``, atomically.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    try:
+        write_json(file, collection.to_dict())
+    except OSError as error:
+        raise DataError(f"{file} cannot be written ({error.strerror}); choose another --output") from error
+
+
+def read_concepts(file: Path) -> Collection:
+    """Read a ``concepts.json``.
+
+    Raises:
+        DataError: If it is missing or no such file.
+    """
+    try:
+        values = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}); expected a concepts.json") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is no JSON ({error}); expected a concepts.json") from error
+    return Collection.from_dict(values, str(file))
+
+
+def _concept_dict(concept: Concept) -> dict[str, Any]:
+    return {
+        "id": concept.id,
+        "name": concept.name,
+        "color": list(concept.color),
+        "share": _short(concept.share),
+        "num_photos": concept.num_photos,
+        "confidence": None if concept.confidence is None else _short(concept.confidence),
+        "near": [[other, _short(cosine)] for other, cosine in concept.near],
+        "together": [[other, _short(share)] for other, share in concept.together],
+        "segments": [
+            {"photo": s.photo, "score": _short(s.score), "pixels": s.pixels, "box": list(s.box)}
+            for s in concept.segments
+        ],
+    }
+
+
+def _concept(values: Mapping[str, Any]) -> Concept:
+    red, green, blue = values["color"]
+    return Concept(
+        id=int(values["id"]),
+        name=str(values["name"]),
+        color=(int(red), int(green), int(blue)),
+        share=float(values["share"]),
+        num_photos=int(values["num_photos"]),
+        confidence=None if values["confidence"] is None else float(values["confidence"]),
+        near=tuple((int(other), float(cosine)) for other, cosine in values["near"]),
+        together=tuple((int(other), float(share)) for other, share in values["together"]),
+        segments=tuple(_segment(s) for s in values["segments"]),
+    )
+
+
+def _segment(values: Mapping[str, Any]) -> Segment:
+    left, top, right, bottom = values["box"]
+    return Segment(
+        photo=str(values["photo"]),
+        score=float(values["score"]),
+        pixels=int(values["pixels"]),
+        box=(int(left), int(top), int(right), int(bottom)),
+    )
+
+
+def _short(value: float) -> float:
+    """Six digits are enough to sort by."""
+    return float(f"{value:.6g}")
