@@ -20,15 +20,16 @@ from torch import Tensor
 
 from slotseg.alignment import resample
 
-POINTS_PER_CELL = 2
-"""Points of the coarse grid along a cell's side, where that does not make more than ``MAX_POINTS``."""
-MAX_POINTS = 1 << 14
+POINTS_PER_CELL = 4
+"""Points of the fine grid along a cell's side, as many as the photo has pixels at most; on finer ones texture frays."""
 MAX_VALUES = 1 << 24
-"""Most values, K times points, of the fine grid, 64 MB; where they are fewer its points are the photo's pixels."""
+"""Most values, K times points, of the fine grid: 64 MB."""
+COARSER = 2
+"""Points of the fine grid along a coarse point's side."""
 CHUNK = 1 << 19
 """Values of the fine grid that are computed at once."""
 RADIUS = 2
-"""Of a window, in points of the coarse grid: a cell."""
+"""Of a window, in points of the coarse grid; as long as a cell."""
 EPSILON = 1e-2
 """Variance of colours, of 0..1, below which a window counts as flat."""
 TEMPERATURE = 0.1
@@ -49,8 +50,9 @@ def refine_guided(
         Assignments ``(K, *grid)``, which sum to 1 over K, and the number of points that the photo
         covers along each axis: all of them.
     """
-    coarse = _grid(covered, POINTS_PER_CELL, MAX_POINTS)
-    fine = _grid((image.shape[0], image.shape[1]), 1, MAX_VALUES / len(scores))
+    most = min(MAX_VALUES / len(scores), image.shape[0] * image.shape[1])
+    points = min(POINTS_PER_CELL, (most / (covered[0] * covered[1])) ** 0.5)
+    fine, coarse = (_grid(covered, p) for p in (points, points / COARSER))
     assignments = (resample(scores.float(), covered, coarse, coarse) / TEMPERATURE).softmax(dim=0)
     guide, fine_guide = (_guide(image, size).to(scores.device) for size in (coarse, fine))
     refined = guided_filter(assignments, guide, fine_guide, RADIUS, EPSILON).clamp_(min=0)  # overshoots beside edges
@@ -102,9 +104,8 @@ def _window(size: int, radius: int) -> Tensor:
     return inside / inside.sum(dim=1, keepdim=True)
 
 
-def _grid(covered: tuple[float, float], points: float, max_points: float) -> tuple[int, int]:
-    """So many points along each of the cells that are covered, fewer if that makes too many."""
-    points = min(points, (max_points / (covered[0] * covered[1])) ** 0.5)
+def _grid(covered: tuple[float, float], points: float) -> tuple[int, int]:
+    """Points along each axis, of so many along the side of each cell."""
     return max(1, round(points * covered[0])), max(1, round(points * covered[1]))
 
 
