@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", help="timm's name; by default resnet18 and resnet50")
     parser.add_argument("--photos", type=Path, help="folder; by default scenes are drawn")
     parser.add_argument("--limit", type=int, default=200, help="photos")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="among which the photos are divided")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--without-plain", action="store_true", help="leave out the plain way, the slowest")
     parser.add_argument("--start", action="store_true", help="measure the start of the command instead")
@@ -73,7 +73,7 @@ def main() -> None:
         rows = [head.split(",")]
         for backbone in backbones:
             rounds = pipeline_times(backbone, photos, folder / "out", options)
-            rows.append([backbone, *summary(rounds, len(photos))])
+            rows.append([backbone, *summary(rounds)])
         print(text_table(rows))
 
 
@@ -114,32 +114,33 @@ def make(backbone_name: str, photos: list[Path]) -> Segmenter:
 def pipeline_times(
     backbone: str, photos: list[Path], out: Path, options: argparse.Namespace
 ) -> list[tuple[float, float, float]]:
-    """Seconds of network, ours and plain, in turn; before, each computes a batch that is not counted."""
+    """Seconds a photo of network, ours and plain, in turn, each round for other photos; first a batch to warm up."""
     segmenter = make(backbone, photos)
     batch = ready_batch(segmenter, photos[: options.batch_size])
     contiguous = copy.deepcopy(segmenter.encoder).to(memory_format=torch.contiguous_format)
 
     @torch.inference_mode()
-    def network(count: int) -> None:
-        for start in range(0, count, len(batch)):
-            segmenter.encoder(batch[: count - start])
+    def network(some: list[Path]) -> None:
+        for start in range(0, len(some), len(batch)):
+            segmenter.encoder(batch[: len(some) - start])
 
-    def ours(count: int) -> None:
-        paint(segmenter, plan(photos[:count], out / "ours"), overwrite=True, batch_size=options.batch_size)
+    def ours(some: list[Path]) -> None:
+        paint(segmenter, plan(some, out / "ours"), overwrite=True, batch_size=options.batch_size)
 
-    def plain(count: int) -> None:
-        for photo in photos[:count]:
+    def plain(some: list[Path]) -> None:
+        for photo in some:
             save_plainly(segmenter, contiguous, photo, out / "plain" / f"{photo.stem}.png")
 
     (out / "plain").mkdir(parents=True, exist_ok=True)
     ways = [network, ours] if options.without_plain else [network, ours, plain]
     for way in ways:
-        way(len(batch))
+        way(photos[: len(batch)])
     rounds = []
-    for _ in range(options.rounds):
-        times = [timed(way, len(photos)) for way in ways]
+    for i in range(options.rounds):
+        some = photos[i :: options.rounds]
+        times = [timed(way, some) / len(some) for way in ways]
         rounds.append((times[0], times[1], times[2] if len(times) > 2 else float("nan")))
-        print(backbone, *(f"{time:.1f}" for time in rounds[-1]), file=sys.stderr, flush=True)
+        print(backbone, *(f"{time:.3f}" for time in rounds[-1]), file=sys.stderr, flush=True)
     return rounds
 
 
@@ -247,9 +248,9 @@ def run(command: list[str]) -> None:
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
 
 
-def summary(rounds: list[tuple[float, float, float]], number: int) -> list[str]:
+def summary(rounds: list[tuple[float, float, float]]) -> list[str]:
     """Milliseconds for a photo and ratios of a round, as text."""
-    times = [f"{1000 * statistics.median(way) / number:.0f}" for way in zip(*rounds, strict=True)]
+    times = [f"{1000 * statistics.median(way):.0f}" for way in zip(*rounds, strict=True)]
     return [*times, *spread([o / n for n, o, _ in rounds]), *spread([p / o for _, o, p in rounds])]
 
 
