@@ -90,7 +90,7 @@ def command(
     torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
     """  # noqa: D301
     _check(baseline, preds, bool(checkpoint or size or save_preds), num_prototypes, bool(init or backbone or stride))
-    truth, file = _split_labels(labels, baseline or preds, where["match_on"])
+    truth, names_file = _split_labels(labels, baseline or preds, where["match_on"])
     if plain and (baseline or preds):
         raise ConfigError("--plain is for a run; expected no --baseline or --preds beside it")
     for file in (json_file, html_file):
@@ -111,7 +111,7 @@ def command(
     from slotseg.runs import find_checkpoint
 
     with distributed.joined():
-        names = read_names(file) if file else None
+        names = read_names(names_file) if names_file else None
         benchmark = open_benchmark(labels=truth, **where)
         predictor: Predictor
         if preds:
