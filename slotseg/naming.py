@@ -249,7 +249,7 @@ def name_color(name: str) -> Color:
 
 
 def oklch_color(lightness: float, chroma: float, hue: float) -> Color:
-    """The sRGB of a colour in OKLCH (Ottosson, "A perceptual color space for image processing"), clipped.
+    """The sRGB colour, clipped, of one in OKLCH (Ottosson, "A perceptual color space for image processing").
 
     Args:
         lightness: 0..1.

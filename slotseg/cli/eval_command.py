@@ -95,7 +95,7 @@ def command(
     torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
     """  # noqa: D301
     _check(baseline, preds, bool(checkpoint or size or save_preds), num_prototypes, bool(init or backbone or stride))
-    truth, file = _split_labels(labels, baseline or preds, where["match_on"])
+    truth, names_file = _split_labels(labels, baseline or preds, where["match_on"])
     if (plain or tta or edges) and (baseline or preds):
         raise ConfigError("--plain, --tta and --edges are for a run; expected no --baseline or --preds beside them")
     if plain and (tta or edges):
@@ -118,7 +118,7 @@ def command(
     from slotseg.runs import find_checkpoint
 
     with distributed.joined():
-        names = read_names(file) if file else None
+        names = read_names(names_file) if names_file else None
         benchmark = open_benchmark(labels=truth, **where)
         predictor: Predictor
         if preds:
