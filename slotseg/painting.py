@@ -1,6 +1,5 @@
 """Segment many photos: write what each becomes, and leave out what cannot be read."""
 
-import json
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,8 @@ from slotseg.cleaning import AS_PAINTED, Cleaning
 from slotseg.data.images import MAX_PIXELS, read_label
 from slotseg.data.inputs import Input
 from slotseg.errors import DataError
-from slotseg.files import append, write_bytes, writing
+from slotseg.failures import note_failure
+from slotseg.files import write_bytes
 from slotseg.labels import LabelMap
 from slotseg.outputs import Outputs, Survey, check_existing
 from slotseg.render import (
@@ -183,12 +183,9 @@ class _Painting:
             self.writing.append(writer.submit(self._write, item, result, keep))
 
     def _note_failure(self, item: Input, message: str) -> None:
-        """Add a line to the list of failures at once, so that an interruption does not lose it."""
         self.painted.failures.append(message)
         if not self.outputs.single:
-            line = json.dumps({"file": item.name, "error": message}, ensure_ascii=False) + "\n"
-            with writing(self.outputs.failures):
-                append(self.outputs.failures, line.encode(errors="backslashreplace"))
+            note_failure(self.outputs.failures, item.name, message)
 
     def _take_written(self) -> None:
         row = self.writing.popleft().result()

@@ -17,6 +17,7 @@ from slotseg.errors import SlotSegError
 COMMANDS = {
     "train": "Find concepts in a folder of photos.",
     "segment": "Paint photos with what a run has found.",
+    "concepts": "Show what a run has found, on a page to name it on.",
     "eval": "Score a run, or a baseline, against labels.",
     "report": "Write a page about a run: progress, curves, previews, settings.",
     "import": "Turn a checkpoint of SlotCon's published code into a run.",

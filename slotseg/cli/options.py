@@ -26,6 +26,13 @@ size = click.option(
     metavar="PIXELS",
     help="Short side photos are scaled to for the network.  [default: as things looked in training]",
 )
+max_pixels = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=500_000_000,
+    show_default=True,
+    help="Refuse larger photos, which are likely to be broken or hostile.",
+)
 tta = click.option(
     "--tta",
     type=click.Choice(["none", "flip", "scales", "flip,scales"]),

@@ -59,13 +59,7 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
 @options.tta
 @options.edges
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos computed at once.")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    default=500_000_000,
-    show_default=True,
-    help="Refuse larger photos, which are likely to be broken or hostile.",
-)
+@options.max_pixels
 @click.option("--overwrite", is_flag=True, help="Replace masks that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave out photos whose mask exists.")
 @options.device

@@ -1,0 +1,245 @@
+"""Look once at all photos of a collection and gather what the prototypes of a run stand for.
+
+Letters: K prototypes, H W pixels, h w feature cells.
+"""
+
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from slotseg.concept_page import SIDES, Thumbnail
+from slotseg.concepts import Box, Collection, Concept, Merge, Related, Segment
+from slotseg.data.images import MAX_PIXELS
+from slotseg.data.inputs import Input
+from slotseg.data.windows import Windows
+from slotseg.failures import note_failure
+from slotseg.labels import palette
+from slotseg.retrieval import Found, Occurrences
+from slotseg.segmenter import Segmenter
+from slotseg.streaming import stream
+
+LARGEST = 2048
+"""Longer side to which photos that are read in windows are reduced."""
+RELATED = 5
+"""Close prototypes, and such that occur together, that are named of each."""
+CONFUSED = 0.15
+"""Two prototypes may be one concept if so much of the assignment of one's cells goes to the other, on average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What was found."""
+
+    collection: Collection
+    thumbnails: Mapping[str, Thumbnail]
+    """Of the photos of the best segments."""
+    num_failures: int
+    """Photos that could not be read."""
+
+
+def collect(
+    segmenter: Segmenter,
+    photos: Iterable[Input],
+    *,
+    failures: Path,
+    run: str,
+    checkpoint: str,
+    keep: int = 5,
+    batch_size: int = 8,
+    max_pixels: int = MAX_PIXELS,
+    total: int | None = None,
+) -> Collected:
+    """Gather the concepts of a collection; memory does not grow with the number of photos.
+
+    Args:
+        segmenter: The model.
+        photos: The collection.
+        failures: File for those that cannot be read.
+        run: Name of the run, for people.
+        checkpoint: Start of the checkpoint's SHA-256.
+        keep: Best segments that are kept of each prototype.
+        batch_size: Most photos that the network sees at once.
+        max_pixels: Photos with more are left out.
+        total: How many photos there are, for the progress bar.
+    """
+    occurrences = Occurrences[_Kept](segmenter.encoder.num_concepts, segmenter.config.model.teacher_temperature, keep)
+    num_failures = 0
+    results = stream(_Look(segmenter), photos, batch_size, max_pixels)
+    for result in tqdm(results, total=total, unit="photo", desc="looking", disable=None):
+        assert isinstance(result.photo, Input)
+        if result.error:
+            num_failures += 1
+            note_failure(failures, result.photo.name, result.error)
+        else:
+            assert result.segmentation is not None
+            occurrences.add(result.photo.file_name, result.segmentation.scores, result.segmentation.kept)
+    vectors = segmenter.encoder.concept_vectors().cpu().numpy()
+    return Collected(
+        collection=Collection(
+            run=run,
+            checkpoint=checkpoint,
+            num_photos=occurrences.num_photos,
+            concepts=_concepts(occurrences, vectors),
+            merges=_merges(occurrences),
+        ),
+        thumbnails=_Thumbnails(occurrences.best),
+        num_failures=num_failures,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Kept:
+    """Of a segment among the best."""
+
+    pixels: int
+    box: Box
+    photo: "_Packed"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Packed:
+    """A small photo and its prototype map, compressed: there may be ten thousand."""
+
+    image: bytes
+    prototype_map: bytes
+
+    @classmethod
+    def of(cls, image: NDArray[np.uint8], prototype_map: NDArray[np.uint16]) -> "_Packed":
+        return cls(image=_encoded(image, "JPEG", quality=90), prototype_map=_encoded(prototype_map, "PNG"))
+
+    def thumbnail(self) -> Thumbnail:
+        image, prototype_map = (np.array(Image.open(io.BytesIO(c))) for c in (self.image, self.prototype_map))
+        return Thumbnail(image=image, prototype_map=prototype_map.astype(np.uint16))
+
+
+@dataclass(kw_only=True, eq=False)
+class _Seen:
+    """What is made of one photo."""
+
+    scores: Tensor
+    """Cosines of the cells that it covers, ``(K, h, w)``."""
+    image: NDArray[np.uint8]
+    prototype_map: NDArray[np.uint16]
+    factor: float
+    """Pixels of the photo along one of ``image``."""
+    packed: list[_Packed] = field(default_factory=list)
+    """Once it is asked for."""
+
+    def kept(self, prototype: int) -> _Kept:
+        """What is kept of a prototype's segment."""
+        mask = self.prototype_map == prototype
+        if not mask.any():  # the colours of the photo have taken it all
+            cells = (self.scores.argmax(dim=0) == prototype).cpu().numpy().astype(np.uint8)
+            mask = cv2.resize(cells, mask.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+        if not self.packed:
+            self.packed.append(_Packed.of(_small(self.image), _small(self.prototype_map)))
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        left, top, right, bottom = (
+            round(self.factor * int(edge)) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        )
+        pixels = round(int(mask.sum()) * self.factor**2)
+        return _Kept(pixels=pixels, box=(left, top, right, bottom), photo=self.packed[0])
+
+
+class _Look:
+    """A segmenter whose results keep the scores; see ``slotseg.streaming.Computing``."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+
+    def batch_scores(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[float, float]]:
+        return self.segmenter.batch_scores(images)
+
+    def segmentation(
+        self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float], factor: float = 1.0
+    ) -> _Seen:
+        prototype_map = self.segmenter.segmentation(image, scores, covered).prototype_map
+        height, width = (math.ceil(cells) for cells in covered)
+        return _Seen(scores=scores[:, :height, :width], image=image, prototype_map=prototype_map, factor=factor)
+
+    def segment_windows(self, windows: Windows) -> _Seen:
+        image = windows.reduced(LARGEST)
+        scores, covered = self.segmenter.scores(image)
+        return self.segmentation(image, scores, covered, max(windows.size_hw) / max(image.shape[:2]))
+
+
+class _Thumbnails(Mapping[str, Thumbnail]):
+    """The small photos of segments, unpacked when they are asked for."""
+
+    def __init__(self, best: Sequence[Sequence[Found[_Kept]]]) -> None:
+        self._packed = {found.name: found.picture.photo for segments in best for found in segments}
+
+    def __getitem__(self, name: str) -> Thumbnail:
+        return self._packed[name].thumbnail()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+def _concepts(occurrences: Occurrences[_Kept], vectors: NDArray[np.float32]) -> tuple[Concept, ...]:
+    number, seen = len(vectors), max(occurrences.num_photos, 1)
+    cosines = vectors @ vectors.T
+    colors = palette(number)
+    concepts = []
+    for k, best in enumerate(occurrences.best):
+        photos = int(occurrences.photos[k])
+        together = occurrences.together[k] / max(photos, 1)
+        concepts.append(
+            Concept(
+                id=k,
+                name=f"prototype {k}",
+                color=colors[k],
+                share=float(occurrences.shares[k] / seen),
+                num_photos=photos,
+                confidence=float(occurrences.assigned[k, k] / photos) if photos else None,
+                near=_largest(cosines[k], k),
+                together=_largest(together, k),
+                segments=tuple(
+                    Segment(photo=f.name, score=f.score, pixels=f.picture.pixels, box=f.picture.box) for f in best
+                ),
+            )
+        )
+    return tuple(concepts)
+
+
+def _largest(values: NDArray[Any], but: int) -> tuple[Related, ...]:
+    order = [int(k) for k in np.argsort(-values, kind="stable") if k != but and values[k] > 0]
+    return tuple((k, float(values[k])) for k in order[:RELATED])
+
+
+def _merges(occurrences: Occurrences[_Kept]) -> tuple[Merge, ...]:
+    """Pairs that take each other's cells, the strongest first; no more than there are prototypes."""
+    share = occurrences.assigned / np.maximum(occurrences.photos, 1)[:, None]
+    both = np.triu((share + share.T) / 2, 1)
+    pairs = np.argwhere(both >= CONFUSED)
+    order = np.argsort(-both[tuple(pairs.T)], kind="stable")[: len(share)]
+    return tuple(Merge(one=int(i), other=int(j), strength=float(both[i, j])) for i, j in pairs[order])
+
+
+def _small(picture: NDArray[Any]) -> NDArray[Any]:
+    """A photo or map as large as the page may show it."""
+    scale = SIDES[0] / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    how = cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST
+    return np.asarray(cv2.resize(picture, size, interpolation=how))
+
+
+def _encoded(picture: NDArray[Any], form: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, form, **options)
+    return buffer.getvalue()

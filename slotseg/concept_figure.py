@@ -1,0 +1,89 @@
+"""The paper's figure 3: columns of the best segments of some concepts (Wen et al., NeurIPS 2022)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from slotseg.concept_page import Thumbnail
+from slotseg.concepts import Collection, Concept, Segment
+from slotseg.errors import ConfigError
+
+SIDE = 200
+"""Of a cell, pixels."""
+GAP = 6
+HEAD = 30
+"""Height of the names."""
+DIMMED = 0.25
+"""What is left of the light outside a segment."""
+
+
+def concept_figure(
+    collection: Collection,
+    thumbnails: Mapping[str, Thumbnail],
+    ids: Sequence[int] = (),
+    *,
+    columns: int = 8,
+    names: Mapping[int, str] | None = None,
+) -> Image.Image:
+    """Draw the best segments of concepts, a column each, the best on top.
+
+    Args:
+        collection: Has the segments.
+        thumbnails: By photo.
+        ids: The concepts; by default those of ``telling``.
+        columns: How many of those.
+        names: What concepts are called, where that is not as in the collection.
+
+    Raises:
+        ConfigError: If there is no such concept, or none has a segment.
+    """
+    wrong = [k for k in ids if not 0 <= k < len(collection.concepts)]
+    if wrong:
+        raise ConfigError(f"there is no concept {wrong[0]}; expected 0 to {len(collection.concepts) - 1}")
+    chosen = [collection.concepts[k] for k in ids] or telling(collection, columns)
+    rows = max((len(c.segments) for c in chosen), default=0)
+    if not rows:
+        raise ConfigError("no concept has a segment to draw; expected photos in which some prototype wins")
+    step = SIDE + GAP
+    figure = Image.new("RGB", (len(chosen) * step + GAP, HEAD + rows * step), "white")
+    draw, font = ImageDraw.Draw(figure), ImageFont.load_default(15)
+    for column, concept in enumerate(chosen):
+        left = GAP + column * step
+        name = (names or {}).get(concept.id, concept.name)
+        while len(name) > 1 and font.getlength(name) > SIDE:
+            name = f"{name[:-2].rstrip()}…"
+        draw.text((left, 7), name, "black", font)
+        for row, segment in enumerate(concept.segments):
+            picture = _dimmed(thumbnails[segment.photo], concept.id)
+            figure.paste(picture, (left, HEAD + row * step))
+    return figure
+
+
+def telling(collection: Collection, number: int) -> list[Concept]:
+    """The concepts whose best segments are most alike the prototype, among those with as many as any, by id."""
+    shown = [c for c in collection.concepts if c.segments]
+    most = max((len(c.segments) for c in shown), default=0)
+    full = [c for c in shown if len(c.segments) == most]
+    best = sorted(full, key=lambda c: -_mean(c.segments))[:number]
+    return sorted(best, key=lambda c: c.id)
+
+
+def _mean(segments: Sequence[Segment]) -> float:
+    return sum(s.score for s in segments) / len(segments)
+
+
+def _dimmed(thumbnail: Thumbnail, prototype: int) -> Image.Image:
+    """A square of a photo around a segment, dark and grey outside it."""
+    image: NDArray[np.float32] = thumbnail.image.astype(np.float32)
+    mask = (thumbnail.prototype_map == prototype)[:, :, None]
+    gray = image.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    shown = Image.fromarray(np.where(mask, image, gray * DIMMED).astype(np.uint8))
+    rows, columns = np.flatnonzero(mask.any(axis=(1, 2))), np.flatnonzero(mask.any(axis=(0, 2)))
+    side = min(shown.size)
+    centre = ((rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2) if rows.size else (side / 2, side / 2)
+    top, left = (
+        int(min(max(c - side / 2, 0), length - side)) for c, length in zip(centre, image.shape[:2], strict=True)
+    )
+    return shown.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
