@@ -14,8 +14,8 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "errors files signals config presets changes distributed schedules labels devices pages figures boards "
     "curves run_record run_page diagnosis",
     "backbones heads grouping initialization merging alignment refinement upsampling losses lars render data.* "
-    "regions annotations annotations_summary annotation_files annotations_coco annotations_cvat annotations_labelme "
-    "eval.contingency eval.matching eval.metrics eval.protocols",
+    "confidence tiles regions annotations annotations_summary annotation_files annotations_coco annotations_cvat "
+    "annotations_labelme eval.contingency eval.matching eval.metrics eval.protocols",
     "model checkpoint checkpointing runs weights building guard journal precision state monitor "
     "unpickling official official_settings",
     "streaming segmenter",
