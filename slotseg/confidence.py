@@ -28,25 +28,22 @@ def confidence(band: Band, classes: Sequence[int], temperature: float | None) ->
     Returns:
         Shape ``(rows, W)``.
     """
-    scores = torch.from_numpy(np.ascontiguousarray(band.scores))
-    assignments = scores if temperature is None else (scores / temperature).softmax(dim=0)
+    assignments = torch.from_numpy(np.ascontiguousarray(band.scores))
+    if temperature is not None:
+        assignments = (assignments / temperature).softmax(dim=0)
     ids, group = np.unique(np.asarray(classes), return_inverse=True)
     _, height, width = assignments.shape
     summed = torch.zeros(len(ids), height, width).index_add_(0, torch.from_numpy(group), assignments)
-    shares = summed.flatten(1).T.reshape(-1).numpy()  # (h * w * C)
-    (top, low), down = band.rows.pixels()
-    (left, right), across = band.cols.pixels()
-    result = np.empty(band.prototypes.shape, np.uint8)
-    step = max(1, CHUNK // result.shape[1])
-    for start in range(0, len(result), step):
+    shares = summed.permute(1, 2, 0).reshape(-1).numpy()
+    y, down = band.rows.pixels()
+    x, across = band.cols.pixels()
+    result = np.empty((len(down), len(across)), np.uint8)
+    step = max(1, CHUNK // len(across))
+    for start in range(0, len(down), step):
         some = slice(start, start + step)
-        which = group[band.prototypes[some]]
-
-        def at(cells: NDArray[np.int64], which: NDArray[np.int64] = which, some: slice = some) -> NDArray[np.float32]:
-            upper, lower = (shares[(row[some, None] * width + cells) * len(ids) + which] for row in (top, low))
-            between: NDArray[np.float32] = upper + down[some, None] * (lower - upper)
-            return between
-
-        one, two = at(left), at(right)
-        result[some] = np.rint(255 * (one + across * (two - one)).clip(0, 1))
+        classes_here = group[band.prototypes[some]]
+        corners = (y[:, None, some, None] * width + x[:, None]) * len(ids) + classes_here  # (2, 2, rows, W)
+        left, right = shares[corners].swapaxes(0, 1)  # (2, rows, W) each
+        upper, lower = left + across * (right - left)
+        result[some] = np.rint(255 * (upper + down[some, None] * (lower - upper)).clip(0, 1))
     return result

@@ -305,6 +305,8 @@ class Segmenter:
         """
         for image in images:
             check_rgb(image)
+            if image.shape != images[0].shape:
+                raise ValueError(f"images have shapes {images[0].shape} and {image.shape}; expected one size")
         size_hw = (images[0].shape[0], images[0].shape[1])
         return self._scores(images, lambda scale: working_size(size_hw, self.size, scale))
 
