@@ -24,7 +24,7 @@ def scaled_strips(windows: Windows, size_hw: tuple[int, int]) -> Iterator[NDArra
 
     Yields:
         RGB, ``(rows, W, 3)``, some rows each: together the photo scaled by Pillow, bilinear and antialiased,
-        but for the last bit where it is enlarged.
+        within 1.
 
     Raises:
         DataError: If it cannot be decoded.

@@ -25,6 +25,7 @@ from slotseg.confidence import confidence
 from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig, from_dict, to_dict
 from slotseg.data.augment import normalize
 from slotseg.data.images import image_size, read_image
+from slotseg.data.scaling import scaled_photo
 from slotseg.data.strips import scaled_strips
 from slotseg.data.windows import ArrayWindows, Windows, open_windows
 from slotseg.devices import resolve_device
@@ -50,8 +51,8 @@ HUGE = 1 << 26
 """Pixels of a photo from which on its file is read in windows and its prototype map is not kept."""
 MIN_TILE_CELLS = 4
 """Along a side of a tile."""
-SPARE = 2
-"""A photo that is read in windows is reduced to so many times its working size."""
+GUIDE = 2048
+"""Longer side of the reduced photo whose colours refinement follows where the photo is read in windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,10 +226,11 @@ class Segmenter:
         size_hw = windows.size_hw
         if self.tiled(size_hw):
             return self._segmentation(self._tiled_scores(windows), size_hw)
-        working = working_size(size_hw, self.size, max(self.config.segment.scales))
-        image = windows.reduced(SPARE * max(working))
-        scores, covered = self._scores([image], lambda scale: working_size(size_hw, self.size, scale))
-        return self._segmentation(self._refined(image, scores[0], covered), size_hw)
+        sizes = [working_size(size_hw, self.size, scale) for scale in self._scales]
+        looks = [pixels[None].to(self.device) for pixels in scaled_photo(windows, sizes)]
+        scores, covered = self._scores(looks)
+        guide = windows.reduced(GUIDE) if self.config.segment.refinement else np.empty((0, 0, 3), np.uint8)
+        return self._segmentation(self._refined(guide, scores[0], covered), size_hw)
 
     def segmentation(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Segmentation:
         """The maps of an image from its own scores; see ``scores``."""
@@ -274,7 +276,7 @@ class Segmenter:
 
     def tiled(self, size_hw: tuple[int, int]) -> bool:
         """Whether an image of that size is seen in tiles."""
-        height, width = working_size(size_hw, self.size, max(self.config.segment.scales))
+        height, width = working_size(size_hw, self.size, self._scales[0])
         if self.tile is None:
             return height * width > MAX_WORKING_PIXELS
         return max(height, width) > self._tile_cells * self.stride
@@ -282,7 +284,7 @@ class Segmenter:
     @property
     def _tile_cells(self) -> int:
         """Cells along a side of a tile, as the finest look has them."""
-        return round((self.tile or TILE) * max(self.config.segment.scales) / self.stride)
+        return round((self.tile or TILE) * self._scales[0] / self.stride)
 
     def _refined(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Scored:
         """Scores ``(K, h, w)`` of an image, made to follow its colours if the run's settings say so."""
@@ -308,11 +310,17 @@ class Segmenter:
             if image.shape != images[0].shape:
                 raise ValueError(f"images have shapes {images[0].shape} and {image.shape}; expected one size")
         size_hw = (images[0].shape[0], images[0].shape[1])
-        return self._scores(images, lambda scale: working_size(size_hw, self.size, scale))
+        sizes = [working_size(size_hw, self.size, scale) for scale in self._scales]
+        return self._scores(scaled(images, its_size, self.device) for its_size in sizes)
+
+    @property
+    def _scales(self) -> list[float]:
+        """Of the looks, the finest first."""
+        return sorted(self.config.segment.scales, reverse=True)
 
     def _tiled_scores(self, windows: Windows) -> Scored:
         """Scores, or assignments if they are refined, of a photo that is seen in tiles."""
-        size_hw = working_size(windows.size_hw, self.size, max(self.config.segment.scales))
+        size_hw = working_size(windows.size_hw, self.size, self._scales[0])
         rows, cols = (TileAxis.of(-(-pixels // self.stride), self._tile_cells) for pixels in size_hw)
         at_once = PIXELS_AT_ONCE if self.device.type == "cpu" else 8 * PIXELS_AT_ONCE
         batch_size = max(1, at_once // (rows.side * cols.side * self.stride**2))
@@ -326,10 +334,9 @@ class Segmenter:
     def _tile_scores(self, tiles: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Scores ``(B, K, h, w)`` of tiles as the finest look sees them, whole points a cell."""
         height, width, _ = tiles[0].shape
-        finest = max(self.config.segment.scales)
-        scores, covered = self._scores(
-            tiles, lambda scale: (round(height * scale / finest), round(width * scale / finest))
-        )
+        shares = [scale / self._scales[0] for scale in self._scales]
+        sizes = [(round(height * share), round(width * share)) for share in shares]
+        scores, covered = self._scores(scaled(tiles, its_size, self.device) for its_size in sizes)
         if not self.config.segment.refinement:
             return scores
         refined = []
@@ -341,14 +348,11 @@ class Segmenter:
         return torch.stack(refined)
 
     @torch.inference_mode()
-    def _scores(
-        self, images: Sequence[NDArray[np.uint8]], size_at: Callable[[float], tuple[int, int]]
-    ) -> tuple[Tensor, tuple[float, float]]:
-        """As ``batch_scores``, with the working size of a look at each scale."""
+    def _scores(self, looks: Iterable[Tensor]) -> tuple[Tensor, tuple[float, float]]:
+        """As ``batch_scores``, of images ``(B, 3, H, W)`` as looks see them, the finest first."""
         finest: Tensor | None = None
         covered = (0.0, 0.0)
-        for scale in sorted(self.config.segment.scales, reverse=True):
-            pixels = scaled(images, size_at(scale), self.device)
+        for pixels in looks:
             for mirrored in (False, True) if self.config.segment.mirror else (False,):
                 seen = pixels.flip(3) if mirrored else pixels
                 scores, its_covered = dense_maps(self.encoder, seen, self.config.backbone, self.stride)
@@ -358,7 +362,7 @@ class Segmenter:
                     grid = (finest.shape[2], finest.shape[3])
                     finest = finest + torch.stack([resample(s, its_covered, grid, covered, mirrored) for s in scores])
         assert finest is not None
-        return finest / (len(self.config.segment.scales) * (1 + self.config.segment.mirror)), covered
+        return finest / (len(self._scales) * (1 + self.config.segment.mirror)), covered
 
 
 def dense_maps(
@@ -384,16 +388,15 @@ def dense_maps(
 def scaled(images: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int], device: torch.device) -> Tensor:
     """Scale RGB images ``(H, W, 3)`` of one size to another, bilinear and antialiased.
 
-    Those that are scaled down by more than 2 are scaled in 8 bits, so that no copy of a large photo in float32 is made.
+    Those that are scaled down by more than 2 are never in float32 as a whole.
 
     Returns:
         RGB in [0, 1], ``(B, 3, *size_hw)``, on ``device``.
     """
-    pixels = [torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)[None] for image in images]
     if images[0].shape[0] * images[0].shape[1] > 4 * size_hw[0] * size_hw[1]:
-        pixels = [F.interpolate(image, size_hw, mode="bilinear", antialias=True) for image in pixels]
-    batch = torch.cat(pixels).to(device).float() / 255
-    return batch if batch.shape[2:] == size_hw else F.interpolate(batch, size_hw, mode="bilinear", antialias=True)
+        return torch.stack([scaled_photo(ArrayWindows(image), [size_hw])[0] for image in images]).to(device)
+    pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    return pixels if pixels.shape[2:] == size_hw else F.interpolate(pixels, size_hw, mode="bilinear", antialias=True)
 
 
 def check_rgb(image: NDArray[Any]) -> None:

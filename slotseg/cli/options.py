@@ -19,11 +19,28 @@ checkpoint = click.option(
     "--checkpoint", type=PATH, metavar="PATH", help="Run folder or checkpoint.  [default: the newest run]"
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+
+
+class _Size(click.ParamType):
+    """A number of pixels, or ``full``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "full" else click.IntRange(min=1).convert(value, param, ctx)
+
+
 size = click.option(
     "--size",
+    type=_Size(),
+    metavar="PIXELS|full",
+    help="Short side photos are scaled to for the network; full: not at all.  [default: as things looked in training]",
+)
+tile = click.option(
+    "--tile",
     type=click.IntRange(min=1),
     metavar="PIXELS",
-    help="Short side photos are scaled to for the network.  [default: as things looked in training]",
+    help="Side of tiles in which scaled photos that are larger are seen.  [default: whole to 4 megapixels, then 1024]",
 )
 dataset = click.option(
     "--dataset", type=click.Choice(DATASETS), help="Instead of PHOTOS: a training set, with its preset."

@@ -1,6 +1,7 @@
 """``slotseg segment``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,6 +33,7 @@ from slotseg.cli import options
 )
 @click.option("--json", "summary", is_flag=True, help="Also write segments.jsonl: what each photo holds.")
 @options.size
+@options.tile
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos computed at once.")
 @click.option("--overwrite", is_flag=True, help="Replace masks that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave out photos whose mask exists.")
@@ -45,7 +47,8 @@ def command(
     overlay: bool,
     form: str | None,
     summary: bool,
-    size: int | None,
+    size: Any,
+    tile: int | None,
     batch_size: int,
     overwrite: bool,
     skip_existing: bool,
@@ -73,6 +76,7 @@ def command(
         matched=labels is None and num_prototypes is None,
         num_prototypes=num_prototypes,
         size=size,
+        tile=tile,
         device=device,
     )
     painted = paint(
