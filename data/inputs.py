@@ -76,13 +76,12 @@ class Input:
         self._check()
         return open_windows(self.source, max_pixels, self.name)
 
-    def num_pixels(self) -> int:
-        """Pixels by its header; 0 where that cannot be read."""
+    def size_hw(self) -> tuple[int, int]:
+        """Upright height and width by its header, pixels; zeros where that cannot be read."""
         try:
-            height, width = (0, 0) if self.problem else image_size(self.source, sys.maxsize)
+            return (0, 0) if self.problem else image_size(self.source, sys.maxsize)
         except DataError:
-            return 0
-        return height * width
+            return 0, 0
 
     def _check(self) -> None:
         if self.problem:

@@ -137,6 +137,17 @@ def open_windows(source: Path | str | bytes, max_pixels: int = MAX_PIXELS, name:
     return _Whole(source, name, size_hw, notes, max_pixels, is_jpeg=image_format in ("JPEG", "MPO"))
 
 
+class ArrayWindows(Windows):
+    """A photo that is in memory, RGB, ``(H, W, 3)``."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        super().__init__(b"", "the array", (pixels.shape[0], pixels.shape[1]), ())
+        self._pixels = pixels
+
+    def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]:
+        return self._pixels[top:bottom]
+
+
 class _Tiff(Windows):
     def __init__(
         self, source: Path | bytes, name: str, size_hw: tuple[int, int], notes: tuple[str, ...], blocks: TiffBlocks

@@ -22,7 +22,7 @@ from slotseg.devices import resolve_device
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.report import PredictorInfo
-from slotseg.segmenter import dense_maps
+from slotseg.segmenter import dense_maps, scaled, working_size
 from slotseg.upsampling import upsampled_argmax
 
 MAX_SAMPLES = 50_000
@@ -130,7 +130,8 @@ class FeatureKMeans:
 
     @torch.inference_mode()
     def _features(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
-        dense, covered = dense_maps(self.backbone, [image], self.config, self.size, self.backbone.stride, self.device)
+        pixels = scaled([image], working_size((image.shape[0], image.shape[1]), self.size), self.device)
+        dense, covered = dense_maps(self.backbone, pixels, self.config, self.backbone.stride)
         return torch.nn.functional.normalize(dense[0].float(), dim=0), covered
 
 

@@ -29,7 +29,9 @@ class PredictorInfo:
     checkpoint: str | None = None
     """Start of the checkpoint's SHA-256."""
     network_size: int | None = None
-    """Short side, in pixels, at which the network sees the prepared photo."""
+    """Short side, in pixels, at which the network sees the prepared photo; None: its own, if there is a network."""
+    tile: int | None = None
+    """Side, in pixels of what the network sees, of tiles where the photo was larger; None: seen whole up to 4 M."""
     precision: str = "fp32"
     """Of the network."""
     augmentation: str = "none"

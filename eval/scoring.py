@@ -25,7 +25,7 @@ from slotseg.labels import read_labels
 from slotseg.naming import Naming
 from slotseg.presets import photos
 from slotseg.runs import find_checkpoint, run_of
-from slotseg.segmenter import Segmenter, default_size
+from slotseg.segmenter import Segmenter, Size, default_size
 from slotseg.weights import adopt, load_into, read_weights
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ def run_predictor(
     names: Naming | None = None,
     num_prototypes: int | None = None,
     segment: Mapping[str, Any] | None = None,
-    size: int | None = None,
+    size: Size | None = None,
+    tile: int | None = None,
     device: str = "auto",
 ) -> SegmenterPredictor:
     """A trained model, to be scored.
@@ -52,6 +53,7 @@ def run_predictor(
         num_prototypes: Merge its prototypes to so many; by default what it was trained for.
         segment: What to change in how it looks at photos, as in ``Segmenter.load``.
         size: Short side that the network sees; by default the crop's, or as things looked in training.
+        tile: Side of tiles that it sees one by one where the photo is larger.
         device: As in ``slotseg.devices.resolve_device``.
     """
     file = find_checkpoint(checkpoint)
@@ -63,12 +65,14 @@ def run_predictor(
         num_prototypes=num_prototypes,
         segment=segment,
         size=size or benchmark.protocol.crop,
+        tile=tile,
         device=device,
     )
     info = PredictorInfo(
         name=_name(segmenter),
         checkpoint=checkpoints.digest(file),
-        network_size=segmenter.size,
+        network_size=None if segmenter.size == "full" else segmenter.size,
+        tile=segmenter.tile,
         augmentation=_looks(segmenter.config.segment),
         postprocessing=_edges(segmenter.config.segment),
         seed=segmenter.config.seed,

@@ -164,8 +164,12 @@ class _Look:
         self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float], factor: float = 1.0
     ) -> _Seen:
         prototype_map = self.segmenter.segmentation(image, scores, covered).prototype_map
+        assert prototype_map is not None, "kept of photos that are not huge"
         height, width = (math.ceil(cells) for cells in covered)
         return _Seen(scores=scores[:, :height, :width], image=image, prototype_map=prototype_map, factor=factor)
+
+    def tiled(self, _: tuple[int, int]) -> bool:
+        return False
 
     def segment_windows(self, windows: Windows) -> _Seen:
         image = windows.reduced(LARGEST)

@@ -236,6 +236,11 @@ class SegmentConfig:
         """Strength of the mean field; 0 where it is not asked for."""
         return {"auto": self.refinement, "field": self.refinement or FIELD_STRENGTH}.get(self.edges, 0.0)
 
+    @property
+    def follows_edges(self) -> bool:
+        """Whether scores become assignments that follow the photo's edges."""
+        return self.edges == "guided" or self.field_strength > 0
+
 
 PLAIN: Mapping[str, Any] = {"scales": (1.0,), "mirror": False, "edges": "none"}
 """What to change in any ``SegmentConfig`` for one look and nothing after it: the network alone."""

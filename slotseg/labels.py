@@ -74,6 +74,11 @@ class LabelMap:
         """The id of pixels without a class, in a mask of this map."""
         return IGNORE if len(self.names) <= IGNORE else IGNORE_16
 
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        """Of class maps: 8 bits, or 16 where there are more than 255 classes."""
+        return np.uint8 if self.ignore == IGNORE else np.uint16
+
     @classmethod
     def prototypes(cls, num_prototypes: int) -> "LabelMap":
         """Every prototype a class of its own, ``prototype 0`` and so on."""
@@ -86,9 +91,8 @@ class LabelMap:
         return cls(classes=tuple(range(len(names))), names=names, colors=colors, origin=origin)
 
     def class_map(self, prototype_map: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Class ids ``(H, W)`` of a prototype map; 8 bits, or 16 where there are more than 255 classes."""
-        dtype = np.uint8 if self.ignore == IGNORE else np.uint16
-        table: NDArray[Any] = np.array(self.classes, dtype)
+        """Class ids ``(H, W)`` of a prototype map."""
+        table: NDArray[Any] = np.array(self.classes, self.dtype)
         ids: NDArray[Any] = table[prototype_map]
         return ids
 

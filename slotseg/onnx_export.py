@@ -28,7 +28,7 @@ from slotseg.data.augment import normalize
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, write_bytes
 from slotseg.labels import IGNORE
-from slotseg.segmenter import Segmenter
+from slotseg.segmenter import Segmenter, default_size
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +242,8 @@ def _describe(model: Any, segmenter: Segmenter) -> None:
 def _compare(network: Network, session: Any, segmenter: Segmenter) -> None:
     """Compare onnxruntime's scores with torch's at sizes that were not traced: a small one, and one as in use."""
     generator = torch.Generator().manual_seed(0)
-    stride, size = segmenter.stride, segmenter.size
+    stride = segmenter.stride
+    size = default_size(segmenter.config) if segmenter.size == "full" else segmenter.size
     for shape in ((3, 3, 2 * stride, 4 * stride + 1), (1, 3, size, size * 4 // 3)):
         image = torch.rand(shape, generator=generator)
         expected = network(image)[0].numpy()

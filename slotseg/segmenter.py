@@ -1,15 +1,16 @@
 """From an image to its prototype map and class map.
 
-The teacher scores the image at a working size; the scores may be made to follow its colours
-(``slotseg.refinement``) and are upsampled bilinearly to its own size (``slotseg.upsampling``).
-Letters: B images, K prototypes, H W pixels, h w feature cells.
+The teacher scores the image at a working size, whole or in tiles (``slotseg.tiles``); the scores may
+be made to follow its colours (``slotseg.refinement``) and are upsampled bilinearly to its own size
+(``slotseg.upsampling``). Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +22,14 @@ from slotseg import checkpoint
 from slotseg.alignment import resample
 from slotseg.backbones import Backbone
 from slotseg.building import compile_encoder
+from slotseg.confidence import confidence
 from slotseg.config import BackboneConfig, TrainConfig, from_dict, to_dict, with_values
 from slotseg.data.augment import normalize
-from slotseg.data.images import MAX_PIXELS, read_image
+from slotseg.data.images import MAX_PIXELS, image_size, read_image
 from slotseg.data.inputs import Input
-from slotseg.data.windows import Windows
+from slotseg.data.scaling import scaled_photo
+from slotseg.data.strips import scaled_strips
+from slotseg.data.windows import ArrayWindows, Windows, open_windows
 from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels import LabelMap, read_labels
@@ -35,23 +39,49 @@ from slotseg.precision import autocast, inference_precision
 from slotseg.refinement import refined
 from slotseg.runs import find_checkpoint, run_of
 from slotseg.streaming import Streamed, stream
-from slotseg.upsampling import upsampled_argmax
+from slotseg.tiles import TileAxis, blended
+from slotseg.upsampling import bands
+
+Size = int | Literal["full"]
+"""Short side that images are scaled to before the network sees them, or their own size."""
 
 MAX_WORKING_PIXELS = 1 << 22
+"""Larger working images are seen in tiles, and no image is enlarged beyond."""
+TILE = 1024
+"""Side of those tiles, pixels of the working image."""
+PIXELS_AT_ONCE = 1 << 20
+"""Of tiles that go through the network together, on a CPU; eight times as many on others."""
+HUGE = 1 << 26
+"""Pixels of a photo from which on its file is read in windows and its prototype map is not kept."""
+MIN_TILE_CELLS = 4
+"""Along a side of a tile."""
+GUIDE = 2048
+"""Longer side of the reduced photo whose colours refinement follows where the photo is read in windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
     """What a segmenter makes of one image."""
 
-    prototype_map: NDArray[np.uint16]
-    """Nearest prototype of each pixel, ``(H, W)``."""
     class_map: NDArray[np.uint8] | NDArray[np.uint16]
     """Class of each pixel by the label map, ``(H, W)``."""
     labels: LabelMap
     """Names and colours of the classes."""
+    prototype_map: NDArray[np.uint16] | None
+    """Nearest prototype of each pixel, ``(H, W)``; None for photos of more than ``HUGE`` pixels, to spare memory."""
     confidence: NDArray[np.uint8] | None = None
-    """How sure the class of each pixel is, 255 for certain, ``(H, W)``; None unless asked for."""
+    """Probability of each pixel's class, ``(H, W)``, 255 is 1; None unless it was asked for."""
+
+
+class Scored(NamedTuple):
+    """Scores of an image, from its top down."""
+
+    stripes: Iterable[Tensor]
+    """Scores ``(K, r, w)`` of some rows of cells each."""
+    num_rows: int
+    """Rows of cells in all of them."""
+    covered: tuple[float, float]
+    """How many cells, (h, w), the image covers."""
 
 
 class Segmenter:
@@ -61,7 +91,10 @@ class Segmenter:
         encoder: Backbone, projector and prototypes.
         config: The configuration it was trained with.
         labels: Which prototype is which class; by default each is its own.
-        size: Short side that images are scaled to before the network sees them.
+        size: Short side that images are scaled to before the network sees them, or ``"full"``: as they are.
+        tile: Side of tiles, pixels of the scaled image, that it is seen in where it is larger. By default it is seen
+            whole up to ``MAX_WORKING_PIXELS``, beyond in tiles of ``TILE``.
+        confidence: Whether segmentations say how certain each pixel is.
         device: As in ``slotseg.devices.resolve_device``.
         precision: As in ``slotseg.precision.inference_precision``.
         compiled: Whether the network goes through ``torch.compile``, which takes its time at the first photo of a size.
@@ -79,7 +112,9 @@ class Segmenter:
         config: TrainConfig,
         *,
         labels: LabelMap | None = None,
-        size: int | None = None,
+        size: Size | None = None,
+        tile: int | None = None,
+        confidence: bool = False,
         device: str = "auto",
         precision: str = "fp32",
         compiled: bool = False,
@@ -98,9 +133,15 @@ class Segmenter:
             )
         assert isinstance(encoder.backbone, Backbone)
         self.stride = encoder.backbone.stride
-        self.size = size or default_size(config)
-        if self.size < self.stride:
+        self.size: Size = size or default_size(config)
+        self.tile = tile
+        self.confidence = confidence
+        if self.size != "full" and self.size < self.stride:
             raise ConfigError(f"size is {self.size}; expected at least the backbone's stride, {self.stride}")
+        if tile is not None and tile < MIN_TILE_CELLS * self.stride:
+            raise ConfigError(
+                f"tile is {tile}; expected at least {MIN_TILE_CELLS} times the backbone's stride, {self.stride}"
+            )
 
     @classmethod
     def load(
@@ -111,7 +152,9 @@ class Segmenter:
         matched: bool = True,
         num_prototypes: int | None = None,
         segment: Mapping[str, Any] | None = None,
-        size: int | None = None,
+        size: Size | None = None,
+        tile: int | None = None,
+        confidence: bool = False,
         device: str = "auto",
         precision: str = "fp32",
         compiled: bool = False,
@@ -127,7 +170,9 @@ class Segmenter:
                 has, or the run was trained for.
             segment: What to change in how the run looks at images, by the names of ``SegmentConfig``, such as
                 ``{"mirror": True, "edges": "guided"}``.
-            size: Short side that images are scaled to.
+            size: As of ``Segmenter``.
+            tile: As of ``Segmenter``.
+            confidence: As of ``Segmenter``.
             device: As in ``slotseg.devices.resolve_device``.
             precision: As in ``slotseg.precision.inference_precision``.
             compiled: Whether the network goes through ``torch.compile``.
@@ -158,7 +203,17 @@ class Segmenter:
         if isinstance(labels, Naming):
             labels.warn_of_another_run(checkpoint.digest(file))
             labels = labels.label_map(encoder.num_concepts)
-        return cls(encoder, config, labels=labels, size=size, device=device, precision=precision, compiled=compiled)
+        return cls(
+            encoder,
+            config,
+            labels=labels,
+            size=size,
+            tile=tile,
+            confidence=confidence,
+            device=device,
+            precision=precision,
+            compiled=compiled,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write teacher, configuration and label map to one ``.safetensors`` file.
@@ -180,19 +235,49 @@ class Segmenter:
             DataError: If the file cannot be read.
             ValueError: If the array is not RGB in 8 bits.
         """
-        pixels = read_image(image) if isinstance(image, str | Path) else image
-        return self.segmentation(pixels, *self.scores(pixels))
-
-    def segmentation(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Segmentation:
-        """Prototype map and class map of an image from its own scores; see ``scores``."""
-        prototype_map = self.painted(image, scores, covered)
-        return Segmentation(
-            prototype_map=prototype_map, class_map=self.labels.class_map(prototype_map), labels=self.labels
-        )
+        if isinstance(image, str | Path):
+            height, width = image_size(image)
+            if height * width > HUGE:
+                return self.segment_windows(open_windows(image))
+            image = read_image(image)
+        check_rgb(image)
+        if self.tiled((image.shape[0], image.shape[1])):
+            return self.segment_windows(ArrayWindows(image))
+        return self.segmentation(image, *self.scores(image))
 
     def segment_windows(self, windows: Windows) -> Segmentation:
-        """Segment a photo that is read in windows."""
-        return self(windows.read(0, windows.size_hw[0]))
+        """Segment a photo that is read in bands of rows, or reduced where it is not seen in tiles.
+
+        Memory beside the maps depends on the size at which the network sees it and, for tiles, on the photo's width.
+
+        Raises:
+            DataError: If it cannot be decoded.
+        """
+        size_hw = windows.size_hw
+        if self.tiled(size_hw):
+            return self._segmentation(self._tiled_scores(windows), size_hw)
+        sizes = [working_size(size_hw, self.size, scale) for scale in self._scales]
+        looks = [pixels[None].to(self.device) for pixels in scaled_photo(windows, sizes)]
+        scores, covered = self._scores(looks)
+        guide = windows.reduced(GUIDE) if self.config.segment.follows_edges else np.empty((0, 0, 3), np.uint8)
+        return self._segmentation(self._refined(guide, scores[0], covered), size_hw)
+
+    def segmentation(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Segmentation:
+        """The maps of an image from its own scores; see ``scores``."""
+        return self._segmentation(self._refined(image, scores, covered), (image.shape[0], image.shape[1]))
+
+    def _segmentation(self, scored: Scored, size_hw: tuple[int, int]) -> Segmentation:
+        prototype_map = np.empty(size_hw, np.uint16) if size_hw[0] * size_hw[1] <= HUGE else None
+        class_map: NDArray[Any] = np.empty(size_hw, self.labels.dtype)
+        certain = np.empty(size_hw, np.uint8) if self.confidence else None
+        temperature = None if self.config.segment.follows_edges else self.config.model.teacher_temperature
+        for band in bands(*scored, size_hw):
+            class_map[band.span] = self.labels.class_map(band.prototypes)
+            if prototype_map is not None:
+                prototype_map[band.span] = band.prototypes
+            if certain is not None:
+                certain[band.span] = confidence(band, self.labels.classes, temperature)
+        return Segmentation(class_map=class_map, labels=self.labels, prototype_map=prototype_map, confidence=certain)
 
     def stream(
         self, photos: Iterable[str | Path | Input], *, batch_size: int = 8, max_pixels: int = MAX_PIXELS
@@ -212,12 +297,33 @@ class Segmenter:
 
     def prototype_map(self, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
         """Nearest prototype ``(H, W)`` of each pixel of an RGB image ``(H, W, 3)``."""
-        return self.painted(image, *self.scores(image))
+        check_rgb(image)
+        size_hw = (image.shape[0], image.shape[1])
+        if self.tiled(size_hw):
+            scored = self._tiled_scores(ArrayWindows(image))
+        else:
+            scored = self._refined(image, *self.scores(image))
+        prototype_map = np.empty(size_hw, np.uint16)
+        for band in bands(*scored, size_hw):
+            prototype_map[band.span] = band.prototypes
+        return prototype_map
 
-    def painted(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> NDArray[np.uint16]:
-        """The prototype map of an image from its own scores ``(K, h, w)``, refined if the run's settings say so."""
+    def tiled(self, size_hw: tuple[int, int]) -> bool:
+        """Whether an image of that size is seen in tiles."""
+        height, width = working_size(size_hw, self.size, self._scales[0])
+        if self.tile is None:
+            return height * width > MAX_WORKING_PIXELS
+        return max(height, width) > self._tile_cells * self.stride
+
+    @property
+    def _tile_cells(self) -> int:
+        """Cells along a side of a tile, as the finest look has them."""
+        return round((self.tile or TILE) * self._scales[0] / self.stride)
+
+    def _refined(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Scored:
+        """Scores ``(K, h, w)`` of an image, made to follow its edges if the run's settings say so."""
         scores, covered = refined(scores, covered, image, self.config.segment)
-        return upsampled_argmax(scores, covered, (image.shape[0], image.shape[1]))
+        return Scored([scores], scores.shape[1], covered)
 
     def scores(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
         """Scores ``(K, h, w)`` of an RGB image ``(H, W, 3)``, and how many cells, (h, w), it covers."""
@@ -232,63 +338,128 @@ class Segmenter:
         last cells may lie partly beyond them. Several looks (``SegmentConfig``) are averaged on the
         grid of the finest.
         """
-        looks = [
-            (*self._look(images, round(self.size * scale), mirrored), mirrored)
-            for scale in sorted(self.config.segment.scales, reverse=True)
-            for mirrored in ((False, True) if self.config.segment.mirror else (False,))
-        ]
-        finest, covered, _ = looks[0]
-        for scores, its_covered, mirrored in looks[1:]:
-            grid = (finest.shape[2], finest.shape[3])
-            finest = finest + torch.stack([resample(s, its_covered, grid, covered, mirrored) for s in scores])
-        return finest / len(looks), covered
-
-    def _look(
-        self, images: Sequence[NDArray[np.uint8]], size: int, mirrored: bool
-    ) -> tuple[Tensor, tuple[float, float]]:
-        seen = [image[:, ::-1] if mirrored else image for image in images]
-        return dense_maps(self._network, seen, self.config.backbone, size, self.stride, self.device)
+        for image in images:
+            check_rgb(image)
+            if image.shape != images[0].shape:
+                raise ValueError(f"images have shapes {images[0].shape} and {image.shape}; expected one size")
+        size_hw = (images[0].shape[0], images[0].shape[1])
+        sizes = [working_size(size_hw, self.size, scale) for scale in self._scales]
+        return self._scores(scaled(images, its_size, self.device) for its_size in sizes)
 
     def _network(self, images: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
             scores: Tensor = self.encoder(images)
             return scores
 
+    @property
+    def _scales(self) -> list[float]:
+        """Of the looks, the finest first."""
+        return sorted(self.config.segment.scales, reverse=True)
+
+    def _tiled_scores(self, windows: Windows) -> Scored:
+        """Scores, or assignments if they are refined, of a photo that is seen in tiles."""
+        size_hw = working_size(windows.size_hw, self.size, self._scales[0])
+        rows, cols = (TileAxis.of(-(-pixels // self.stride), self._tile_cells) for pixels in size_hw)
+        at_once = PIXELS_AT_ONCE if self.device.type == "cpu" else 8 * PIXELS_AT_ONCE
+        batch_size = max(1, at_once // (rows.side * cols.side * self.stride**2))
+        stripes = blended(scaled_strips(windows, size_hw), rows, cols, self.stride, self._tile_scores, batch_size)
+        first = next(stripes)
+        points = first.shape[2] // cols.num_cells
+        covered = (points * size_hw[0] / self.stride, points * size_hw[1] / self.stride)
+        return Scored(chain([first], stripes), points * rows.num_cells, covered)
+
+    @torch.inference_mode()
+    def _tile_scores(self, tiles: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Scores ``(B, K, h, w)`` of tiles as the finest look sees them, whole points a cell."""
+        height, width, _ = tiles[0].shape
+        shares = [scale / self._scales[0] for scale in self._scales]
+        sizes = [(round(height * share), round(width * share)) for share in shares]
+        scores, covered = self._scores(scaled(tiles, its_size, self.device) for its_size in sizes)
+        if not self.config.segment.follows_edges:
+            return scores
+        refined = []
+        for image, its_scores in zip(tiles, scores, strict=True):
+            (assignments,), num_rows, its_covered = self._refined(image, its_scores, covered)
+            points = max(1, num_rows * self.stride // height)
+            grid = (points * height // self.stride, points * width // self.stride)
+            refined.append(resample(assignments, its_covered, grid, grid))
+        return torch.stack(refined)
+
+    @torch.inference_mode()
+    def _scores(self, looks: Iterable[Tensor]) -> tuple[Tensor, tuple[float, float]]:
+        """As ``batch_scores``, of images ``(B, 3, H, W)`` as looks see them, the finest first."""
+        finest: Tensor | None = None
+        covered = (0.0, 0.0)
+        for pixels in looks:
+            for mirrored in (False, True) if self.config.segment.mirror else (False,):
+                seen = pixels.flip(3) if mirrored else pixels
+                scores, its_covered = dense_maps(self._network, seen, self.config.backbone, self.stride)
+                if finest is None:
+                    finest, covered = scores, its_covered
+                else:
+                    grid = (finest.shape[2], finest.shape[3])
+                    finest = finest + torch.stack([resample(s, its_covered, grid, covered, mirrored) for s in scores])
+        assert finest is not None
+        return finest / (len(self._scales) * (1 + self.config.segment.mirror)), covered
+
 
 def dense_maps(
-    network: Callable[[Tensor], Tensor],
-    images: Sequence[NDArray[np.uint8]],
-    config: BackboneConfig,
-    size: int,
-    stride: int,
-    device: torch.device,
+    network: Callable[[Tensor], Tensor], pixels: Tensor, config: BackboneConfig, stride: int
 ) -> tuple[Tensor, tuple[float, float]]:
-    """Scale images of one size to a working size, pad them to whole cells, and run a network on them.
+    """Pad images to whole cells, at the bottom and right by repeating their edge, and run a network on them.
+
+    Args:
+        network: Of the images, normalised.
+        pixels: RGB in [0, 1], ``(B, 3, H, W)``.
+        config: Has their mean and standard deviation.
+        stride: Pixels of a cell.
 
     Returns:
         The network's output ``(B, channels, h, w)`` and the number of cells, (h, w), that each image
         covers; fractional, as the last ones may be padding.
-
-    Raises:
-        ValueError: If an array is not RGB in 8 bits, or of another size than the first.
     """
-    for image in images:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
-    height, width = working_size((images[0].shape[0], images[0].shape[1]), size)
-    pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
-    if (height, width) != pixels.shape[2:]:
-        pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    height, width = pixels.shape[2:]
     pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
     return network(normalize(pixels, config.mean, config.std)), (height / stride, width / stride)
 
 
-def working_size(size_hw: tuple[int, int], short_side: int) -> tuple[int, int]:
-    """Size that scales the short side as asked, with at most ``MAX_WORKING_PIXELS`` in all."""
+def scaled(images: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int], device: torch.device) -> Tensor:
+    """Scale RGB images ``(H, W, 3)`` of one size to another, bilinear and antialiased.
+
+    Those that are scaled down by more than 2 are never in float32 as a whole.
+
+    Returns:
+        RGB in [0, 1], ``(B, 3, *size_hw)``, on ``device``.
+    """
+    if images[0].shape[0] * images[0].shape[1] > 4 * size_hw[0] * size_hw[1]:
+        return torch.stack([scaled_photo(ArrayWindows(image), [size_hw])[0] for image in images]).to(device)
+    pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    return pixels if pixels.shape[2:] == size_hw else F.interpolate(pixels, size_hw, mode="bilinear", antialias=True)
+
+
+def check_rgb(image: NDArray[Any]) -> None:
+    """Refuse what is no photo.
+
+    Raises:
+        ValueError: If an array is not RGB in 8 bits.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
+
+
+def working_size(size_hw: tuple[int, int], size: Size, scale: float = 1.0) -> tuple[int, int]:
+    """Height and width at which a look sees an image.
+
+    Args:
+        size_hw: Of the image.
+        size: Wanted short side.  An image is not enlarged to more than ``MAX_WORKING_PIXELS`` for it.
+        scale: Of the look.
+    """
     height, width = size_hw
-    scale = short_side / min(height, width)
-    scale *= min(1.0, math.sqrt(MAX_WORKING_PIXELS / (height * width * scale * scale)))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    short_side = min(size_hw) if size == "full" else size
+    factor = round(short_side * scale) / min(size_hw)
+    factor = min(factor, scale * max(1.0, math.sqrt(MAX_WORKING_PIXELS / (height * width))))
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def default_size(config: TrainConfig) -> int:

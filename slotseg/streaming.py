@@ -2,7 +2,7 @@
 
 Three stages pass photos on: threads read files ahead, the caller's thread runs the network on batches, and
 threads upsample and paint. Results come in the order of the photos, and no more than a few batches are held.
-A huge photo is never held: it is read in windows, between the others.
+A photo that is huge or seen in tiles is not held: it is read in windows, between the others.
 """
 
 from collections import deque
@@ -43,6 +43,9 @@ class Computing(Protocol[T_co]):
 
     def segmentation(self, image: Pixels, scores: Tensor, covered: tuple[float, float], /) -> T_co:
         """The maps of an image from its own scores."""
+
+    def tiled(self, size_hw: tuple[int, int], /) -> bool:
+        """Whether a photo of that size is seen in tiles, and so read in windows."""
 
     def segment_windows(self, windows: Windows, /) -> T_co:
         """The maps of a photo that is read in windows."""
@@ -123,9 +126,10 @@ def stream(
                     if photo is None:
                         break
                     source = photo if isinstance(photo, Input) else _input(Path(photo))
-                    size = source.num_pixels()
-                    is_huge = size > PIXELS_AHEAD
-                    jobs.append(_Job(photo, size, readers.submit(_read, source, max_pixels, is_huge)))
+                    height, width = source.size_hw()
+                    in_windows = height * width > PIXELS_AHEAD or (height > 0 and segmenter.tiled((height, width)))
+                    read = readers.submit(_read, source, max_pixels, in_windows)
+                    jobs.append(_Job(photo, height * width, read))
                 if not jobs:
                     return
                 if jobs[0].error() is None and not jobs[0].done:
@@ -140,8 +144,8 @@ def _input(photo: Path) -> Input:
     return Input(source=photo, relative=Path(photo.stem), name=shown(photo))
 
 
-def _read(photo: Input, max_pixels: int, is_huge: bool) -> _Content:
-    if is_huge:
+def _read(photo: Input, max_pixels: int, in_windows: bool) -> _Content:
+    if in_windows:
         windows = photo.windows(max_pixels)
         return _Content(None, windows, windows.notes)
     pixels, notes = photo.read(max_pixels)

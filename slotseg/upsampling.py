@@ -9,10 +9,13 @@ same two rules hold; only in parts still undecided are the contenders interpolat
 All of it is NumPy on the CPU: the arrays are so small that waking torch's threads for each of many
 steps gains nothing on idle cores and costs much on busy ones.
 
+The image is painted in bands of rows, as soon as the cells that a band lies between are known, so that
+neither all scores nor more than a band of labels need be held.
+
 Letters: K prototypes, H W pixels, h w feature cells; M blocks or parts worked on at once, C contenders.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +31,30 @@ PART = 8
 """Most pixels along a side of a part."""
 FEW = PART + 1
 """Blocks of up to so many pixels, which have one part, are not searched for contenders."""
+MOST_PARTS = 16
+"""Most parts along a side of a block; larger ones are cut, so that a band is no higher."""
+BAND = 1 << 21
+"""Pixels of a band, or those of one row of blocks where that is more."""
+
+
+class Band(NamedTuple):
+    """Some rows of an image and what they were painted from."""
+
+    top: int
+    """Their first in the image."""
+    prototypes: NDArray[np.uint16]
+    """The best prototype of each pixel, ``(rows, W)``."""
+    scores: Floats
+    """Of the cells that these pixels lie between, ``(K, r, w)``."""
+    rows: "Axis"
+    """Where each row of pixels lies among the rows of ``scores``."""
+    cols: "Axis"
+    """The same for columns."""
+
+    @property
+    def span(self) -> slice:
+        """These rows in the image."""
+        return slice(self.top, self.top + len(self.prototypes))
 
 
 def upsampled_argmax(scores: Tensor, covered: tuple[float, float], size_hw: tuple[int, int]) -> NDArray[np.uint16]:
@@ -41,12 +68,45 @@ def upsampled_argmax(scores: Tensor, covered: tuple[float, float], size_hw: tupl
     Returns:
         Prototype map, shape ``(H, W)``.
     """
-    rows = _Axis.of(size_hw[0], covered[0], scores.shape[1])
-    cols = _Axis.of(size_hw[1], covered[1], scores.shape[2])
-    return _Painter(scores.detach().float().cpu().numpy(), rows, cols).paint()
+    result = np.empty(size_hw, np.uint16)
+    for band in bands([scores], scores.shape[1], covered, size_hw):
+        result[band.span] = band.prototypes
+    return result
 
 
-class _Axis(NamedTuple):
+def bands(
+    stripes: Iterable[Tensor], num_rows: int, covered: tuple[float, float], size_hw: tuple[int, int]
+) -> Iterator[Band]:
+    """Paint an image from its top down, as its scores come.
+
+    Args:
+        stripes: Scores ``(K, r, w)`` of some rows of cells each, as for ``upsampled_argmax``, from the top down.
+        num_rows: Rows of cells, h, in all of them.
+        covered: How many cells, (h, w), the image covers from the top left.
+        size_hw: Size of the image.
+
+    Yields:
+        Bands that are the image together; the same pixels, however the rows of cells come in stripes.
+    """
+    rows, block, first = Axis.of(size_hw[0], covered[0], num_rows), 0, 0
+    held: Floats | None = None  # the rows of cells from ``first`` on that are still needed
+    for stripe in stripes:
+        scores = stripe.detach().float().cpu().numpy()
+        held = scores if held is None else np.concatenate([held, scores], axis=1)
+        known = int(np.searchsorted(rows.cells[1], first + held.shape[1]))
+        cols = Axis.of(size_hw[1], covered[1], held.shape[2])
+        step = max(1, BAND // (rows.length * size_hw[1]))
+        while block < known:
+            stop = min(block + step, known)
+            top, part = rows.part(block, stop)
+            cells = held[:, rows.cells[0, block] - first : rows.cells[1, stop - 1] - first + 1]
+            yield Band(top, _Painter(cells, part, cols).paint(), cells, part, cols)
+            block = stop
+        if block < rows.cells.shape[1]:
+            held, first = held[:, rows.cells[0, block] - first :], int(rows.cells[0, block])
+
+
+class Axis(NamedTuple):
     """One axis: N pixels in B blocks, which are padded to ``parts`` parts of ``side`` pixels each."""
 
     cells: Ints
@@ -59,7 +119,9 @@ class _Axis(NamedTuple):
     side: int
 
     @classmethod
-    def of(cls, num_pixels: int, covered: float, num_cells: int) -> "_Axis":
+    def of(cls, num_pixels: int, covered: float, num_cells: int) -> "Axis":
+        """The axis of so many pixels that cover a part of so many cells; no block has more than ``MOST_PARTS``."""
+
         def position(pixel: Ints) -> Floats:  # in cells, rounded as by F.interpolate
             return (pixel.astype(np.float32) + np.float32(0.5)) * np.float32(covered / num_pixels) - np.float32(0.5)
 
@@ -67,16 +129,38 @@ class _Axis(NamedTuple):
         first, starts, counts = np.unique(np.floor(position(pixels)), return_index=True, return_counts=True)
         parts = -(-int(counts.max()) // PART)
         side = -(-int(counts.max()) // parts)
+        pieces = -(-parts // MOST_PARTS)
+        parts = -(-parts // pieces)
         length = parts * side
+        block, piece = (np.arange(pieces) * length < counts[:, None]).nonzero()
+        first, starts = first[block], starts[block] + piece * length
         weight = (position(starts + np.arange(length + 1)[:, None]) - first).clip(0, 1)
         cells = np.stack([first, first + 1]).clip(0, num_cells - 1).astype(np.int64)
+        counts = np.diff(starts, append=num_pixels)
         return cls(cells, weight, pixels + (np.arange(len(first)) * length - starts).repeat(counts), parts, side)
+
+    @property
+    def length(self) -> int:
+        """Padded pixels of a block."""
+        return self.parts * self.side
+
+    def part(self, start: int, stop: int) -> tuple[int, "Axis"]:
+        """Some of the blocks, with cells counted from their first, and the number of their first pixel."""
+        top, bottom = np.searchsorted(self.place, [start * self.length, stop * self.length])
+        cells = self.cells[:, start:stop] - self.cells[0, start]
+        place = self.place[top:bottom] - start * self.length
+        return int(top), self._replace(cells=cells, weight=self.weight[:, start:stop], place=place)
+
+    def pixels(self) -> tuple[Ints, Floats]:
+        """The two cells that each pixel lies between, ``(2, N)``, and the weight of the second, ``(N,)``."""
+        block, offset = np.divmod(self.place, self.length)
+        return self.cells[:, block], self.weight[offset, block]
 
 
 class _Painter:
     """Labels of all blocks, ``(blocks, parts, pixels of a part)``, from coarse to fine."""
 
-    def __init__(self, scores: Floats, rows: _Axis, cols: _Axis) -> None:
+    def __init__(self, scores: Floats, rows: Axis, cols: Axis) -> None:
         self.rows, self.cols, self.shape = rows, cols, (rows.cells.shape[1], cols.cells.shape[1])
         self.corners = (rows.cells[:, None, :, None] * scores.shape[2] + cols.cells[:, None]).reshape(4, -1)
         self.scores = np.ascontiguousarray(scores.reshape(len(scores), -1).T)  # (h * w, K)

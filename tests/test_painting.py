@@ -180,7 +180,7 @@ def test_an_unreadable_photo_is_left_out_of_the_annotations(segmenter: Segmenter
 def test_what_is_wanted_is_written_for_the_trees_of_photos(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
     wanted = outputs([photos], out, overlay=True, confidence=True, legend=True, formats=("labelme",))
-    segmenter.with_confidence = True
+    segmenter.confidence = True
     paint(segmenter, wanted)
     names = ("a", "b", "deep/er/c")
     beside = {f"{folder}{name}{suffix}" for name in names for folder, suffix in COMPANIONS}
@@ -193,7 +193,7 @@ COMPANIONS = (("", ".png"), ("", ".json"), ("overlay/", ".jpg"), ("confidence/",
 
 
 def test_unsure_pixels_are_left_out_of_the_mask(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
-    segmenter.with_confidence = True
+    segmenter.confidence = True
     segmentation = segmenter(photos / "a.jpg")
     assert segmentation.confidence is not None
     least = float(np.median(segmentation.confidence)) / 255

@@ -57,6 +57,7 @@ BASELINES = ("colour", "features", "one-class", "random")
 @click.option("--match-on", metavar="SPLIT", help="Find the match on this split.  [default: on the scored images]")
 @click.option("--limit", type=click.IntRange(min=1), help="Score the first so many images only, for a look.")
 @options.size
+@options.tile
 @options.seed
 @click.option("--json", "json_file", type=options.PATH, metavar="FILE", help="Write the result as JSON.")
 @click.option("--html", "html_file", type=options.PATH, metavar="FILE", help="Write a page to look at.")
@@ -67,7 +68,8 @@ def command(
     checkpoint: Path | None,
     baseline: str | None,
     preds: Path | None,
-    size: int | None,
+    size: Any,
+    tile: int | None,
     seed: int | None,
     json_file: Path | None,
     html_file: Path | None,
@@ -145,6 +147,7 @@ def command(
                 num_prototypes=num_prototypes,
                 segment=PLAIN if plain else options.quality(tta, edges),
                 size=size,
+                tile=tile,
                 device=device,
             )
         scored = Saving(predictor, save_preds) if save_preds else predictor

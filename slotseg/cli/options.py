@@ -20,11 +20,24 @@ checkpoint = click.option(
     "--checkpoint", type=PATH, metavar="PATH", help="Run folder or checkpoint.  [default: the newest run]"
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+
+
+def _pixels_or_full(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """A number of pixels, or ``full``."""
+    return value if value in (None, "full") else click.IntRange(min=1).convert(value, param, ctx)
+
+
 size = click.option(
     "--size",
+    callback=_pixels_or_full,
+    metavar="PIXELS|full",
+    help="Short side photos are scaled to for the network; full: not at all.  [default: as things looked in training]",
+)
+tile = click.option(
+    "--tile",
     type=click.IntRange(min=1),
     metavar="PIXELS",
-    help="Short side photos are scaled to for the network.  [default: as things looked in training]",
+    help="Side of tiles in which scaled photos that are larger are seen.  [default: whole to 4 megapixels, then 1024]",
 )
 max_pixels = click.option(
     "--max-pixels",

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -58,6 +59,7 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
 @options.size
 @options.tta
 @options.edges
+@options.tile
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Photos computed at once.")
 @options.max_pixels
 @click.option("--overwrite", is_flag=True, help="Replace masks that exist.")
@@ -80,7 +82,8 @@ def command(
     legend: bool,
     form: str | None,
     summary: bool,
-    size: int | None,
+    size: Any,
+    tile: int | None,
     tta: str | None,
     edges: str | None,
     batch_size: int,
@@ -128,6 +131,8 @@ def command(
         num_prototypes=num_prototypes,
         segment=options.quality(tta, edges),
         size=size,
+        tile=tile,
+        confidence=confidence or summary or form == "coco" or ignore_below > 0,
         device=device,
         precision=precision or "auto",
         compiled=compiled,
