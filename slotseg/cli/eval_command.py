@@ -96,7 +96,8 @@ def command(
     slotseg eval --dataset msrc --data-dir MSRC --labels names.json
     torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
     """  # noqa: D301
-    _check(baseline, preds, bool(checkpoint or size or save_preds), num_prototypes, bool(init or backbone or stride))
+    of_network, features = bool(checkpoint or size or tile or save_preds), bool(init or backbone or stride)
+    _check(baseline, preds, of_network, num_prototypes, features, in_tiles=bool(tile) or size == "full")
     truth, names_file = _split_labels(labels, baseline or preds, where["match_on"])
     if (plain or tta or edges) and (baseline or preds):
         raise ConfigError("--plain, --tta and --edges are for a run; expected no --baseline or --preds beside them")
@@ -197,13 +198,16 @@ def _check(
     of_network: bool,
     num_prototypes: int | None,
     features: bool,
+    in_tiles: bool,
 ) -> None:
     """Refuse options that don't go together, before anything is loaded."""
     if preds and (baseline or of_network):
         raise ConfigError(
-            "--preds scores masks; expected no --baseline, --checkpoint, --size or --save-preds beside it"
+            "--preds scores masks; expected no --baseline, --checkpoint, --size, --tile or --save-preds beside it"
         )
     if num_prototypes and preds:
         raise ConfigError("--num-prototypes is for a run or a baseline; masks have the numbers that are in them")
+    if in_tiles and baseline:
+        raise ConfigError("--tile and --size full are for a run; a baseline sees whole photos of a --size in pixels")
     if features and baseline != "features":
         raise ConfigError("--init, --backbone and --stride are for --baseline features; a run has its own backbone")

@@ -22,14 +22,15 @@ checkpoint = click.option(
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 
 
-def _pixels_or_full(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """A number of pixels, or ``full``."""
-    return value if value in (None, "full") else click.IntRange(min=1).convert(value, param, ctx)
+def _pixels_or_full(text: str) -> int | str:
+    if text != "full" and not (text.isdecimal() and int(text)):
+        raise click.BadParameter(f"{text!r} is no size; expected a number of pixels, or full")
+    return text if text == "full" else int(text)
 
 
 size = click.option(
     "--size",
-    callback=_pixels_or_full,
+    type=_pixels_or_full,
     metavar="PIXELS|full",
     help="Short side photos are scaled to for the network; full: not at all.  [default: as things looked in training]",
 )

@@ -1,0 +1,150 @@
+"""Peak memory and time of segmenting photos of 12,000 x 12,000 and 20,000 x 20,000 pixels, file to mask.
+
+Each case is a process of its own that loads a network of random weights, reads the photo as its format
+allows, segments it and writes the mask. See benchmarks/README.md.
+"""
+
+import argparse
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slotseg.building import build_model
+from slotseg.config import TrainConfig, with_values
+from slotseg.data.scenes import draw_scene
+from slotseg.data.windows import open_windows
+from slotseg.eval.report import text_table
+from slotseg.render import save_mask
+from slotseg.segmenter import Segmenter
+
+SIDES = (12_000, 20_000)
+FORMATS = ("jpg", "png", "tif")
+WAYS = {"default": [], "tiles": ["--size", "4000", "--tile", "1024"]}
+BLOCK = 256
+GIB, MB = 1 << 30, 1e6
+
+
+def main() -> None:
+    """Print a table with a row for each photo and way."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES)
+    parser.add_argument("--formats", nargs="+", default=FORMATS, choices=FORMATS)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--backbone", default="mobilenetv1_100", help="timm model, used with stride 16.")
+    parser.add_argument("--make", nargs=2, metavar=("PHOTO", "SIDE"), help=argparse.SUPPRESS)
+    parser.add_argument("--segment", metavar="PHOTO", help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--tile", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.make:
+        make(Path(options.make[0]), int(options.make[1]))
+    elif options.segment:
+        print(segment(Path(options.segment), options.backbone, options.size, options.tile))
+    else:
+        table(options)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Measure every case."""
+    rows = [["photo", "way", "seconds", "peak MB", "bound MB", "peak / bound"]]
+    with tempfile.TemporaryDirectory() as folder:
+        for side in options.sides:
+            for suffix in options.formats:
+                photo = str(Path(folder) / f"{side}.{suffix}")
+                run("--make", photo, str(side))
+                for way in options.ways:
+                    start = time.perf_counter()
+                    peak = int(run("--segment", photo, "--backbone", options.backbone, *WAYS[way]))
+                    bound = 4 * side**2 + GIB  # photo, mask, and all the rest
+                    numbers = (f"{time.perf_counter() - start:.1f}", f"{peak / MB:.0f}", f"{bound / MB:.0f}")
+                    rows.append([f"{side:,} x {side:,} {suffix}", way, *numbers, f"{peak / bound:.2f}"])
+                    print(*rows[-1], file=sys.stderr, flush=True)
+                Path(photo).unlink()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.backbone}")
+    print(text_table(rows))
+
+
+def run(*arguments: str) -> str:
+    """Call this script in a process of its own and return what it prints."""
+    return subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def make(path: Path, side: int) -> None:
+    """Write a photo: built-in scenes side by side, each enlarged to 1,000 pixels."""
+    scenes = [cv2.resize(draw_scene(seed)[0], (1000, 1000), interpolation=cv2.INTER_CUBIC) for seed in range(7)]
+    per_side = -(-side // 1000)
+    rows = [np.concatenate([scenes[(3 * y + x) % 7] for x in range(per_side)], axis=1) for y in range(per_side)]
+    image = np.concatenate(rows)[:side, :side]
+    if path.suffix == ".tif":
+        write_tiled_tiff(path, image)
+    else:
+        settings = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_PNG_COMPRESSION, 1]
+        cv2.imwrite(str(path), image, settings[:2] if path.suffix == ".jpg" else settings[2:])
+
+
+def write_tiled_tiff(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an RGB TIFF of deflated tiles, as geographic software does (TIFF 6.0, section 15)."""
+    height, width, _ = image.shape
+    offsets, sizes = [], []
+    with path.open("wb") as file:
+        file.write(b"II*\0\0\0\0\0")
+        for top in range(0, height, BLOCK):
+            for left in range(0, width, BLOCK):
+                block = np.zeros((BLOCK, BLOCK, 3), np.uint8)
+                part = image[top : top + BLOCK, left : left + BLOCK]
+                block[: part.shape[0], : part.shape[1]] = part
+                offsets.append(file.tell())
+                sizes.append(file.write(zlib.compress(block.tobytes(), 1)))
+        places = [file.tell()]
+        for values in (offsets, sizes, (8, 8, 8)):
+            file.write(struct.pack(f"<{len(values)}{'H' if len(values) == 3 else 'L'}", *values))
+            places.append(file.tell())
+        tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, places[2]), (259, 3, 1, 8), (262, 3, 1, 2)]
+        tags += [(277, 3, 1, 3), (322, 3, 1, BLOCK), (323, 3, 1, BLOCK)]
+        tags += [(324, 4, len(offsets), places[0]), (325, 4, len(sizes), places[1])]
+        file.write(b"\0" * (file.tell() % 2))
+        start = file.tell()
+        file.write(struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHLL", *tag) for tag in tags) + bytes(4))
+        file.seek(4)
+        file.write(struct.pack("<L", start))
+
+
+def segment(photo: Path, backbone: str, size: int | None, tile: int | None) -> int:
+    """Segment a photo into a mask beside it; bytes of memory at the peak, the interpreter included."""
+    segmenter = network(backbone, size, tile)
+    save_mask(
+        photo.with_suffix(".mask.png"), segmenter.segment_windows(open_windows(photo)).class_map, segmenter.labels
+    )
+    return peak_memory()
+
+
+def peak_memory() -> int:
+    """Bytes of the process's largest resident size."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def network(backbone: str, size: int | None, tile: int | None) -> Segmenter:
+    """A network of random weights with 27 prototypes."""
+    values = {"backbone.name": backbone, "backbone.stride": 16, "model.num_prototypes": 27, "model.hidden_dim": 512}
+    torch.manual_seed(0)
+    config = with_values(TrainConfig(), values)
+    return Segmenter(build_model(config).teacher, config, size=size, tile=tile, device="cpu")
+
+
+if __name__ == "__main__":
+    main()
