@@ -178,7 +178,7 @@ def _split_labels(labels: tuple[Path, ...], other: object, match_on: str | None)
             f"{files[0]} says which prototype of a run is which class; expected no --baseline, --preds, --matching or "
             "--match-on beside it"
         )
-    return (folders or [None])[0], (files or [None])[0]
+    return folders[0] if folders else None, files[0] if files else None
 
 
 def _check(
