@@ -157,7 +157,7 @@ class Card {
 
   suggest() {
     this.suggestions.replaceChildren(...suggestedFor(this.id).slice(0, 2).map((other) => {
-      const pictures = data.concepts[other].segments.slice(0, 3).map((segment) => drawing(segment, $("whole").checked));
+      const pictures = data.concepts[other].segments.slice(0, 3).map((segment) => drawing(segment, false));
       return make("div", { className: "suggestion" },
         make("span", { className: "minis" }, ...pictures),
         make("button", { className: "main", textContent: `Same as ${called(other)}`, onclick: () => accept(this.id, other) }),

@@ -68,7 +68,7 @@ def write_concept_page(
     Args:
         file: Where to.
         collection: What it shows.
-        thumbnails: By photo; they may be read when asked for, which is a few times.
+        thumbnails: By photo; they may be read when asked for, which is once or twice.
         names: What the page begins with, where the browser remembers nothing typed for this checkpoint.
         overwrite: Whether a file that is no such page is replaced too.
 
@@ -173,6 +173,8 @@ def outline(mask: NDArray[np.bool_]) -> tuple[str, list[int]]:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     largest = sorted(contours, key=len, reverse=True)[:MAX_PARTS]
     drawn = [cv2.approxPolyDP(contour, TOLERANCE, True)[:, 0] for contour in largest]
+    last = np.array(mask.shape[::-1]) - 1  # outlines go through the middle of pixels, but along the picture's edges
+    drawn = [points + (points == last) for points in drawn]
     path = "".join("M" + " ".join(f"{x} {y}" for x, y in points.tolist()) + "z" for points in drawn)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
@@ -183,9 +185,9 @@ def outline(mask: NDArray[np.bool_]) -> tuple[str, list[int]]:
 def _side(wanted: Mapping[str, Sequence[int]], thumbnails: Mapping[str, Thumbnail]) -> int:
     """The largest side at which all pictures are likely to fit the page, by those of a sample."""
     photos = list(wanted)
-    sample = photos[:: -(-len(photos) // SAMPLE) or 1]
+    sample = [(photo, thumbnails[photo]) for photo in photos[:: -(-len(photos) // SAMPLE) or 1]]
     for side in SIDES:
-        size = sum(len(json.dumps(_picture(photo, thumbnails[photo], wanted[photo], side))) for photo in sample)
+        size = sum(len(json.dumps(_picture(photo, shown, wanted[photo], side))) for photo, shown in sample)
         if size * len(photos) <= MAX_PICTURE_BYTES * max(1, len(sample)):
             return side
     return SIDES[-1]

@@ -1,6 +1,7 @@
 """What is found in a collection of photos, and its file."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,11 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 def test_figures_are_short() -> None:
     collection = replace(COLLECTION, concepts=(replace(SKY, share=1 / 3), EMPTY))
     assert collection.to_dict()["concepts"][0]["share"] == 0.333333
+
+
+def test_every_field_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "concepts.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"`(\w+)`", text[text.index("## concepts.json") :]))
+    values = COLLECTION.to_dict()
+    (segment,) = values["concepts"][0]["segments"]
+    assert {*values, *values["concepts"][0], *segment, *values["merges"][0]} <= words

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,15 @@ def test_label_maps_and_names_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_names(tmp_path / "absent.json")
     assert Naming().unnamed == KEEP
+
+
+def test_every_field_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "concepts.md").read_text(encoding="utf-8")
+    section = text[text.index("## names.json") : text.index("## concepts.json")]
+    assert set(Naming().to_dict()) == set(re.findall(r"^\| `(\w+)` \|", section, re.M))
+    example = re.search(r"^    \{.*?^    \}", section, re.M | re.S)
+    assert example
+    labels = Naming.from_dict(json.loads(example[0])).label_map(16)
+    assert labels.names[:3] == ("grass", "Sky", "prototype 1")
+    assert labels.classes[5] == 0
+    assert labels.classes[6] == 1

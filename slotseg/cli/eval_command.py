@@ -189,7 +189,7 @@ def _split_labels(labels: tuple[Path, ...], other: object, match_on: str | None)
             f"{files[0]} says which prototype of a run is which class; expected no --baseline, --preds, --matching or "
             "--match-on beside it"
         )
-    return next(iter(folders), None), next(iter(files), None)
+    return folders[0] if folders else None, files[0] if files else None
 
 
 def _check(

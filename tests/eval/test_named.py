@@ -89,6 +89,20 @@ def test_nothing_is_matched(benchmark: Benchmark) -> None:
     assert result.scores.iou_per_class[0] == 0
 
 
+def test_naming_by_majority_scores_as_the_majority_match(benchmark: Benchmark) -> None:
+    class Blurred(Perfect):
+        def __call__(self, photo: Photo) -> np.ndarray[tuple[int, int], np.dtype[np.uint16]]:
+            return np.roll(super().__call__(photo) // 2, 5, axis=1)
+
+    blurred = Blurred(LabelledScenes(4))
+    matched = evaluate(blurred, Benchmark.of(benchmark.dataset, matching="majority"))
+    classes = benchmark.dataset.taxonomy.names
+    names = Naming(names={k: classes[c].upper() for k, c in enumerate(matched.assignment) if c != UNMATCHED})
+    named = evaluate(blurred, benchmark, names=names)
+    assert named.scores == matched.scores
+    assert 0.2 < named.scores.miou < 1
+
+
 def test_names_of_another_model(benchmark: Benchmark) -> None:
     with pytest.raises(DataError, match="names 27 prototypes and the model has 9"):
         evaluate(Perfect(LabelledScenes(4)), benchmark, names=Naming(num_prototypes=27))
