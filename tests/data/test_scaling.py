@@ -1,4 +1,7 @@
-"""A photo scaled in bands against ``F.interpolate`` of the whole."""
+"""A photo scaled in bands against ``F.interpolate`` of the whole: within a two-hundredth of a grey level.
+
+The weights of ``F.interpolate`` are themselves rounded to float32, by more the farther right or down.
+"""
 
 import numpy as np
 import pytest
@@ -20,4 +23,4 @@ def test_equals_interpolation_of_the_whole(monkeypatch: pytest.MonkeyPatch, band
     whole = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
     for size_hw, found in zip(SIZES, scaled_photo(ArrayWindows(photo), SIZES), strict=True):
         expected = F.interpolate(whole, size_hw, mode="bilinear", antialias=True)[0]
-        torch.testing.assert_close(found, expected, atol=5e-6, rtol=0)
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
