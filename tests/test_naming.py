@@ -13,8 +13,9 @@ import pytest
 
 from slotseg.data.scenes import CLASS_NAMES
 from slotseg.errors import DataError
+from slotseg.hashed_colors import oklch_color
 from slotseg.labels import IGNORE, IGNORE_16, LabelMap
-from slotseg.naming import KEEP, Naming, name_color, name_key, oklch_color, read_labels_or_names, read_names, tidy
+from slotseg.naming import KEEP, Naming, name_color, name_key, read_labels_or_names, read_names, tidy
 
 
 def named(values: dict[str, Any], num_prototypes: int = 6) -> dict[int, str | None]:
