@@ -218,7 +218,10 @@ class _Whole(Windows):
     def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]:
         if self._pixels is None:
             self._pixels = self._decoded()
-        return self._pixels[top:bottom].copy()
+        rows = self._pixels[top:bottom].copy()
+        if bottom == self.size_hw[0]:  # read to its end: what comes next may need the memory
+            self._pixels = None
+        return rows
 
     def _reduced(self, factor: int) -> tuple[NDArray[np.uint8], int]:
         reduction = next(r for r in REDUCTIONS if r <= factor)

@@ -143,7 +143,8 @@ class Card {
     this.swatch.style.background = shade(id);
     this.name.readOnly = other !== undefined || ignored;
     const text = other === undefined ? names.names.get(id) ?? "" : names.nameOf(id);
-    if (this.name !== active || this.name.readOnly) this.name.value = text;
+    const typing = this.name === active && !keyOf(this.name.value) && !text;
+    if (tidy(this.name.value) !== text && !typing) this.name.value = text;
     if (this.same !== active || other !== undefined) this.same.value = other === undefined ? "" : called(other);
     if (other !== undefined) this.complain("");
     this.ignore.setAttribute("aria-pressed", String(ignored));
@@ -243,6 +244,7 @@ const orders = {
   share: (a, b) => b.concept.share - a.concept.share,
   photos: (a, b) => b.concept.photos - a.concept.photos,
   confidence: (a, b) => (b.concept.confidence ?? -1) - (a.concept.confidence ?? -1),
+  alike: (a, b) => ranks.get(a.id) - ranks.get(b.id),
   number: () => 0,
   name: (a, b) => Number(!names.nameOf(a.id)) - Number(!names.nameOf(b.id)) || names.nameOf(a.id).localeCompare(names.nameOf(b.id)),
 };
@@ -336,6 +338,13 @@ const turn = (step) => openViewer(looked[0], looked[1] + step);
 // Everything is wired up here.
 
 const byId = data.concepts.map((_, id) => new Card(id)), cards = [...byId];
+const ranks = new Map(); // a walk from the largest to its closest, to that one's closest, ...
+for (const start of [...byId].sort(orders.share)) {
+  for (let { id } = start; id !== undefined && !ranks.has(id);) {
+    ranks.set(id, ranks.size);
+    id = data.concepts[id].near.map(([other]) => other).find((other) => !ranks.has(other));
+  }
+}
 const seen = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (isIntersecting) target.card.showPictures(); else target.card.hidePictures();

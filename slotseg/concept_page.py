@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 import slotseg
-from slotseg import naming
+from slotseg import hashed_colors, naming
 from slotseg.concepts import Collection
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
@@ -135,9 +135,9 @@ def page_data(
         "format": naming.FORMAT,
         "checkpoint": collection.checkpoint,
         "names": names.to_dict() if names else None,
-        "salt": naming.SALT,
-        "lightness": naming.LIGHTNESS,
-        "chroma": naming.CHROMA,
+        "salt": hashed_colors.SALT,
+        "lightness": hashed_colors.LIGHTNESS,
+        "chroma": hashed_colors.CHROMA,
         "type": f"image/{_FORM.lower()}",
         "photos": [{k: v for k, v in picture.items() if k != "parts"} for picture in pictures.values()],
         "merges": [[m.one, m.other, m.strength] for m in collection.merges],

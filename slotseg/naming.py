@@ -7,7 +7,6 @@ Letters: K prototypes, C classes.
 
 import json
 import logging
-import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slotseg.errors import DataError
+from slotseg.hashed_colors import hashed_color
 from slotseg.labels import IGNORE, IGNORE_16, Color, LabelMap, palette
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,6 @@ FORMAT = 1
 """Of the file."""
 KEEP, LEAVE_OUT = "keep", "ignore"
 """What may become of prototypes without a name: a class each, or ignored."""
-SALT = 1_355_998
-"""Starts the hash of a name's colour; chosen so that the names of common label sets lie apart."""
-LIGHTNESS = (0.48, 0.6, 0.72, 0.84)
-CHROMA = (0.06, 0.14)
-"""Of the colours of names, in OKLCH."""
 
 _KEYS = ("format", "checkpoint", "num_prototypes", "unnamed", "names", "same_as", "ignore")
 
@@ -235,43 +230,8 @@ def name_key(name: str) -> str:
 
 
 def name_color(name: str) -> Color:
-    """The colour of a name, from nothing but its key: hue, lightness and chroma by an FNV-1a hash.
-
-    The page of concepts computes the same one.
-    """
-    number = 2_166_136_261 ^ SALT
-    for byte in name_key(name).encode():
-        number = (number ^ byte) * 16_777_619 % 2**32
-    number ^= number >> 15
-    return oklch_color(
-        LIGHTNESS[number // 360 % len(LIGHTNESS)], CHROMA[number // 1440 % len(CHROMA)], math.radians(number % 360)
-    )
-
-
-def oklch_color(lightness: float, chroma: float, hue: float) -> Color:
-    """The sRGB colour, clipped, of one in OKLCH (Ottosson, "A perceptual color space for image processing").
-
-    Args:
-        lightness: 0..1.
-        chroma: 0..about 0.3.
-        hue: In radians.
-    """
-    a, b = chroma * math.cos(hue), chroma * math.sin(hue)
-    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    return (
-        _channel(4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short),
-        _channel(-1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short),
-        _channel(-0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short),
-    )
-
-
-def _channel(linear: float) -> int:
-    """8 bits, gamma-encoded."""
-    value = min(1.0, max(0.0, linear))
-    encoded = 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
-    return math.floor(255 * encoded + 0.5)
+    """The colour of a name, from nothing but its key; the page of concepts computes the same one."""
+    return hashed_color(name_key(name))
 
 
 def _entries(values: Any, key: str, where: str) -> dict[int, Any]:

@@ -153,10 +153,13 @@ def test_the_page_loads_nothing(found: Collection, scenes: Scenes) -> None:
     assert not re.search(r"/(?:home|root|tmp)/", page)
 
 
-def test_names_of_files_cannot_end_the_data(found: Collection, scenes: Scenes) -> None:
+def test_names_of_files_cannot_end_the_data(tmp_path: Path, found: Collection, scenes: Scenes) -> None:
     page = render(replace(found, run=BREAKOUT), scenes)
     assert page.count("</script>") == 2
     assert "<img" not in page
+    undecodable = Scenes(3, 16, prefix="caf\udce9 ")
+    write_concept_page(tmp_path / "concepts.html", collection(undecodable, 16), undecodable)
+    assert "caf? 0" in (tmp_path / "concepts.html").read_text(encoding="utf-8")
 
 
 def test_what_is_there_is_not_overwritten(tmp_path: Path, found: Collection, scenes: Scenes) -> None:
@@ -364,6 +367,9 @@ def test_search_filter_and_order(opened: Open, found: Collection) -> None:
     page = opened()
     shares = [found.concepts[k].share for k in shown(page)]
     assert shares == sorted(shares, reverse=True)
+    first = shown(page)[0]
+    page.select_option("#sort", "alike")
+    assert shown(page) == [(first + k) % 16 for k in range(16)]
     page.select_option("#sort", "number")
     assert shown(page) == list(range(16))
     name(page, 4).fill("water")
@@ -396,6 +402,7 @@ def test_files_are_taken_back(opened: Open, tmp_path: Path) -> None:
     ours = Naming(names={2: "snow", 3: "sky"}, same_as={4: 3}, ignore=frozenset({5}), checkpoint=CHECKPOINT)
     drop(page, json.dumps(ours.to_dict()))
     assert page.inner_text("#notice p") == "Taken: 2 names, 1 same as another, 1 ignored."
+    assert name(page, 2).input_value() == "snow", "also where the cursor is"
     assert saved(page, tmp_path)["names"] == {"1": "sea", "2": "snow", "3": "sky"}
     page.click("#undo")
     assert saved(page, tmp_path)["names"] == {"1": "sea", "2": "sand"}

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"slotseg": "slotseg", "slotseg.data": "data", "slotseg.eval": "eval", "slotseg.cli": "slotseg/cli"}
 LEVELS = [  # a module imports from its own level and those above it in this list
-    "errors files failures signals config presets changes distributed schedules labels naming concepts devices pages "
-    "figures boards curves run_record run_page concept_page diagnosis",
+    "errors files failures signals config presets changes distributed schedules labels hashed_colors naming concepts "
+    "devices pages figures boards curves run_record run_page concept_page diagnosis",
     "backbones heads grouping initialization merging alignment refinement guided upsampling confidence tiles losses "
     "lars render data.* cleaning regions annotations annotations_summary annotation_files annotations_coco "
     "annotations_cvat annotations_labelme eval.contingency eval.matching eval.metrics eval.named eval.protocols",
