@@ -309,7 +309,7 @@ def upright_rgb(image: ImageFile, name: str) -> tuple[NDArray[np.uint8], bool]:
     transparent = False
     for top in range(0, height, _BAND):
         band = image.crop((0, top, width, min(top + _BAND, height)))
-        rgb, laid_over_white = _to_rgb(band, image.format, name)
+        rgb, laid_over_white = to_rgb(band, image.format, name)
         stored[top : top + _BAND] = np.asarray(rgb)
         transparent |= laid_over_white
     return pixels, transparent
@@ -322,8 +322,12 @@ def _as_stored(upright: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
     return view[:, ::-1] if turn in (2, 3, 7, 8) else view
 
 
-def _to_rgb(image: Image.Image, file_format: str | None, name: str) -> tuple[Image.Image, bool]:
-    """RGB, and whether anything was transparent."""
+def to_rgb(image: Image.Image, file_format: str | None, name: str) -> tuple[Image.Image, bool]:
+    """RGB, and whether anything was transparent, of an image or a band of it.
+
+    Raises:
+        DataError: If it holds 32-bit or float values.
+    """
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM"))
     if image.mode in ("F", "I") and not sixteen_bits:
         raise DataError(

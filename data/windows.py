@@ -19,7 +19,16 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from slotseg.data.images import MAX_PIXELS, opened_file, opened_image, orientation, shown, upright_rgb, upright_size
+from slotseg.data.images import (
+    MAX_PIXELS,
+    opened_file,
+    opened_image,
+    orientation,
+    shown,
+    to_rgb,
+    upright_rgb,
+    upright_size,
+)
 from slotseg.data.photo_notes import TRANSPARENT, header_notes, page_notes
 from slotseg.data.photos import REDUCTIONS, open_photo
 from slotseg.data.png_rows import PngHeader, PngRows, read_header
@@ -98,9 +107,12 @@ class Windows(ABC):
         """Decode a small file that was cut out of this one."""
         with opened_image(content, sys.maxsize, name=self._name) as image:
             pixels, transparent = upright_rgb(image, self._name)
+        self._note_transparency(transparent)
+        return pixels
+
+    def _note_transparency(self, transparent: bool) -> None:
         if transparent and TRANSPARENT not in self.notes:
             self.notes += (TRANSPARENT,)
-        return pixels
 
     def _damaged(self, error: Exception) -> DataError:
         return DataError(f"{self._name} cannot be decoded ({error}): copy it again or leave it out")
@@ -213,29 +225,36 @@ class _Whole(Windows):
         super().__init__(source, name, size_hw, notes)
         self._max_pixels = max_pixels
         self._jpeg = source if is_jpeg and isinstance(source, Path) else None
-        self._pixels: NDArray[np.uint8] | None = None
+        self._decoded: Image.Image | NDArray[np.uint8] | None = None
 
     def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]:
-        if self._pixels is None:
-            self._pixels = self._decoded()
-        rows = self._pixels[top:bottom].copy()
+        if self._decoded is None:
+            self._decoded = self._decode()
+        if isinstance(self._decoded, Image.Image):
+            band = self._decoded.crop((0, top, self.size_hw[1], bottom))
+            rgb, transparent = to_rgb(band, self._decoded.format, self._name)
+            self._note_transparency(transparent)
+            rows = np.array(rgb)
+        else:
+            rows = self._decoded[top:bottom].copy()
         if bottom == self.size_hw[0]:  # read to its end: what comes next may need the memory
-            self._pixels = None
+            self._decoded = None
         return rows
 
     def _reduced(self, factor: int) -> tuple[NDArray[np.uint8], int]:
         reduction = next(r for r in REDUCTIONS if r <= factor)
-        if self._pixels is None and self._jpeg and reduction > 1:  # a fraction of the time and memory
+        if self._decoded is None and self._jpeg and reduction > 1:  # a fraction of the time and memory
             pixels = open_photo(self._jpeg, self._max_pixels).pixels(reduction)
             if pixels.shape[:2] != self.size_hw:
                 return pixels, reduction
         return super()._reduced(factor)
 
-    def _decoded(self) -> NDArray[np.uint8]:
-        if self._jpeg:
-            return open_photo(self._jpeg, self._max_pixels).pixels()
+    def _decode(self) -> Image.Image | NDArray[np.uint8]:
+        """The photo as Pillow holds it, of which bands become an array; all of it if it has to be turned."""
         with opened_image(self._source, self._max_pixels, name=self._name) as image:
+            if isinstance(image, TiffImageFile) or orientation(image) == 1:
+                image.load()
+                return image
             pixels, transparent = upright_rgb(image, self._name)
-        if transparent:
-            self.notes += (TRANSPARENT,)
+        self._note_transparency(transparent)
         return pixels
