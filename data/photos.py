@@ -5,6 +5,8 @@ time. OpenCV does so, and it gives the pixels of ``read_image`` sooner. It takes
 JPEG files, the usual ones; whatever else there is goes through ``read_image``. Letters: H W pixels.
 """
 
+import io
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +28,7 @@ from slotseg.data.images import (
 REDUCTIONS = (8, 4, 2, 1)
 """What ``Photo.pixels`` can be asked for, the coarsest first."""
 
+_BAND = 512  # rows whose channels are exchanged at once: OpenCV makes a copy of them meanwhile
 _END_OF_IMAGE = b"\xff\xd9"
 _MIRRORED = {2: 1, 3: -1, 4: 0, 6: 0, 7: -1, 8: 1}  # EXIF orientation -> OpenCV's flip code, before any transposition
 _FLAGS = {
@@ -122,6 +125,29 @@ def read_photo(
         if decoded is not None:
             return _upright(decoded, turn), ()
     return read_with_notes(source, max_pixels, name)
+
+
+def read_large_jpeg(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | None:
+    """The pixels of ``read_image`` with no second copy of them at any time; None if the file is not plain and upright.
+
+    OpenCV before 4.10 cannot decode into an array of ours; of that, too, None.
+
+    Raises:
+        DataError: As ``read_image``, for what shows in the header.
+    """
+    with opened_image(path, max_pixels) as image:
+        plain = image.format == "JPEG" and image.mode in ("RGB", "L") and orientation(image) == 1
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+    with path.open("rb") as file:
+        file.seek(-len(_END_OF_IMAGE), io.SEEK_END)
+        plain = plain and file.read() == _END_OF_IMAGE
+    with suppress(cv2.error, TypeError):
+        if plain and cv2.imread(str(path), pixels, _FLAGS[1] | cv2.IMREAD_IGNORE_ORIENTATION) is pixels:
+            for top in range(0, len(pixels), _BAND):
+                band = pixels[top : top + _BAND]
+                cv2.cvtColor(band, cv2.COLOR_BGR2RGB, band)
+            return pixels
+    return None
 
 
 def _decode(jpeg: bytes, reduction: int) -> NDArray[np.uint8] | None:

@@ -30,7 +30,7 @@ from slotseg.data.images import (
     upright_size,
 )
 from slotseg.data.photo_notes import TRANSPARENT, header_notes, page_notes
-from slotseg.data.photos import REDUCTIONS, open_photo
+from slotseg.data.photos import REDUCTIONS, open_photo, read_large_jpeg
 from slotseg.data.png_rows import PngHeader, PngRows, read_header
 from slotseg.data.tiff_blocks import TiffBlocks, find_blocks
 from slotseg.errors import DataError
@@ -250,7 +250,9 @@ class _Whole(Windows):
         return super()._reduced(factor)
 
     def _decode(self) -> Image.Image | NDArray[np.uint8]:
-        """The photo as Pillow holds it, of which bands become an array; all of it if it has to be turned."""
+        """The photo as an array, or as Pillow holds it, where that takes less memory."""
+        if self._jpeg and (plain := read_large_jpeg(self._jpeg, self._max_pixels)) is not None:
+            return plain
         with opened_image(self._source, self._max_pixels, name=self._name) as image:
             if isinstance(image, TiffImageFile) or orientation(image) == 1:
                 image.load()

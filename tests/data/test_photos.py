@@ -160,3 +160,21 @@ def test_an_array_is_given_out_as_it_is():
     photo = ArrayPhoto(array)
     assert photo.size_hw == (90, 133)
     assert all(photo.pixels(reduction) is array for reduction in REDUCTIONS)
+
+
+@pytest.mark.parametrize(("orientation", "mode"), [(1, "RGB"), (1, "L"), (6, "RGB"), (1, "CMYK")])
+def test_large_jpegs_have_the_same_pixels(tmp_path, orientation, mode):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(picture(700, 300)).convert(mode).save(tmp_path / "x.jpg", exif=exif)
+    pixels = photos.read_large_jpeg(tmp_path / "x.jpg")
+    if (orientation, mode) in ((6, "RGB"), (1, "CMYK")):
+        assert pixels is None
+    else:
+        assert np.abs(pixels.astype(int) - read_image(tmp_path / "x.jpg")).max() <= TOLERANCE
+
+
+def test_cut_off_large_jpegs_are_left_to_others(tmp_path):
+    Image.fromarray(picture(700, 300)).save(tmp_path / "x.jpg")
+    (tmp_path / "x.jpg").write_bytes((tmp_path / "x.jpg").read_bytes()[:-100])
+    assert photos.read_large_jpeg(tmp_path / "x.jpg") is None

@@ -116,6 +116,7 @@ def result_of(table: list[list[int]], assignment: list[int], num_prototypes: int
                 name="the predictor",
                 checkpoint="fedcba",
                 network_size=321,
+                tile=512,
                 precision="the precision",
                 augmentation="the augmentation",
                 postprocessing="the post-processing",
