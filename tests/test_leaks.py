@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -38,8 +39,11 @@ def memory() -> int:
 
 def open_files() -> list[str]:
     """What this process has open."""
-    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
-    return sorted(os.readlink(link) for link in links if link.is_symlink())
+    targets = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # another thread closed it meanwhile
+            targets.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sorted(targets)
 
 
 @pytest.fixture(autouse=True)
