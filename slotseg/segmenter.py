@@ -38,7 +38,7 @@ from slotseg.naming import Naming
 from slotseg.precision import autocast, inference_precision
 from slotseg.refinement import refined
 from slotseg.runs import find_checkpoint, run_of
-from slotseg.streaming import Streamed, stream
+from slotseg.streaming import PIXELS_AHEAD, Streamed, stream
 from slotseg.tiles import TileAxis, blended
 from slotseg.upsampling import bands
 
@@ -51,7 +51,7 @@ TILE = 1024
 """Side of those tiles, pixels of the working image."""
 PIXELS_AT_ONCE = 1 << 20
 """Of tiles that go through the network together, on a CPU; eight times as many on others."""
-HUGE = 1 << 26
+HUGE = PIXELS_AHEAD
 """Pixels of a photo from which on its file is read in windows and its prototype map is not kept."""
 MIN_TILE_CELLS = 4
 """Along a side of a tile."""
