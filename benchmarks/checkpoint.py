@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import PhotoFolder, Scenes, Source
@@ -18,7 +19,7 @@ from slotseg.presets import resolve
 from slotseg.runs import RunFolder
 from slotseg.trainer import Trainer
 
-SETUPS = {
+SETUPS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": ("tiny", {}),
     "photos": ("photos", {"backbone.init": None, "backbone.name": "mobilenetv3_small_100"}),
     "photos, ViT-S": ("photos", {"backbone.init": None}),

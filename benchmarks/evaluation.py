@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def main() -> None:
         classes[:20] = 255
         assert np.array_equal(plain(scores, classes), ours(scores, classes))
         pairs = [
-            (timed(lambda s=scores, c=classes: plain(s, c)), timed(lambda s=scores, c=classes: ours(s, c)))
+            (timed(partial(plain, scores, classes)), timed(partial(ours, scores, classes)))
             for _ in range(options.repetitions + 1)
         ][1:]
         ratios = [p / o for p, o in pairs]

@@ -71,6 +71,7 @@ def main() -> None:
     print("--size, --tta, --edges: mIoU / accuracy, CPU time of a photo, median")
     load = partial(run_predictor, benchmark, checkpoint=options.checkpoint, num_prototypes=number)
     default = load().segmenter.size
+    assert isinstance(default, int)
     for times, tta, edges in ROWS:
         predictor = load(segment=quality(tta, edges), size=round(times * default))
         timed = Timed(predictor)

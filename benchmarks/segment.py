@@ -30,14 +30,17 @@ from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig
 from slotseg.data.augment import normalize
 from slotseg.data.images import list_images, read_image
+from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table
 from slotseg.initialization import kmeans_prototypes, sample_directions
+from slotseg.looks import working_size
 from slotseg.model import Encoder
 from slotseg.onnx_export import export_onnx
-from slotseg.painting import paint, plan
+from slotseg.outputs import Outputs, Wanted
+from slotseg.painting import paint
 from slotseg.presets import PRESETS
-from slotseg.segmenter import Segmenter, working_size
+from slotseg.segmenter import Segmenter
 
 HEIGHT, WIDTH = 480, 640
 NUM_PROTOTYPES = 256
@@ -125,7 +128,8 @@ def pipeline_times(
             segmenter.encoder(batch[: len(some) - start])
 
     def ours(some: list[Path]) -> None:
-        paint(segmenter, plan(some, out / "ours"), overwrite=True, batch_size=options.batch_size)
+        outputs = Outputs(Inputs(some), out / "ours", Wanted())
+        paint(segmenter, outputs, overwrite=True, batch_size=options.batch_size)
 
     def plain(some: list[Path]) -> None:
         for photo in some:

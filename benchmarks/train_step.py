@@ -20,7 +20,7 @@ from slotseg.devices import keep_freed_memory, resolve_device, resolve_precision
 from slotseg.eval.report import text_table
 from slotseg.precision import autocast
 
-SETUPS = (("resnet18", 128, 16), ("resnet50", 224, 8))
+SETUPS = [("resnet18", 128, 16), ("resnet50", 224, 8)]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--variant", action="append", help="a part of a variant's name; only those are run")
     parser.add_argument("--compile", action="store_true", help="try torch.compile too")
     options = parser.parse_args()
-    setups = [(n, int(p), int(b)) for n, p, b in options.setup] if options.setup else SETUPS
+    setups: list[tuple[str, int, int]] = [(n, int(p), int(b)) for n, p, b in options.setup] if options.setup else SETUPS
     device = resolve_device(options.device)
     rows = [["step", "floor, s", "step, s", "step / floor", "lowest", "highest", "photos/s", "times plain"]]
     measured = []
@@ -122,7 +122,7 @@ def build(
                 for v in images:
                     model.teacher.projector(model.teacher.backbone(v))
         assert isinstance(total, torch.Tensor)
-        total.backward()
+        torch.autograd.backward(total)
 
     def step() -> None:
         model.update_teacher(0.99)

@@ -22,7 +22,7 @@ from slotseg.devices import resolve_device
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.report import PredictorInfo
-from slotseg.segmenter import dense_maps, scaled, working_size
+from slotseg.looks import dense_maps, scaled, working_size
 from slotseg.upsampling import upsampled_argmax
 
 MAX_SAMPLES = 50_000

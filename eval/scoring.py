@@ -22,10 +22,11 @@ from slotseg.eval.report import PredictorInfo, Result
 from slotseg.files import write_json
 from slotseg.guided import EPSILON, RADIUS
 from slotseg.labels import read_labels
+from slotseg.looks import Size, default_size
 from slotseg.naming import Naming
 from slotseg.presets import photos
 from slotseg.runs import find_checkpoint, run_of
-from slotseg.segmenter import Segmenter, Size, default_size
+from slotseg.segmenter import Segmenter
 from slotseg.weights import adopt, load_into, read_weights
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,8 @@ from slotseg.data.augment import normalize
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, write_bytes
 from slotseg.labels import IGNORE
-from slotseg.segmenter import Segmenter, default_size
+from slotseg.looks import default_size
+from slotseg.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 

@@ -23,10 +23,11 @@ from slotseg.data.photos import REDUCTIONS, Photo
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
 from slotseg.labels import LabelMap
+from slotseg.looks import default_size
 from slotseg.model import Encoder
 from slotseg.render import overlay
 from slotseg.runs import RunFolder
-from slotseg.segmenter import Segmenter, default_size
+from slotseg.segmenter import Segmenter
 from slotseg.upsampling import upsampled_argmax
 
 log = logging.getLogger(__name__)

@@ -5,16 +5,15 @@ be made to follow its colours (``slotseg.refinement``) and are upsampled bilinea
 (``slotseg.upsampling``). Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,8 +22,7 @@ from slotseg.alignment import resample
 from slotseg.backbones import Backbone
 from slotseg.building import compile_encoder
 from slotseg.confidence import confidence
-from slotseg.config import BackboneConfig, TrainConfig, from_dict, to_dict, with_values
-from slotseg.data.augment import normalize
+from slotseg.config import TrainConfig, from_dict, to_dict, with_values
 from slotseg.data.images import MAX_PIXELS, image_size, read_image
 from slotseg.data.inputs import Input
 from slotseg.data.scaling import scaled_photo
@@ -33,6 +31,7 @@ from slotseg.data.windows import ArrayWindows, Windows, open_windows
 from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels import LabelMap, read_labels
+from slotseg.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, scaled
 from slotseg.model import Encoder
 from slotseg.naming import Naming
 from slotseg.precision import autocast, inference_precision
@@ -42,11 +41,6 @@ from slotseg.streaming import PIXELS_AHEAD, Streamed, stream
 from slotseg.tiles import TileAxis, blended
 from slotseg.upsampling import bands
 
-Size = int | Literal["full"]
-"""Short side that images are scaled to before the network sees them, or their own size."""
-
-MAX_WORKING_PIXELS = 1 << 22
-"""Larger working images are seen in tiles, and no image is enlarged beyond."""
 TILE = 1024
 """Side of those tiles, pixels of the working image."""
 PIXELS_AT_ONCE = 1 << 20
@@ -135,6 +129,7 @@ class Segmenter:
         self.stride = encoder.backbone.stride
         self.size: Size = size or default_size(config)
         self.tile = tile
+        self.looks = Looks(partial(_scores, self.encoder, self.device, self.precision), config, self.stride)
         self.confidence = confidence
         if self.size != "full" and self.size < self.stride:
             raise ConfigError(f"size is {self.size}; expected at least the backbone's stride, {self.stride}")
@@ -256,9 +251,9 @@ class Segmenter:
         size_hw = windows.size_hw
         if self.tiled(size_hw):
             return self._segmentation(self._tiled_scores(windows), size_hw)
-        sizes = [working_size(size_hw, self.size, scale) for scale in self._scales]
+        sizes = self.looks.sizes(size_hw, self.size)
         looks = [pixels[None].to(self.device) for pixels in scaled_photo(windows, sizes)]
-        scores, covered = self._scores(looks)
+        scores, covered = self.looks.scores(looks)
         guide = windows.reduced(GUIDE) if self.config.segment.follows_edges else np.empty((0, 0, 3), np.uint8)
         return self._segmentation(self._refined(guide, scores[0], covered), size_hw)
 
@@ -310,7 +305,7 @@ class Segmenter:
 
     def tiled(self, size_hw: tuple[int, int]) -> bool:
         """Whether an image of that size is seen in tiles."""
-        height, width = working_size(size_hw, self.size, self._scales[0])
+        height, width = self.looks.sizes(size_hw, self.size)[0]
         if self.tile is None:
             return height * width > MAX_WORKING_PIXELS
         return max(height, width) > self._tile_cells * self.stride
@@ -318,7 +313,7 @@ class Segmenter:
     @property
     def _tile_cells(self) -> int:
         """Cells along a side of a tile, as the finest look has them."""
-        return round((self.tile or TILE) * self._scales[0] / self.stride)
+        return round((self.tile or TILE) * self.looks.scales[0] / self.stride)
 
     def _refined(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Scored:
         """Scores ``(K, h, w)`` of an image, made to follow its edges if the run's settings say so."""
@@ -343,22 +338,12 @@ class Segmenter:
             if image.shape != images[0].shape:
                 raise ValueError(f"images have shapes {images[0].shape} and {image.shape}; expected one size")
         size_hw = (images[0].shape[0], images[0].shape[1])
-        sizes = [working_size(size_hw, self.size, scale) for scale in self._scales]
-        return self._scores(scaled(images, its_size, self.device) for its_size in sizes)
-
-    def _network(self, images: Tensor) -> Tensor:
-        with autocast(self.device, self.precision):
-            scores: Tensor = self.encoder(images)
-            return scores
-
-    @property
-    def _scales(self) -> list[float]:
-        """Of the looks, the finest first."""
-        return sorted(self.config.segment.scales, reverse=True)
+        sizes = self.looks.sizes(size_hw, self.size)
+        return self.looks.scores(scaled(images, its_size, self.device) for its_size in sizes)
 
     def _tiled_scores(self, windows: Windows) -> Scored:
         """Scores, or assignments if they are refined, of a photo that is seen in tiles."""
-        size_hw = working_size(windows.size_hw, self.size, self._scales[0])
+        size_hw = self.looks.sizes(windows.size_hw, self.size)[0]
         rows, cols = (TileAxis.of(-(-pixels // self.stride), self._tile_cells) for pixels in size_hw)
         at_once = PIXELS_AT_ONCE if self.device.type == "cpu" else 8 * PIXELS_AT_ONCE
         batch_size = max(1, at_once // (rows.side * cols.side * self.stride**2))
@@ -372,9 +357,9 @@ class Segmenter:
     def _tile_scores(self, tiles: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Scores ``(B, K, h, w)`` of tiles as the finest look sees them, whole points a cell."""
         height, width, _ = tiles[0].shape
-        shares = [scale / self._scales[0] for scale in self._scales]
+        shares = [scale / self.looks.scales[0] for scale in self.looks.scales]
         sizes = [(round(height * share), round(width * share)) for share in shares]
-        scores, covered = self._scores(scaled(tiles, its_size, self.device) for its_size in sizes)
+        scores, covered = self.looks.scores(scaled(tiles, its_size, self.device) for its_size in sizes)
         if not self.config.segment.follows_edges:
             return scores
         refined = []
@@ -384,57 +369,6 @@ class Segmenter:
             grid = (points * height // self.stride, points * width // self.stride)
             refined.append(resample(assignments, its_covered, grid, grid))
         return torch.stack(refined)
-
-    @torch.inference_mode()
-    def _scores(self, looks: Iterable[Tensor]) -> tuple[Tensor, tuple[float, float]]:
-        """As ``batch_scores``, of images ``(B, 3, H, W)`` as looks see them, the finest first."""
-        finest: Tensor | None = None
-        covered = (0.0, 0.0)
-        for pixels in looks:
-            for mirrored in (False, True) if self.config.segment.mirror else (False,):
-                seen = pixels.flip(3) if mirrored else pixels
-                scores, its_covered = dense_maps(self._network, seen, self.config.backbone, self.stride)
-                if finest is None:
-                    finest, covered = scores, its_covered
-                else:
-                    grid = (finest.shape[2], finest.shape[3])
-                    finest = finest + torch.stack([resample(s, its_covered, grid, covered, mirrored) for s in scores])
-        assert finest is not None
-        return finest / (len(self._scales) * (1 + self.config.segment.mirror)), covered
-
-
-def dense_maps(
-    network: Callable[[Tensor], Tensor], pixels: Tensor, config: BackboneConfig, stride: int
-) -> tuple[Tensor, tuple[float, float]]:
-    """Pad images to whole cells, at the bottom and right by repeating their edge, and run a network on them.
-
-    Args:
-        network: Of the images, normalised.
-        pixels: RGB in [0, 1], ``(B, 3, H, W)``.
-        config: Has their mean and standard deviation.
-        stride: Pixels of a cell.
-
-    Returns:
-        The network's output ``(B, channels, h, w)`` and the number of cells, (h, w), that each image
-        covers; fractional, as the last ones may be padding.
-    """
-    height, width = pixels.shape[2:]
-    pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
-    return network(normalize(pixels, config.mean, config.std)), (height / stride, width / stride)
-
-
-def scaled(images: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int], device: torch.device) -> Tensor:
-    """Scale RGB images ``(H, W, 3)`` of one size to another, bilinear and antialiased.
-
-    Those that are scaled down by more than 2 are never in float32 as a whole.
-
-    Returns:
-        RGB in [0, 1], ``(B, 3, *size_hw)``, on ``device``.
-    """
-    if images[0].shape[0] * images[0].shape[1] > 4 * size_hw[0] * size_hw[1]:
-        return torch.stack([scaled_photo(ArrayWindows(image), [size_hw])[0] for image in images]).to(device)
-    pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
-    return pixels if pixels.shape[2:] == size_hw else F.interpolate(pixels, size_hw, mode="bilinear", antialias=True)
 
 
 def check_rgb(image: NDArray[Any]) -> None:
@@ -447,25 +381,10 @@ def check_rgb(image: NDArray[Any]) -> None:
         raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
 
 
-def working_size(size_hw: tuple[int, int], size: Size, scale: float = 1.0) -> tuple[int, int]:
-    """Height and width at which a look sees an image.
-
-    Args:
-        size_hw: Of the image.
-        size: Wanted short side.  An image is not enlarged to more than ``MAX_WORKING_PIXELS`` for it.
-        scale: Of the look.
-    """
-    height, width = size_hw
-    short_side = min(size_hw) if size == "full" else size
-    factor = round(short_side * scale) / min(size_hw)
-    factor = min(factor, scale * max(1.0, math.sqrt(MAX_WORKING_PIXELS / (height * width))))
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def default_size(config: TrainConfig) -> int:
-    """Working size that shows things about as large as training did: the side of a view over that of its crop."""
-    side = math.sqrt(sum(config.views.area) / 2)
-    return round(config.views.image_size / side)
+def _scores(encoder: Encoder, device: torch.device, dtype: torch.dtype | None, images: Tensor) -> Tensor:
+    with autocast(device, dtype):
+        scores: Tensor = encoder(images)
+        return scores
 
 
 def _labels_of(file: Path, info: dict[str, Any]) -> LabelMap | None:

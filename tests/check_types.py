@@ -1,4 +1,4 @@
-"""Run mypy on the packages as they are installed.
+"""Run mypy on the packages as they are installed, and on the benchmarks.
 
 The checkout keeps ``slotseg.data`` and ``slotseg.eval`` in folders of their own, which mypy does
 not see through an editable install; here they are laid out as in the wheel.
@@ -19,7 +19,8 @@ def main() -> int:
         shutil.copytree(ROOT / "slotseg", package)
         for name in ("data", "eval"):
             shutil.copytree(ROOT / name, package / name)
-        command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "-p", "slotseg"]
+        benchmarks = sorted(shutil.copytree(ROOT / "benchmarks", Path(folder) / "benchmarks").glob("*.py"))
+        command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), package, *benchmarks]
         return subprocess.run(command, cwd=folder, check=False).returncode
 
 

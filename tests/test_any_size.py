@@ -19,8 +19,9 @@ from slotseg.data.scenes import draw_scene
 from slotseg.data.windows import ArrayWindows, open_windows
 from slotseg.errors import ConfigError
 from slotseg.labels import LabelMap
+from slotseg.looks import scaled
 from slotseg.model import SlotCon
-from slotseg.segmenter import Segmenter, scaled
+from slotseg.segmenter import Segmenter
 
 Photo = NDArray[np.uint8]
 LOOKS = {"segment.scales": (0.75, 1.5), "segment.mirror": True}

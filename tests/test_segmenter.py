@@ -19,9 +19,10 @@ from slotseg.config import PLAIN, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
 from slotseg.labels import LabelMap
+from slotseg.looks import MAX_WORKING_PIXELS, default_size, working_size
 from slotseg.model import SlotCon
 from slotseg.refinement import refine
-from slotseg.segmenter import MAX_WORKING_PIXELS, Segmenter, default_size, working_size
+from slotseg.segmenter import Segmenter
 
 Photo = NDArray[np.uint8]
 

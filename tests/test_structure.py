@@ -18,7 +18,7 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "annotations_cvat annotations_labelme eval.contingency eval.matching eval.metrics eval.named eval.protocols",
     "model checkpoint checkpointing runs retrieval weights building guard journal precision state monitor unpickling "
     "official official_settings",
-    "streaming segmenter",
+    "looks streaming segmenter",
     "trainer usage collecting concept_figure preview watch launch outputs painting trial doctor twins exports "
     "importing onnx_export",
     "eval.*",

@@ -1,0 +1,127 @@
+"""What the network sees of images, and the scores it gives them: one look, or several that are averaged.
+
+Letters: B images, K prototypes, H W pixels, h w feature cells.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slotseg.alignment import resample
+from slotseg.config import BackboneConfig, TrainConfig
+from slotseg.data.augment import normalize
+from slotseg.data.scaling import scaled_photo
+from slotseg.data.windows import ArrayWindows
+
+Size = int | Literal["full"]
+"""Short side that images are scaled to before the network sees them, or their own size."""
+
+MAX_WORKING_PIXELS = 1 << 22
+"""Larger working images are seen in tiles, and no image is enlarged beyond."""
+
+
+class Looks:
+    """The looks that a run's ``SegmentConfig`` asks for.
+
+    Args:
+        network: From normalised images ``(B, 3, H, W)`` to scores ``(B, K, h, w)``.
+        config: Of the run.
+        stride: Pixels of a cell.
+
+    Attributes:
+        scales: Of the looks, the finest first.
+    """
+
+    def __init__(self, network: Callable[[Tensor], Tensor], config: TrainConfig, stride: int) -> None:
+        self.network, self.stride = network, stride
+        self.backbone, self.mirror = config.backbone, config.segment.mirror
+        self.scales = sorted(config.segment.scales, reverse=True)
+
+    def sizes(self, size_hw: tuple[int, int], size: Size) -> list[tuple[int, int]]:
+        """Height and width at which each look sees an image; see ``working_size``."""
+        return [working_size(size_hw, size, scale) for scale in self.scales]
+
+    @torch.inference_mode()
+    def scores(self, looks: Iterable[Tensor]) -> tuple[Tensor, tuple[float, float]]:
+        """Scores of some images, averaged on the grid of the finest look.
+
+        Args:
+            looks: The images as each look sees them, RGB in [0, 1], ``(B, 3, H, W)``, the finest first.
+
+        Returns:
+            ``(B, K, h, w)``, and how many cells, (h, w), each image covers.
+        """
+        finest: Tensor | None = None
+        covered = (0.0, 0.0)
+        for pixels in looks:
+            for mirrored in (False, True) if self.mirror else (False,):
+                seen = pixels.flip(3) if mirrored else pixels
+                scores, its_covered = dense_maps(self.network, seen, self.backbone, self.stride)
+                if finest is None:
+                    finest, covered = scores, its_covered
+                else:
+                    grid = (finest.shape[2], finest.shape[3])
+                    finest = finest + torch.stack([resample(s, its_covered, grid, covered, mirrored) for s in scores])
+        assert finest is not None
+        return finest / (len(self.scales) * (1 + self.mirror)), covered
+
+
+def dense_maps(
+    network: Callable[[Tensor], Tensor], pixels: Tensor, config: BackboneConfig, stride: int
+) -> tuple[Tensor, tuple[float, float]]:
+    """Pad images to whole cells, at the bottom and right by repeating their edge, and run a network on them.
+
+    Args:
+        network: Of the images, normalised.
+        pixels: RGB in [0, 1], ``(B, 3, H, W)``.
+        config: Has their mean and standard deviation.
+        stride: Pixels of a cell.
+
+    Returns:
+        The network's output ``(B, channels, h, w)`` and the number of cells, (h, w), that each image
+        covers; fractional, as the last ones may be padding.
+    """
+    height, width = pixels.shape[2:]
+    pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
+    return network(normalize(pixels, config.mean, config.std)), (height / stride, width / stride)
+
+
+def scaled(images: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int], device: torch.device) -> Tensor:
+    """Scale RGB images ``(H, W, 3)`` of one size to another, bilinear and antialiased.
+
+    Those that are scaled down by more than 2 are never in float32 as a whole.
+
+    Returns:
+        RGB in [0, 1], ``(B, 3, *size_hw)``, on ``device``.
+    """
+    if images[0].shape[0] * images[0].shape[1] > 4 * size_hw[0] * size_hw[1]:
+        return torch.stack([scaled_photo(ArrayWindows(image), [size_hw])[0] for image in images]).to(device)
+    pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    return pixels if pixels.shape[2:] == size_hw else F.interpolate(pixels, size_hw, mode="bilinear", antialias=True)
+
+
+def working_size(size_hw: tuple[int, int], size: Size, scale: float = 1.0) -> tuple[int, int]:
+    """Height and width at which a look sees an image.
+
+    Args:
+        size_hw: Of the image.
+        size: Wanted short side.  An image is not enlarged to more than ``MAX_WORKING_PIXELS`` for it.
+        scale: Of the look.
+    """
+    height, width = size_hw
+    short_side = min(size_hw) if size == "full" else size
+    factor = round(short_side * scale) / min(size_hw)
+    factor = min(factor, scale * max(1.0, math.sqrt(MAX_WORKING_PIXELS / (height * width))))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def default_size(config: TrainConfig) -> int:
+    """Working size that shows things about as large as training did: the side of a view over that of its crop."""
+    side = math.sqrt(sum(config.views.area) / 2)
+    return round(config.views.image_size / side)
