@@ -1,10 +1,10 @@
-"""Peak memory and time of segmenting photos of 12,000 x 12,000 and 20,000 x 20,000 pixels, file to mask.
+"""Peak memory and time of `slotseg segment` for photos of 12,000 x 12,000 and 20,000 x 20,000 pixels.
 
-Each case is a process of its own that loads a network of random weights, reads the photo as its format
-allows, segments it and writes the mask. See benchmarks/README.md.
+Each case is a process of its own, the command as it is; its network has random weights. See benchmarks/README.md.
 """
 
 import argparse
+import os
 import struct
 import subprocess
 import sys
@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 from slotseg.building import build_model
 from slotseg.config import TrainConfig, with_values
 from slotseg.data.scenes import draw_scene
-from slotseg.data.windows import open_windows
 from slotseg.eval.report import text_table
-from slotseg.render import save_mask
 from slotseg.segmenter import Segmenter
 
 SIDES = (12_000, 20_000)
@@ -41,14 +39,9 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--backbone", default="mobilenetv1_100", help="timm model, used with stride 16.")
     parser.add_argument("--make", nargs=2, metavar=("PHOTO", "SIDE"), help=argparse.SUPPRESS)
-    parser.add_argument("--segment", metavar="PHOTO", help=argparse.SUPPRESS)
-    parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--tile", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make:
         make(Path(options.make[0]), int(options.make[1]))
-    elif options.segment:
-        print(segment(Path(options.segment), options.backbone, options.size, options.tile))
     else:
         table(options)
 
@@ -56,26 +49,36 @@ def main() -> None:
 def table(options: argparse.Namespace) -> None:
     """Measure every case."""
     rows = [["photo", "way", "seconds", "peak MB", "bound MB", "peak / bound"]]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model, mask = folder / "model.safetensors", folder / "mask.png"
+        save_network(options.backbone, model)
         for side in options.sides:
             for suffix in options.formats:
-                photo = str(Path(folder) / f"{side}.{suffix}")
-                run("--make", photo, str(side))
+                photo = folder / f"{side}.{suffix}"
+                peak_of(__file__, "--make", photo, side)  # in a process of its own, so that this one stays small
                 for way in options.ways:
                     start = time.perf_counter()
-                    peak = int(run("--segment", photo, "--backbone", options.backbone, *WAYS[way]))
+                    files = [photo, "-o", mask, "--overwrite", "--checkpoint", model]
+                    peak = peak_of("-m", "slotseg.cli", "segment", *files, "--device", "cpu", *WAYS[way])
                     bound = 4 * side**2 + GIB  # photo, mask, and all the rest
                     numbers = (f"{time.perf_counter() - start:.1f}", f"{peak / MB:.0f}", f"{bound / MB:.0f}")
                     rows.append([f"{side:,} x {side:,} {suffix}", way, *numbers, f"{peak / bound:.2f}"])
                     print(*rows[-1], file=sys.stderr, flush=True)
-                Path(photo).unlink()
+                photo.unlink()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.backbone}")
     print(text_table(rows))
 
 
-def run(*arguments: str) -> str:
-    """Call this script in a process of its own and return what it prints."""
-    return subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
+def peak_of(*arguments: object) -> int:
+    """Run Python with arguments; bytes of memory at its peak, the interpreter included."""
+    command = [sys.executable, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def make(path: Path, side: int) -> None:
@@ -118,32 +121,12 @@ def write_tiled_tiff(path: Path, image: NDArray[np.uint8]) -> None:
         file.write(struct.pack("<L", start))
 
 
-def segment(photo: Path, backbone: str, size: int | None, tile: int | None) -> int:
-    """Segment a photo into a mask beside it; bytes of memory at the peak, the interpreter included."""
-    segmenter = network(backbone, size, tile)
-    save_mask(
-        photo.with_suffix(".mask.png"), segmenter.segment_windows(open_windows(photo)).class_map, segmenter.labels
-    )
-    return peak_memory()
-
-
-def peak_memory() -> int:
-    """Bytes of the process's largest resident size."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def network(backbone: str, size: int | None, tile: int | None) -> Segmenter:
-    """A network of random weights with 27 prototypes."""
+def save_network(backbone: str, file: Path) -> None:
+    """Write a network of random weights with 27 prototypes."""
     values = {"backbone.name": backbone, "backbone.stride": 16, "model.num_prototypes": 27, "model.hidden_dim": 512}
     torch.manual_seed(0)
     config = with_values(TrainConfig(), values)
-    return Segmenter(build_model(config).teacher, config, size=size, tile=tile, device="cpu")
+    Segmenter(build_model(config).teacher, config, device="cpu").save(file)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from slotseg.data.windows import Windows
 
-_BAND = 512  # rows that are read at once
 _ROWS = 128  # rows that are in float32 at once
 
 
@@ -28,8 +27,8 @@ def scaled_photo(windows: Windows, sizes_hw: Sequence[tuple[int, int]]) -> list[
     height = windows.size_hw[0]
     results = [torch.zeros(3, *size_hw) for size_hw in sizes_hw]
     totals = [torch.zeros(size_hw[0], 1) for size_hw in sizes_hw]
-    for start in range(0, height, _BAND):
-        band = windows.read(start, min(start + _BAND, height))
+    for start in range(0, height, windows.band):
+        band = windows.read(start, min(start + windows.band, height))
         for top in range(0, len(band), _ROWS):
             rows = torch.from_numpy(np.require(band[top : top + _ROWS], requirements=["C", "W"]))
             pixels = rows.permute(2, 0, 1)[None].float()

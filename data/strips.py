@@ -12,8 +12,6 @@ from PIL import Image
 
 from slotseg.data.windows import Windows
 
-_BAND = 512  # rows of the photo that are read at once
-
 
 def scaled_strips(windows: Windows, size_hw: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
     """Scale a photo, from its top down.
@@ -32,8 +30,8 @@ def scaled_strips(windows: Windows, size_hw: tuple[int, int]) -> Iterator[NDArra
     height, width = windows.size_hw
     factor = height / size_hw[0]
     reach = math.ceil(max(factor, 1)) + 1  # photo rows beyond its own that a scaled one depends on
-    step = max(1, math.floor(_BAND / factor))
-    held, first = windows.read(0, min(_BAND, height)), 0
+    step = max(1, math.floor(windows.band / factor))
+    held, first = windows.read(0, min(windows.band, height)), 0
     for top in range(0, size_hw[0], step):
         bottom = min(top + step, size_hw[0])
         start, stop = max(math.floor(top * factor) - reach, 0), min(math.ceil(bottom * factor) + reach, height)
@@ -47,8 +45,9 @@ def scaled_strips(windows: Windows, size_hw: tuple[int, int]) -> Iterator[NDArra
 
 
 def _extended(windows: Windows, held: NDArray[np.uint8], first: int, stop: int) -> NDArray[np.uint8]:
-    """Rows from ``first`` to at least ``stop``, of which some are held; whole bands are read, as files hold blocks."""
+    """Rows from ``first`` to at least ``stop``, of which some are held; whole bands are read."""
     last = first + len(held)
     if last >= stop:
         return held
-    return np.concatenate([held, windows.read(last, min(math.ceil(stop / _BAND) * _BAND, windows.size_hw[0]))])
+    bottom = min(math.ceil(stop / windows.band) * windows.band, windows.size_hw[0])
+    return np.concatenate([held, windows.read(last, bottom)])

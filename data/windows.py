@@ -35,7 +35,7 @@ from slotseg.data.png_rows import PngHeader, PngRows, read_header
 from slotseg.data.tiff_blocks import TiffBlocks, find_blocks
 from slotseg.errors import DataError
 
-_BAND = 512  # rows that are reduced at once
+_BAND = 256
 
 
 class Windows(ABC):
@@ -51,9 +51,11 @@ class Windows(ABC):
         size_hw: Height and width, pixels.
         notes: What of the photo is left out or changed; that something is transparent shows as it is read.
         whole: Whether the first window will decode all of it.
+        band: Rows that are best read at once, from one of its multiples on.
     """
 
     whole = False
+    band = _BAND
 
     def __init__(self, source: Path | bytes, name: str, size_hw: tuple[int, int], notes: tuple[str, ...]) -> None:
         self._source = source
@@ -96,7 +98,7 @@ class Windows(ABC):
 
     def _reduced(self, factor: int) -> tuple[NDArray[np.uint8], int]:
         """The photo at 1 / ``factor``, or at a larger scale 1 / n where that is cheaper; and n."""
-        step = factor * math.ceil(_BAND / factor)
+        step = factor * math.ceil(self.band / factor)
         bands = [
             np.asarray(Image.fromarray(self.read(top, min(top + step, self.size_hw[0]))).reduce(factor))
             for top in range(0, self.size_hw[0], step)
@@ -166,6 +168,7 @@ class _Tiff(Windows):
     ) -> None:
         super().__init__(source, name, size_hw, notes)
         self._blocks = blocks
+        self.band = blocks.rows * math.ceil(_BAND / blocks.rows)  # each block is decoded once
 
     def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]:
         try:

@@ -23,7 +23,7 @@ def weights(number: int, of: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize(("band", "rows"), [(64, 16), (50, 30), (512, 128)])
 def test_at_least_as_exact_as_interpolation_of_the_whole(monkeypatch: pytest.MonkeyPatch, band: int, rows: int) -> None:
-    monkeypatch.setattr(scaling, "_BAND", band)
+    monkeypatch.setattr(ArrayWindows, "band", band)
     monkeypatch.setattr(scaling, "_ROWS", rows)
     photo = np.random.default_rng(0).integers(0, 256, (301, 203, 3), np.uint8)
     whole = torch.from_numpy(photo).permute(2, 0, 1).float() / 255

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.data import strips
 from slotseg.data.strips import scaled_strips
 from slotseg.data.windows import ArrayWindows
 
@@ -15,7 +14,7 @@ from slotseg.data.windows import ArrayWindows
     "size_hw", [(301, 203), (97, 60), (300, 100), (7, 5), (1, 1), (400, 250), (903, 609), (302, 203)]
 )
 def test_strips_are_the_scaled_photo(monkeypatch: pytest.MonkeyPatch, size_hw: tuple[int, int]) -> None:
-    monkeypatch.setattr(strips, "_BAND", 64)
+    monkeypatch.setattr(ArrayWindows, "band", 64)
     photo = np.random.default_rng(0).integers(0, 256, (301, 203, 3), np.uint8)
     parts = list(scaled_strips(ArrayWindows(photo), size_hw))
     assert len(parts) > 1 or size_hw[0] < 20

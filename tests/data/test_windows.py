@@ -205,7 +205,7 @@ def test_turned_photos(tmp_path: Path, suffix: str, orientation: int) -> None:
 @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif", "x.bmp"])
 @pytest.mark.parametrize("max_side", [1, 10, 37, 100, 150, 203, 1000])
 def test_reduced(tmp_path: Path, name: str, max_side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "_BAND", 32)
+    monkeypatch.setattr(windows.Windows, "band", 32)
     path = saved(tmp_path / name)
     small = open_windows(path).reduced(max_side)
     whole = Image.fromarray(read_image(path))
