@@ -24,6 +24,7 @@ from slotseg.data.images import (
     read_with_notes,
     upright_size,
 )
+from slotseg.data.releasing import ReleasedRows
 
 REDUCTIONS = (8, 4, 2, 1)
 """What ``Photo.pixels`` can be asked for, the coarsest first."""
@@ -127,8 +128,8 @@ def read_photo(
     return read_with_notes(source, max_pixels, name)
 
 
-def read_large_jpeg(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | None:
-    """The pixels of ``read_image`` with no second copy of them at any time; None if the file is not plain and upright.
+def read_large_jpeg(path: Path, max_pixels: int = MAX_PIXELS) -> ReleasedRows | None:
+    """The rows of ``read_image`` with no second copy of them at any time; None if the file is not plain and upright.
 
     OpenCV before 4.10 cannot decode into an array of ours; of that, too, None.
 
@@ -137,7 +138,8 @@ def read_large_jpeg(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint
     """
     with opened_image(path, max_pixels) as image:
         plain = image.format == "JPEG" and image.mode in ("RGB", "L") and orientation(image) == 1
-        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        rows = ReleasedRows(image.height, image.width)
+        pixels = rows.pixels
     with path.open("rb") as file:
         file.seek(-len(_END_OF_IMAGE), io.SEEK_END)
         plain = plain and file.read() == _END_OF_IMAGE
@@ -146,7 +148,7 @@ def read_large_jpeg(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint
             for top in range(0, len(pixels), _BAND):
                 band = pixels[top : top + _BAND]
                 cv2.cvtColor(band, cv2.COLOR_BGR2RGB, band)
-            return pixels
+            return rows
     return None
 
 

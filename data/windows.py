@@ -32,6 +32,7 @@ from slotseg.data.images import (
 from slotseg.data.photo_notes import TRANSPARENT, header_notes, page_notes
 from slotseg.data.photos import REDUCTIONS, open_photo, read_large_jpeg
 from slotseg.data.png_rows import PngHeader, PngRows, read_header
+from slotseg.data.releasing import ReleasedRows
 from slotseg.data.tiff_blocks import TiffBlocks, find_blocks
 from slotseg.errors import DataError
 
@@ -228,16 +229,20 @@ class _Whole(Windows):
         super().__init__(source, name, size_hw, notes)
         self._max_pixels = max_pixels
         self._jpeg = source if is_jpeg and isinstance(source, Path) else None
-        self._decoded: Image.Image | NDArray[np.uint8] | None = None
+        self._decoded: Image.Image | NDArray[np.uint8] | ReleasedRows | None = None
 
     def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]:
-        if self._decoded is None:
+        if self._decoded is None or (isinstance(self._decoded, ReleasedRows) and top < self._decoded.first):
+            self._decoded = None  # before it is decoded anew
             self._decoded = self._decode()
         if isinstance(self._decoded, Image.Image):
             band = self._decoded.crop((0, top, self.size_hw[1], bottom))
             rgb, transparent = to_rgb(band, self._decoded.format, self._name)
             self._note_transparency(transparent)
             rows = np.array(rgb)
+        elif isinstance(self._decoded, ReleasedRows):
+            rows = self._decoded.pixels[top:bottom].copy()
+            self._decoded.release(top)  # what comes next overlaps with this at most
         else:
             rows = self._decoded[top:bottom].copy()
         if bottom == self.size_hw[0]:  # read to its end: what comes next may need the memory
@@ -252,7 +257,7 @@ class _Whole(Windows):
                 return pixels, reduction
         return super()._reduced(factor)
 
-    def _decode(self) -> Image.Image | NDArray[np.uint8]:
+    def _decode(self) -> Image.Image | NDArray[np.uint8] | ReleasedRows:
         """The photo as an array, or as Pillow holds it, where that takes less memory."""
         if self._jpeg and (plain := read_large_jpeg(self._jpeg, self._max_pixels)) is not None:
             return plain
