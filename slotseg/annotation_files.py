@@ -7,7 +7,6 @@ import contextlib
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -88,9 +87,7 @@ class SpooledFile(ABC):
     def __enter__(self: Self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self.close()
         self._is_open = False

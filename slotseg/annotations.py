@@ -7,7 +7,6 @@ Letters: H W pixels.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,9 +50,7 @@ class Writer(Protocol):
 
     def __enter__(self) -> "Writer": ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: object, *_: object) -> None: ...
 
 
 WRITERS: dict[str, Callable[[Path, LabelMap], Writer]] = {

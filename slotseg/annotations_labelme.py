@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -79,9 +78,7 @@ class LabelmeWriter:
     def __enter__(self) -> "LabelmeWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Files written before an interruption are whole and stay."""
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slotseg.building import build_model
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig, ViewsConfig, with_values
 from slotseg.model import SlotCon
+from slotseg.segmenter import Segmenter
 
 Pair = tuple[Tensor, Tensor]
 
@@ -46,6 +47,27 @@ def tiny_model(tiny_config: Callable[..., TrainConfig]) -> Callable[..., SlotCon
         return build_model(tiny_config(values))
 
     return build
+
+
+@pytest.fixture
+def segmenter(tiny_model: Callable[..., SlotCon], tiny_config: Callable[..., TrainConfig]) -> Segmenter:
+    """A tiny segmenter, untrained, whose features are normalised, so that several prototypes win pixels."""
+    model = tiny_model()
+    for module in model.teacher.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.teacher(torch.randn(8, 3, 64, 64))
+    return Segmenter(model.teacher, tiny_config(), device="cpu")
+
+
+@pytest.fixture
+def saved_segmenter(
+    tmp_path: Path, tiny_model: Callable[..., SlotCon], tiny_config: Callable[..., TrainConfig]
+) -> Path:
+    """The file of a tiny segmenter, untrained, in the test's folder."""
+    file = tmp_path / "tiny.safetensors"
+    Segmenter(tiny_model().teacher, tiny_config(), device="cpu").save(file)
+    return file
 
 
 @pytest.fixture

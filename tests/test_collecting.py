@@ -1,36 +1,21 @@
 """Collecting what prototypes stand for, over photos of a folder."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
 from slotseg.collecting import Collected, collect
 from slotseg.concept_figure import concept_figure, telling
-from slotseg.config import TrainConfig
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
-from slotseg.model import SlotCon
 from slotseg.retrieval import LEAST_SHARE, segment_scores
 from slotseg.segmenter import Segmenter
 
 K = 6
-
-
-@pytest.fixture
-def segmenter(tiny_model: Callable[..., SlotCon], tiny_config: Callable[..., TrainConfig]) -> Segmenter:
-    model = tiny_model()
-    for module in model.teacher.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    model.teacher(torch.randn(8, 3, 64, 64))
-    return Segmenter(model.teacher, tiny_config(), device="cpu")
 
 
 @pytest.fixture

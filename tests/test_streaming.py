@@ -1,32 +1,18 @@
 """Photos one after another: in order, in batches, with the results of one at a time, and with bounded memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
 from slotseg import streaming
-from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
-from slotseg.model import SlotCon
 from slotseg.segmenter import Segmenter
 
 SIZES = [(64, 96), (64, 96), (96, 64), (64, 96), (50, 50), (96, 64), (64, 96), (64, 96), (64, 96), (50, 50)]
-
-
-@pytest.fixture
-def segmenter(tiny_config: Callable[..., TrainConfig], tiny_model: Callable[..., SlotCon]) -> Segmenter:
-    model = tiny_model()
-    for module in model.teacher.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    model.teacher(torch.randn(8, 3, 64, 64))
-    return Segmenter(model.teacher, tiny_config(), device="cpu")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """``slotseg concepts`` as a user meets it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,21 +8,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from slotseg.cli import main
-from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
-from slotseg.model import SlotCon
-from slotseg.segmenter import Segmenter
 
 
 @pytest.fixture(autouse=True)
-def work(
-    tmp_path: Path,
-    tiny_model: Callable[..., SlotCon],
-    tiny_config: Callable[..., TrainConfig],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
+def work(tmp_path: Path, saved_segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with a model and four photos."""
-    Segmenter(tiny_model().teacher, tiny_config(), device="cpu").save(tmp_path / "tiny.safetensors")
     (tmp_path / "photos").mkdir()
     for i in range(4):
         Image.fromarray(draw_scene(i)[0]).save(tmp_path / "photos" / f"{i}.jpg")

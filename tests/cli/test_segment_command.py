@@ -16,25 +16,16 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from slotseg.cli import main
-from slotseg.config import TrainConfig
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.labels import LabelMap, palette
-from slotseg.model import SlotCon
-from slotseg.segmenter import Segmenter
 
 COMMAND = (sys.executable, "-m", "slotseg.cli", "segment")
 WHERE = ("--checkpoint", "tiny.safetensors", "--device", "cpu")
 
 
 @pytest.fixture(autouse=True)
-def work(
-    tmp_path: Path,
-    tiny_model: Callable[..., SlotCon],
-    tiny_config: Callable[..., TrainConfig],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
+def work(tmp_path: Path, saved_segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with a model and three photos."""
-    Segmenter(tiny_model().teacher, tiny_config(), device="cpu").save(tmp_path / "tiny.safetensors")
     for i, name in enumerate(("a", "b", "deep/c")):
         path = tmp_path / "photos" / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
