@@ -5,7 +5,7 @@ Letters: K prototypes, H W pixels, h w feature cells.
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def collect(
     batch_size: int = 8,
     max_pixels: int = MAX_PIXELS,
     total: int | None = None,
+    observe: Callable[[NDArray[np.uint8], NDArray[np.uint16]], None] | None = None,
 ) -> Collected:
     """Gather the concepts of a collection; memory does not grow with the number of photos.
 
@@ -71,6 +72,8 @@ def collect(
         batch_size: Most photos that the network sees at once.
         max_pixels: Photos with more are left out.
         total: How many photos there are, for the progress bar.
+        observe: Called with each photo as it is seen, RGB ``(H, W, 3)``, and its prototype map ``(H, W)``; huge photos
+            are seen reduced.
     """
     occurrences = Occurrences[_Kept](segmenter.encoder.num_concepts, segmenter.config.model.teacher_temperature, keep)
     num_failures = 0
@@ -82,6 +85,8 @@ def collect(
             note_failure(failures, result.photo.name, result.error)
         else:
             assert result.segmentation is not None
+            if observe:
+                observe(result.segmentation.image, result.segmentation.prototype_map)
             occurrences.add(result.photo.file_name, result.segmentation.scores, result.segmentation.kept)
     vectors = segmenter.encoder.concept_vectors().cpu().numpy()
     return Collected(
