@@ -151,7 +151,9 @@ def carry(table: NDArray[np.floating[Any]], names: Naming) -> Carrying:
             Carried(name=called[most], confidence=float(rows[most, k] / of_each[k])) if is_named else None
         )
     taken = {of.name for of in prototypes if of and of.is_majority}
-    lost = [_lost(name, row, float(rows.sum())) for name, row in zip(called, rows[:-1], strict=True) if name not in taken]
+    lost = [
+        _lost(name, row, float(rows.sum())) for name, row in zip(called, rows[:-1], strict=True) if name not in taken
+    ]
     lost.sort(key=lambda of: -of.share)
     return Carrying(prototypes=tuple(prototypes), num_names=len(called), lost=tuple(lost))
 

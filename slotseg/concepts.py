@@ -84,7 +84,7 @@ class Merge:
     one: int
     other: int
     strength: float
-    """How much speaks for it, 0..1."""
+    """How much speaks for it, 0 or more; 0.8 and more are suggested."""
 
 
 @dataclass(frozen=True, kw_only=True)
