@@ -18,6 +18,8 @@ from slotseg.naming import Naming, name_key
 
 SURE = 0.75
 """Names that are carried with less confidence are listed, to be looked over."""
+MOST_LISTED = 12
+"""Of a kind; the page and ``concepts.json`` have all."""
 
 
 class Overlap:
@@ -106,20 +108,18 @@ class Carrying:
         Args:
             run: Name of the old run.
         """
-        carried, mixed, number = self.carried, self.mixed, len(self.prototypes)
+        carried, number = self.carried, len(self.prototypes)
         kept = self.num_names - len(self.lost)
-        unsure = {k: of for k, of in carried.items() if of.confidence < SURE}
-        lines = {
-            f"Names of {run}": f"{kept} of {self.num_names} carried, to {len(carried)} of {number} prototypes",
-            "To be looked over": ", ".join(
-                f"{k} {_word(of.name)} ({of.confidence:.0%})" for k, of in _by_doubt(unsure)
-            ),
-            "Without a name, as none had more than half of the pixels": ", ".join(
-                f"{k} ({of.confidence:.0%} {_word(of.name)})" for k, of in _by_doubt(mixed)
-            ),
-            "No prototype has": ", ".join(self._fate(lost) for lost in self.lost),
+        doubtful = [(k, of) for k, of in _by_doubt(carried) if of.confidence < SURE]
+        said = {
+            f"Names of {run}": [f"{kept} of {self.num_names} carried, to {len(carried)} of {number} prototypes"],
+            "To be looked over": [f"{k} {_word(of.name)} ({of.confidence:.0%})" for k, of in doubtful],
+            "Without a name, as none had more than half of the pixels": [
+                f"{k} ({of.confidence:.0%} {_word(of.name)})" for k, of in _by_doubt(self.mixed)
+            ],
+            "No prototype has": [self._fate(lost) for lost in self.lost],
         }
-        return [f"{subject}: {text}" for subject, text in lines.items() if text]
+        return [f"{subject}: {_listed(words)}" for subject, words in said.items() if words]
 
     def _fate(self, lost: Lost) -> str:
         if lost.most is None:
@@ -188,3 +188,8 @@ def _by_doubt(prototypes: dict[int, Carried]) -> list[tuple[int, Carried]]:
 
 def _word(name: str | None) -> str:
     return "ignored" if name is None else name
+
+
+def _listed(words: list[str]) -> str:
+    more = len(words) - MOST_LISTED
+    return ", ".join(words[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -163,3 +163,10 @@ def test_names_follow_permuted_prototypes(
     assert naming.names == {k: f"name {order[k]}" for k in naming.names}
     assert naming.ignore <= {order.index(1)}
     assert min(of.confidence for of in carrying.carried.values()) > 0.95
+
+
+def test_long_lists_are_cut_short() -> None:
+    names = Naming(names={k: f"name {k}" for k in range(20)})
+    line = carry(np.eye(20)[:, :1], names).report("old")[-1]
+    assert line.startswith("No prototype has: name 1 (not in these photos), name 2")
+    assert line.endswith("name 12 (not in these photos) and 7 more")
