@@ -5,7 +5,7 @@ Letters: K prototypes, H W pixels, h w feature cells.
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from slotseg.data.inputs import Input
 from slotseg.data.windows import Windows
 from slotseg.failures import note_failure
 from slotseg.labels import palette
+from slotseg.merging import CONFUSED, SIZE_EXPONENT
 from slotseg.retrieval import Found, Occurrences
 from slotseg.segmenter import Segmenter
 from slotseg.streaming import stream
@@ -32,8 +33,6 @@ LARGEST = 2048
 """Longer side to which photos that are read in windows are reduced."""
 RELATED = 5
 """Close prototypes, and such that occur together, that are named of each."""
-CONFUSED = 0.15
-"""Two prototypes may be one concept if so much of the assignment of one's cells goes to the other, on average."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +57,7 @@ def collect(
     batch_size: int = 8,
     max_pixels: int = MAX_PIXELS,
     total: int | None = None,
+    observe: Callable[[NDArray[np.uint8], NDArray[np.uint16]], None] | None = None,
 ) -> Collected:
     """Gather the concepts of a collection; memory does not grow with the number of photos.
 
@@ -71,6 +71,8 @@ def collect(
         batch_size: Most photos that the network sees at once.
         max_pixels: Photos with more are left out.
         total: How many photos there are, for the progress bar.
+        observe: Called with each photo as it is seen, RGB ``(H, W, 3)``, and its prototype map ``(H, W)``; huge photos
+            are seen reduced.
     """
     occurrences = Occurrences[_Kept](segmenter.encoder.num_concepts, segmenter.config.model.teacher_temperature, keep)
     num_failures = 0
@@ -82,6 +84,8 @@ def collect(
             note_failure(failures, result.photo.name, result.error)
         else:
             assert result.segmentation is not None
+            if observe:
+                observe(result.segmentation.image, result.segmentation.prototype_map)
             occurrences.add(result.photo.file_name, result.segmentation.scores, result.segmentation.kept)
     vectors = segmenter.encoder.concept_vectors().cpu().numpy()
     return Collected(
@@ -90,11 +94,37 @@ def collect(
             checkpoint=checkpoint,
             num_photos=occurrences.num_photos,
             concepts=_concepts(occurrences, vectors),
-            merges=_merges(occurrences),
+            merges=suggested_merges(occurrences.assigned),
         ),
         thumbnails=_Thumbnails(occurrences.best),
         num_failures=num_failures,
     )
+
+
+def suggested_merges(assigned: NDArray[np.floating[Any]]) -> tuple[Merge, ...]:
+    """Pairs that confuse each other more than any other, and so much that training would have made them one.
+
+    The measure and its bound are those of ``slotseg.merging``, here with the mean of both ways for the confusion.
+
+    Args:
+        assigned: Row i: assignment to all prototypes of cells that i wins, as of ``slotseg.retrieval.Occurrences``,
+            ``(K, K)``.
+
+    Returns:
+        The strongest first.
+    """
+    pairs = (assigned + assigned.T).astype(np.float64)
+    pairs /= max(pairs.sum(), 1e-12)
+    size = np.maximum(pairs.sum(axis=1), 1e-12) ** SIZE_EXPONENT
+    closeness = pairs / np.outer(size, size)
+    np.fill_diagonal(closeness, 0)
+    closest = closeness.argmax(axis=1)
+    merges = [
+        Merge(one=i, other=int(j), strength=float(closeness[i, j]))
+        for i, j in enumerate(closest)
+        if i < j and closest[j] == i and closeness[i, j] >= CONFUSED
+    ]
+    return tuple(sorted(merges, key=lambda merge: -merge.strength))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -222,15 +252,6 @@ def _concepts(occurrences: Occurrences[_Kept], vectors: NDArray[np.float32]) -> 
 def _largest(values: NDArray[Any], but: int) -> tuple[Related, ...]:
     order = [int(k) for k in np.argsort(-values, kind="stable") if k != but and values[k] > 0]
     return tuple((k, float(values[k])) for k in order[:RELATED])
-
-
-def _merges(occurrences: Occurrences[_Kept]) -> tuple[Merge, ...]:
-    """Pairs that take each other's cells, the strongest first; no more than there are prototypes."""
-    share = occurrences.assigned / np.maximum(occurrences.photos, 1)[:, None]
-    both = np.triu((share + share.T) / 2, 1)
-    pairs = np.argwhere(both >= CONFUSED)
-    order = np.argsort(-both[tuple(pairs.T)], kind="stable")[: len(share)]
-    return tuple(Merge(one=int(i), other=int(j), strength=float(both[i, j])) for i, j in pairs[order])
 
 
 def _small(picture: NDArray[Any]) -> NDArray[Any]:

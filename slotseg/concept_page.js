@@ -25,6 +25,9 @@ const shade = (id) => {
   if (names.isIgnored(id) || (!name && names.unnamed === "ignore")) return "transparent";
   return rgb(name ? colorOf(name, data) : data.concepts[names.root(id)].color);
 };
+const provenance = ([name, confidence, isMajority]) => (isMajority
+  ? `carried from ${data.carried_from}: ${name ?? "ignored"}, ${Math.round(100 * confidence)} %`
+  : `not carried from ${data.carried_from}: ${Math.round(100 * confidence)} % of it was ${name ?? "ignored"}`);
 const called = (id) => `${id} ${names.nameOf(id) || hinted(id)}`.trim();
 const hinted = (id) => (/^prototype \d+$/.test(data.concepts[id].name) ? "" : data.concepts[id].name);
 
@@ -83,7 +86,8 @@ class Card {
     this.element.append(
       this.tiles,
       make("div", { className: "title" }, this.swatch, make("label", { htmlFor: `n${id}`, className: "number", textContent: id }), this.name),
-      make("p", { className: "facts", textContent: facts.join(" · ") }), this.also, this.links,
+      make("p", { className: "facts", textContent: facts.join(" · ") }),
+      make("p", { className: "carried", textContent: concept.carried ? provenance(concept.carried) : "" }), this.also, this.links,
       make("div", { className: "actions" }, make("label", {}, "same as ", this.same), this.ignore), this.wrong, this.suggestions);
   }
 
@@ -246,6 +250,7 @@ const orders = {
   confidence: (a, b) => (b.concept.confidence ?? -1) - (a.concept.confidence ?? -1),
   alike: (a, b) => ranks.get(a.id) - ranks.get(b.id),
   number: () => 0,
+  carried: (a, b) => (a.concept.carried?.[1] ?? 2) - (b.concept.carried?.[1] ?? 2) || b.concept.share - a.concept.share,
   name: (a, b) => Number(!names.nameOf(a.id)) - Number(!names.nameOf(b.id)) || names.nameOf(a.id).localeCompare(names.nameOf(b.id)),
 };
 const filters = {

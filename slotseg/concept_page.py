@@ -104,6 +104,7 @@ def render(collection: Collection, thumbnails: Mapping[str, Thumbnail], names: N
         mark=MARK,
         version=slotseg.__version__,
         run=collection.run,
+        carried_from=collection.carried_from,
         num_photos=collection.num_photos,
         num_prototypes=len(collection.concepts),
         style=Markup(page_text("slotseg", "concept_page.css").strip()),
@@ -140,6 +141,7 @@ def page_data(
         "chroma": hashed_colors.CHROMA,
         "type": f"image/{_FORM.lower()}",
         "photos": [{k: v for k, v in picture.items() if k != "parts"} for picture in pictures.values()],
+        "carried_from": collection.carried_from,
         "merges": [[m.one, m.other, m.strength] for m in collection.merges],
         "concepts": [
             {
@@ -150,6 +152,7 @@ def page_data(
                 "confidence": concept.confidence,
                 "near": concept.near,
                 "together": concept.together,
+                "carried": (c := concept.carried) and [c.name, c.confidence, c.is_majority],
                 "segments": [
                     [numbers[s.photo], round(s.score, 4), *pictures[s.photo]["parts"][concept.id]]
                     for s in concept.segments

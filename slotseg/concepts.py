@@ -37,6 +37,21 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Carried:
+    """What most pixels of a prototype were called in another run that was named."""
+
+    name: str | None
+    """None: they were ignored."""
+    confidence: float
+    """The share of its pixels that were called so, 0..1."""
+
+    @property
+    def is_majority(self) -> bool:
+        """Whether more than half of its pixels were, so that it is called so too."""
+        return self.confidence > 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
 class Concept:
     """A prototype over a collection."""
 
@@ -58,6 +73,8 @@ class Concept:
     """Those that occur in its photos most often, with the share of its photos, the most frequent first."""
     segments: tuple[Segment, ...] = ()
     """The best first."""
+    carried: Carried | None = None
+    """None where no names were carried, or most of its pixels had none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +84,7 @@ class Merge:
     one: int
     other: int
     strength: float
-    """How much speaks for it, 0..1."""
+    """How much speaks for it, 0 or more; 0.8 and more are suggested."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +105,8 @@ class Collection:
     """One for each prototype, length K, by id."""
     merges: tuple[Merge, ...] = ()
     """Suggested ones, the strongest first."""
+    carried_from: str | None = None
+    """Name of the run whose names were carried to this one, for people."""
 
     def __post_init__(self) -> None:
         """Check the numbers of the prototypes."""
@@ -108,6 +127,7 @@ class Collection:
             "checkpoint": self.checkpoint,
             "num_photos": self.num_photos,
             "num_prototypes": len(self.concepts),
+            "carried_from": self.carried_from,
             "concepts": [_concept_dict(c) for c in self.concepts],
             "merges": [{"one": m.one, "other": m.other, "strength": _short(m.strength)} for m in self.merges],
         }
@@ -131,6 +151,7 @@ class Collection:
                     Merge(one=int(m["one"]), other=int(m["other"]), strength=float(m["strength"]))
                     for m in values["merges"]
                 ),
+                carried_from=None if values.get("carried_from") is None else str(values["carried_from"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -179,6 +200,7 @@ def _concept_dict(concept: Concept) -> dict[str, Any]:
             {"photo": s.photo, "score": _short(s.score), "pixels": s.pixels, "box": list(s.box)}
             for s in concept.segments
         ],
+        "carried": concept.carried and {"name": concept.carried.name, "confidence": _short(concept.carried.confidence)},
     }
 
 
@@ -194,7 +216,13 @@ def _concept(values: Mapping[str, Any]) -> Concept:
         near=tuple((int(other), float(cosine)) for other, cosine in values["near"]),
         together=tuple((int(other), float(share)) for other, share in values["together"]),
         segments=tuple(_segment(s) for s in values["segments"]),
+        carried=None if values.get("carried") is None else _carried(values["carried"]),
     )
+
+
+def _carried(values: Mapping[str, Any]) -> Carried:
+    name = values["name"]
+    return Carried(name=None if name is None else str(name), confidence=float(values["confidence"]))
 
 
 def _segment(values: Mapping[str, Any]) -> Segment:

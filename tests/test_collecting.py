@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.collecting import Collected, collect
+from slotseg.collecting import Collected, collect, suggested_merges
 from slotseg.concept_figure import concept_figure, telling
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
@@ -106,3 +106,31 @@ def test_figure_is_dark_outside_the_segment(collected: Collected) -> None:
     assert 0.01 < share < 1
     colourful = (picture.max(axis=2).astype(int) - picture.min(axis=2)) > 8
     assert colourful.mean() < share + 0.2
+
+
+def suggested(assigned: list[list[float]]) -> list[tuple[int, int]]:
+    merges = suggested_merges(np.array(assigned, np.float32))
+    assert [m.strength for m in merges] == sorted((m.strength for m in merges), reverse=True)
+    return [(m.one, m.other) for m in merges]
+
+
+def test_prototypes_that_take_each_others_cells_may_be_one() -> None:
+    apart = np.full((6, 6), 0.02) + 0.9 * np.eye(6)
+    assert suggested(apart.tolist()) == []
+    split = apart.copy()
+    split[:2, :2] = split[3:5, 3:5] = 0.5
+    split[3, 4] = 0.6
+    assert suggested(split.tolist()) == [(3, 4), (0, 1)]
+
+
+def test_a_prototype_is_suggested_once_to_its_closest() -> None:
+    assigned = np.full((6, 6), 0.01) + 0.3 * np.eye(6)
+    assigned[0, 1] = assigned[1, 2] = 0.3
+    assigned[0, 1] += 0.1
+    assert suggested(assigned.tolist()) == [(0, 1)]
+
+
+@pytest.mark.parametrize("number", [2, 6, 100])
+def test_nothing_is_suggested_where_cells_tell_nothing_or_there_are_none(number: int) -> None:
+    assert suggested([[1 / number] * number] * number) == []
+    assert suggested([[0.0] * number] * number) == []

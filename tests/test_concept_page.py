@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from slotseg import concept_page
 from slotseg.concept_page import Thumbnail, outline, page_data, render, write_concept_page
-from slotseg.concepts import Collection, Concept, Merge, Segment
+from slotseg.concepts import Carried, Collection, Concept, Merge, Segment
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import DataError
 from slotseg.labels import palette
@@ -440,6 +440,26 @@ def test_names_that_were_carried_over(opened: Open, found: Collection, scenes: S
     page.reload()
     page.wait_for_selector(".tile svg")
     assert name(page, 1).input_value() == "ocean"
+
+
+def test_carried_names_say_how_sure_they_are(opened: Open, found: Collection, scenes: Scenes) -> None:
+    said = {
+        3: Carried(name="<i>sea</i>", confidence=0.826),
+        5: Carried(name="sky", confidence=0.4),
+        7: Carried(name=None, confidence=1),
+    }
+    concepts = tuple(replace(c, carried=said.get(c.id)) for c in found.concepts)
+    page = opened(render(replace(found, concepts=concepts, carried_from="photos-1"), scenes))
+    page.select_option("#sort", "carried")
+    assert shown(page)[:3] == [5, 3, 7]
+    words = [card(page, k).locator(".carried").inner_text() for k in (3, 5, 7, 0)]
+    assert words == [
+        "carried from photos-1: <i>sea</i>, 83 %",
+        "not carried from photos-1: 40 % of it was sky",
+        "carried from photos-1: ignored, 100 %",
+        "",
+    ]
+    assert not opened().locator("#sort option[value=carried]").count()
 
 
 def test_a_browser_that_keeps_nothing_is_said(opened: Open) -> None:

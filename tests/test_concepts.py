@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slotseg.concepts import Collection, Concept, Merge, Segment, read_concepts, write_concepts
+from slotseg.concepts import Carried, Collection, Concept, Merge, Segment, read_concepts, write_concepts
 from slotseg.errors import DataError
 
 SEGMENT = Segment(photo="deep/ä.jpg", score=0.8125, pixels=120, box=(3, 4, 20, 30))
@@ -22,14 +22,24 @@ SKY = Concept(
     near=((1, 0.25),),
     together=((1, 1.0),),
     segments=(SEGMENT,),
+    carried=Carried(name="sky", confidence=0.75),
 )
-EMPTY = Concept(id=1, name="sea", color=(4, 5, 6), share=0.0, num_photos=0, confidence=None)
+EMPTY = Concept(
+    id=1,
+    name="sea",
+    color=(4, 5, 6),
+    share=0.0,
+    num_photos=0,
+    confidence=None,
+    carried=Carried(name=None, confidence=0.5),
+)
 COLLECTION = Collection(
     run="run",
     checkpoint="0123456789abcdef",
     num_photos=3,
     concepts=(SKY, EMPTY),
     merges=(Merge(one=0, other=1, strength=0.9),),
+    carried_from="an older run",
 )
 
 
@@ -76,4 +86,5 @@ def test_every_field_is_documented() -> None:
     words = set(re.findall(r"`(\w+)`", text[text.index("## concepts.json") :]))
     values = COLLECTION.to_dict()
     (segment,) = values["concepts"][0]["segments"]
-    assert {*values, *values["concepts"][0], *segment, *values["merges"][0]} <= words
+    concept = values["concepts"][0]
+    assert {*values, *concept, *segment, *concept["carried"], *values["merges"][0]} <= words

@@ -15,7 +15,8 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "devices pages figures boards curves run_record run_page concept_page diagnosis",
     "backbones heads grouping initialization merging alignment refinement guided upsampling confidence tiles losses "
     "lars render data.* cleaning regions annotations annotations_summary annotation_files annotations_coco "
-    "annotations_cvat annotations_labelme eval.contingency eval.matching eval.metrics eval.named eval.protocols",
+    "annotations_cvat annotations_labelme eval.contingency eval.matching eval.metrics eval.named eval.protocols "
+    "carrying",
     "model checkpoint checkpointing runs retrieval weights building guard journal precision state monitor unpickling "
     "official official_settings",
     "looks streaming segmenter",
