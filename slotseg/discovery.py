@@ -91,12 +91,13 @@ def discover(
     number, digest = _listed(inputs)
     if record:
         record.check(where, values, number, digest)
+        stages = _Stages(record, inputs, naming, device, workers)
+        if left := stages.left():
+            log.info("Going on with %s: %s", output, ", ".join(left))
     else:
         record = _begin(photos, output, values, inputs, (number, digest), command, device, workers)
-    stages = _Stages(record, inputs, naming, device, workers)
-    left = stages.left()
-    if left and any(stage.seconds for stage in record.stages.values()):
-        log.info("Going on with %s: %s", output, "; ".join(left))
+        stages = _Stages(record, inputs, naming, device, workers)
+        left = stages.left()
     stages.train()
     stages.find_concepts()
     stages.paint()
