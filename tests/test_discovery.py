@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slotseg import checkpoint
+from slotseg.concepts import read_concepts
 from slotseg.data.images import read_label
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
@@ -133,8 +135,6 @@ def test_the_report_says_what_was_found_and_links_what_there_is(finished: Path) 
     assert "slotseg discover photos -o found" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "<script" not in page
-    import re
-
     links = {link for link in re.findall(r'href="([^"#]+)"', page) if link != "data:,"}
     assert {"concepts/index.html", "masks/", "run/report.html", "masks/overlay/deep/3.jpg"} <= links
     for link in links:
@@ -229,7 +229,9 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(
 
 
 def test_names_are_painted_and_nothing_else_is_done_again(photos: Path, found: Path, finished: Path) -> None:
-    name(found, names={"0": "sky", "2": "sky ", "1": "grass"}, ignore=[3])
+    concepts = sorted(read_concepts(found / "concepts" / "concepts.json").concepts, key=lambda c: -c.share)
+    a, b, c, d, e = (concept.id for concept in concepts)
+    name(found, names={a: "sky", b: "sky ", c: "grass"}, ignore=[d])
     kept = {**times(found / "run"), **times(found / "concepts")}
     assert find(photos, found).anything_done
     changed = {
@@ -237,8 +239,9 @@ def test_names_are_painted_and_nothing_else_is_done_again(photos: Path, found: P
     }
     assert changed <= {found / "run" / "report.html"}
     legend = json.loads((found / "masks" / "legend.json").read_text())
-    assert [c["name"] for c in legend["classes"]] == ["grass", "sky", "prototype 4"]
-    table = np.array([1, 0, 1, IGNORE, 2])
+    assert [kind["name"] for kind in legend["classes"]] == ["grass", "sky", f"prototype {e}"]
+    table = np.zeros(5, np.uint8)
+    table[[a, b, c, d, e]] = [1, 1, 0, IGNORE, 2]
     assert same(masks(found), {key: table[mask] for key, mask in masks(finished).items()})
     page = (found / "index.html").read_text()
     assert "3 of 5 concepts named, 1 ignored: " in page
