@@ -14,7 +14,7 @@ from math import inf
 from pathlib import Path
 from urllib.parse import quote
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 import slotseg
 from slotseg.concept_figure import GAP, HEAD, SIDE
@@ -156,11 +156,11 @@ def examples(outputs: Outputs) -> list[Example]:
     return found
 
 
-def figure_columns(figure: Path) -> list[Picture]:
-    """The columns of a figure by ``slotseg.concept_figure``, without their heads."""
+def figure_columns(figure: Path) -> list[list[Picture]]:
+    """The pictures of a figure by ``slotseg.concept_figure``, column by column."""
     with Image.open(figure) as image:
-        lefts = range(GAP, image.width, SIDE + GAP)
-        return [_picture(image.crop((left, HEAD, left + SIDE, image.height)), None) for left in lefts]
+        lefts, tops = range(GAP, image.width, SIDE + GAP), range(HEAD, image.height, SIDE + GAP)
+        return [[_picture(image.crop((x, y, x + SIDE, y + SIDE))) for y in tops] for x in lefts]
 
 
 def named_words(collection: Collection, naming: Naming | None) -> str:
@@ -209,8 +209,10 @@ def _captions(report: Report) -> list[str]:
     return [(naming.name_of(k) if naming else None) or report.collection.concepts[k].name for k in report.record.figure]
 
 
-def _picture(image: Image.Image, side: int | None = EXAMPLE_SIDE) -> Picture:
-    shown_image = ImageOps.contain(image, (side, side)) if side else image
+def _picture(image: Image.Image) -> Picture:
+    """A picture as large as the page shows it at most."""
+    image = image.convert("RGB")
+    image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
     buffer = io.BytesIO()
-    shown_image.convert("RGB").save(buffer, "JPEG", quality=82)
-    return Picture(uri=f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", size=shown_image.size)
+    image.save(buffer, "JPEG", quality=82)
+    return Picture(uri=f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", size=image.size)

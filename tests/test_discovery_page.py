@@ -151,7 +151,7 @@ def test_examples_are_spread_and_what_is_gone_is_left_out(tmp_path: Path) -> Non
 
 def test_a_figure_is_cut_into_its_columns(report: Report) -> None:
     columns = figure_columns(report.figure)
-    assert [column.size for column in columns] == [(200, 206), (200, 206)]
+    assert [[picture.size for picture in column] for column in columns] == [[(200, 200)], [(200, 200)]]
 
 
 def test_shares_are_of_classes(report: Report) -> None:
