@@ -89,7 +89,7 @@ def discover(
     where = [str(photo.resolve()) for photo in photos]
     inputs = Inputs(where)
     number, digest = _listed(inputs)
-    if record:
+    if record and _run(output).last.is_file():  # before there is a checkpoint, all may be begun anew
         record.check(where, values, number, digest)
         stages = _Stages(record, inputs, naming, device, workers)
         if left := stages.left():
@@ -104,7 +104,7 @@ def discover(
     return Discovered(
         report=stages.report(),
         num_photos=number,
-        num_concepts=len(stages.labels.classes),
+        num_concepts=stages.labels.num_prototypes,
         num_failures=max(stage.num_failures for stage in record.stages.values()),
         anything_done=bool(left),
     )
@@ -117,7 +117,7 @@ class _Stages:
         self, record: DiscoveryRecord, inputs: Inputs, naming: Naming | None, device: str, workers: int | None
     ) -> None:
         self.record, self.inputs, self.naming, self.device, self.workers = record, inputs, naming, device, workers
-        self.run = RunFolder(record.path / "run")
+        self.run = _run(record.path)
         self.concepts = record.path / "concepts"
         self.outputs = _outputs(inputs, record.path)
 
@@ -311,6 +311,10 @@ def _begin(
     )
     record.write()
     return record
+
+
+def _run(output: Path) -> RunFolder:
+    return RunFolder(output / "run")
 
 
 def _outputs(inputs: Inputs, output: Path) -> Outputs:

@@ -122,7 +122,7 @@ def render(report: Report) -> str:
         report=report,
         record=record,
         num_photos=collection.num_photos,
-        num_concepts=sum(1 for concept in collection.concepts if concept.share > 0),
+        num_concepts=len(collection.concepts),
         named=named_words(collection, report.naming),
         columns=list(zip(_captions(report), figure_columns(report.figure), strict=False)),
         classes=shares(collection, report.labels),

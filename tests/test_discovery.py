@@ -226,6 +226,15 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(
     (out / "run" / "config.json").write_text("{}")
     find(photos, out)
     assert same(masks(out), masks(finished))
+    assert measured == [NUMBER, NUMBER]
+
+
+def test_settings_that_cannot_be_trained_with_may_be_corrected(
+    photos: Path, tmp_path: Path, measured: list[int]
+) -> None:
+    with pytest.raises(ConfigError, match="warmup_epochs is 9"):
+        find(photos, tmp_path / "found", {**SETTINGS, "optimizer.warmup_epochs": 9})
+    assert find(photos, tmp_path / "found").anything_done
 
 
 def test_names_are_painted_and_nothing_else_is_done_again(photos: Path, found: Path, finished: Path) -> None:
