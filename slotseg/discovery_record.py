@@ -64,11 +64,6 @@ class DiscoveryRecord:
     figure: list[int] = field(default_factory=list)
     """The concepts of its columns."""
 
-    @property
-    def whole(self) -> bool:
-        """Whether every stage is done."""
-        return all(stage.whole for stage in self.stages.values())
-
     @contextmanager
     def working(self, name: str) -> Iterator[Stage]:
         """Do a stage or a part of it: what it takes is added and kept, also if it is interrupted.

@@ -122,7 +122,7 @@ def test_everything_is_there(finished: Path) -> None:
     assert len(list((finished / "masks" / "overlay").rglob("*.jpg"))) == NUMBER + 1
     record = read_record(finished)
     assert record is not None
-    assert record.whole
+    assert all(stage.whole for stage in record.stages.values())
     assert record.num_photos == NUMBER
     for stage in record.stages.values():
         assert stage.expected_seconds > 0
@@ -173,9 +173,9 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, target: str, after: int) -> None:
     [
         ("slotseg.trainer::Trainer.train_step", 2, []),
         ("slotseg.collecting::_Look.batch_scores", 1, ["training"]),
-        ("slotseg.discovery.write_concepts", 1, ["training"]),
+        ("slotseg.discovery_stages.write_concepts", 1, ["training"]),
         ("slotseg.painting::_Painting._take_result", 3, ["training", "concepts"]),
-        ("slotseg.discovery.write_report", 1, ["training", "concepts", "masks"]),
+        ("slotseg.discovery_stages.write_report", 1, ["training", "concepts", "masks"]),
     ],
 )
 def test_ctrl_c_in_any_stage_leaves_whole_files_and_the_next_call_goes_on(
@@ -219,7 +219,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(
 ) -> None:
     out = tmp_path / "found"
     with monkeypatch.context() as patch:
-        interrupt(patch, "slotseg.discovery.new_training", 1)
+        interrupt(patch, "slotseg.discovery_stages.new_training", 1)
         with pytest.raises(KeyboardInterrupt):
             find(photos, out)
     (out / "run" / "checkpoints").mkdir(parents=True)

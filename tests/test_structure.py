@@ -21,7 +21,7 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "official official_settings",
     "streaming segmenter",
     "trainer usage collecting concept_figure preview watch launch outputs painting trial doctor twins exports "
-    "importing onnx_export stage_costs discovery_page discovery",
+    "importing onnx_export stage_costs discovery_page discovery_stages discovery",
     "eval.*",
     "cli cli.*",
 ]

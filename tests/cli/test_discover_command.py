@@ -77,7 +77,7 @@ def test_a_photo_that_cannot_be_read_makes_the_exit_code_3() -> None:
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("slotseg.discovery.collect", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        patch.setattr("slotseg.discovery_stages.collect", lambda *_, **__: signal.raise_signal(signal.SIGINT))
         result = discover(*SMALL)
     assert result.exit_code == 130
     assert result.stderr.endswith("The same command goes on from here.\nInterrupted.\n")
