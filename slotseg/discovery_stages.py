@@ -74,8 +74,8 @@ class Stages:
             words.append(f"training {about_duration(share * stages['training'].expected_seconds)}")
         if share or not self._concepts_are_whole():
             words.append(f"concepts {about_duration(stages['concepts'].expected_seconds)}")
-        if share or not self._masks_are_whole():
-            words.append(f"masks {about_duration(stages['masks'].expected_seconds)}")
+        if share := 1.0 if share else self._masks_left():
+            words.append(f"masks {about_duration(share * stages['masks'].expected_seconds)}")
         return words
 
     def train(self) -> None:
@@ -125,7 +125,7 @@ class Stages:
 
     def paint(self) -> None:
         """Paint all photos; masks of other names, or of an earlier state of the run, are painted anew."""
-        if self._masks_are_whole():
+        if not self._masks_left():
             return
         words = f"the names of {self.naming.where}" if self.naming else "the numbers of prototypes"
         log.info("Painting %d photos with %s", self.record.num_photos, words)
@@ -197,14 +197,15 @@ class Stages:
         files = self._concept_files[:3]
         return stage.whole and stage.made_of == self.digest and all(file.is_file() for file in files)
 
-    def _masks_are_whole(self) -> bool:
+    def _masks_left(self) -> float:
+        """Share of the photos that are to be painted yet."""
         stage = self.record.stages["masks"]
-        if not (self._concepts_are_whole() and stage.whole and stage.made_of == self._masks_made_of):
-            return False
-        return (
-            self.outputs.legend.is_file()
-            and self.outputs.survey().num_masks >= self.record.num_photos - stage.num_failures
-        )
+        if not self._concepts_are_whole() or stage.made_of != self._masks_made_of:
+            return 1.0
+        number = self.record.num_photos
+        missing = number - self.outputs.survey().num_masks
+        whole = stage.whole and missing <= stage.num_failures and self.outputs.legend.is_file()
+        return 0.0 if whole else max(missing, 1) / number
 
     def _remove_masks(self) -> None:
         """Remove what was painted with other names, and nothing else."""
