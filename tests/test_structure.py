@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {"slotseg": "slotseg", "slotseg.data": "data", "slotseg.eval": "eval", "slotseg.cli": "slotseg/cli"}
 LEVELS = [  # a module imports from its own level and those above it in this list
     "errors files failures signals config presets changes distributed schedules labels hashed_colors naming concepts "
-    "devices pages figures boards curves run_record run_page concept_page diagnosis",
+    "devices pages figures boards curves run_record run_page concept_page diagnosis "
+    "discovery_record",
     "backbones heads grouping initialization merging alignment refinement guided upsampling confidence tiles losses "
     "lars render data.* cleaning regions annotations annotations_summary annotation_files annotations_coco "
     "annotations_cvat annotations_labelme eval.contingency eval.matching eval.metrics eval.named eval.protocols "
@@ -21,7 +22,7 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "official official_settings",
     "looks streaming segmenter",
     "trainer usage collecting concept_figure preview watch launch outputs painting trial doctor twins exports "
-    "importing onnx_export",
+    "importing onnx_export stage_costs discovery_page discovery_stages discovery",
     "eval.*",
     "cli cli.*",
 ]

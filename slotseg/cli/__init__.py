@@ -15,6 +15,7 @@ import slotseg
 from slotseg.errors import SlotSegError
 
 COMMANDS = {
+    "discover": "From a folder of photos to concepts, masks and a report, in one go.",
     "train": "Find concepts in a folder of photos.",
     "segment": "Paint photos with what a run has found.",
     "concepts": "Show what a run has found, on a page to name it on.",

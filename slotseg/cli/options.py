@@ -61,6 +61,15 @@ dataset = click.option(
     "--dataset", type=click.Choice(DATASETS), help="Instead of PHOTOS: a training set, with its preset."
 )
 data_dir = click.option("--data-dir", type=PATH, metavar="DIR", help="Folder of the set, as it was published.")
+init = click.option(
+    "--init", metavar="WEIGHTS", help="Pretrained weights to start from: a file, a run, or timm's name."
+)
+backbone = click.option("--backbone", metavar="NAME", help="timm model.  [default: that of --init, or the preset's]")
+num_prototypes = click.option(
+    "-k", "--num-prototypes", type=int, help="Number of concepts.  [default: the preset's; photos finds it]"
+)
+epochs = click.option("--epochs", type=int, help="Passes over the photos.")
+steps = click.option("--steps", type=int, help="Instead of epochs: optimiser steps.")
 precision = click.option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")
 workers = click.option("--workers", type=click.IntRange(min=0), help="Loader processes.  [default: by the cores]")
 extra = click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help="Any setting of docs/settings.md.")

@@ -28,14 +28,14 @@ SETTINGS = {
 @options.dataset
 @options.data_dir
 @click.option("--preset", metavar="NAME", help="photos, tiny, coco-r50, cocoplus-r50, imagenet-r50 or cocostuff27-r50.")
-@click.option("--init", metavar="WEIGHTS", help="Pretrained weights to start from: a file, a run, or timm's name.")
-@click.option("--backbone", metavar="NAME", help="timm model.  [default: that of --init, or the preset's]")
+@options.init
+@options.backbone
 @click.option("--stride", type=int, help="Pixels per cell of the dense map.")
-@click.option("-k", "--num-prototypes", type=int, help="Number of concepts.  [default: the preset's; photos finds it]")
+@options.num_prototypes
 @click.option("--image-size", type=int, help="Side of a training crop in pixels.")
 @click.option("--batch-size", type=int, help="Photos per step.")
-@click.option("--epochs", type=int, help="Passes over the photos.")
-@click.option("--steps", type=int, help="Instead of epochs: optimiser steps.")
+@options.epochs
+@options.steps
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @options.precision
 @options.extra

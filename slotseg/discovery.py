@@ -1,0 +1,161 @@
+"""From a folder of photos to concepts, masks and a report: three stages, each gone on with where it stopped.
+
+``OUT/run`` is trained, ``OUT/concepts`` shows what was found, ``OUT/masks`` is painted with names or without, and
+``OUT/index.html`` reports. ``OUT/discover.json`` says what is whole (``slotseg.discovery_record``).
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slotseg.data.inputs import Input, Inputs
+from slotseg.discovery_page import about_duration, about_memory
+from slotseg.discovery_record import DiscoveryRecord, Stage, read_record
+from slotseg.discovery_stages import PRESET, Stages, outputs_of, run_in
+from slotseg.errors import ConfigError
+from slotseg.launch import plan_training
+from slotseg.naming import Naming, read_names
+from slotseg.stage_costs import MAX_PAINTED, measure_stages
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discovered:
+    """What came of it."""
+
+    report: Path
+    """The page to open."""
+    num_photos: int
+    num_concepts: int
+    num_failures: int
+    """Photos that could not be used."""
+    anything_done: bool
+    """Whether there was anything left to do."""
+
+
+def discover(
+    photos: Sequence[Path],
+    output: Path,
+    values: Mapping[str, Any],
+    *,
+    names: Path | None = None,
+    command: str = "",
+    device: str = "auto",
+    workers: int | None = None,
+) -> Discovered:
+    """Do all that is left to do of a discovery; a first call says beforehand what it will cost.
+
+    Args:
+        photos: Files and folders, searched recursively; the same at each call.
+        output: Folder for everything; a new one, an empty one, or that of an earlier call.
+        values: Settings by dotted name, laid over the preset ``photos``; at a later call they may be left out.
+        names: A ``names.json`` to paint with; by default ``output/names.json``, if it is there.
+        command: What the user typed, for the report.
+        device: As in ``slotseg.devices.resolve_device``.
+        workers: Loader processes; None chooses.
+
+    Raises:
+        ConfigError: If the folder is another's, or photos or settings are not those of the first call.
+        DataError: If there are no photos, or names don't fit.
+        KeyboardInterrupt: On Ctrl-C; what is there is whole, and another call goes on.
+    """
+    _check_apart(photos, output)
+    record = read_record(output)
+    naming = _read_naming(names, output)
+    where = [str(photo.resolve()) for photo in photos]
+    inputs = Inputs(where)
+    number, digest = _listed(inputs)
+    if record and run_in(output).last.is_file():  # before there is a checkpoint, all may be begun anew
+        record.check(where, values, number, digest)
+        stages = Stages(record, inputs, naming, device, workers)
+        if left := stages.left():
+            log.info("Going on with %s: %s", output, ", ".join(left))
+    else:
+        record = _begin(photos, output, values, inputs, (number, digest), command, device, workers)
+        stages = Stages(record, inputs, naming, device, workers)
+        left = stages.left()
+    stages.train()
+    stages.find_concepts()
+    stages.paint()
+    return Discovered(
+        report=stages.report(),
+        num_photos=number,
+        num_concepts=stages.labels.num_prototypes,
+        num_failures=max(stage.num_failures for stage in record.stages.values()),
+        anything_done=bool(left),
+    )
+
+
+def _begin(
+    photos: Sequence[Path],
+    output: Path,
+    values: Mapping[str, Any],
+    inputs: Inputs,
+    listed: tuple[int, str],
+    command: str,
+    device: str,
+    workers: int | None,
+) -> DiscoveryRecord:
+    """Measure what it will cost, say it, and write it down."""
+    outputs_of(inputs, output).survey()  # may refuse
+    plan = plan_training(photos, values, preset=PRESET)
+    number, digest = listed
+    log.info("Trying out what %d photos cost here ...", number)
+    costs = measure_stages(plan, _spread(inputs, number), number, device=device, workers=workers)
+    seconds = {"training": costs.training, "concepts": costs.concepts, "masks": costs.masks}
+    log.info(
+        "This will take: training %s (%d steps at %.3g photos/s), concepts %s, masks %s; about %s of memory",
+        about_duration(costs.training),
+        costs.steps,
+        costs.photos_per_second,
+        about_duration(costs.concepts),
+        about_duration(costs.masks),
+        about_memory(costs.memory),
+    )
+    record = DiscoveryRecord(
+        path=output,
+        photos=[str(photo.resolve()) for photo in photos],
+        settings=dict(values),
+        num_photos=number,
+        photo_names=digest,
+        command=command,
+        expected_memory=costs.memory,
+        stages={name: Stage(expected_seconds=expected) for name, expected in seconds.items()},
+    )
+    record.write()
+    return record
+
+
+def _check_apart(photos: Iterable[Path], output: Path) -> None:
+    """Refuse an output among the photos, where its pictures would be taken for some.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    for photo in photos:
+        if output.resolve().is_relative_to(photo.resolve()):
+            raise ConfigError(f"{output} lies in {photo}, whose photos are looked for; expected an --output elsewhere")
+
+
+def _read_naming(names: Path | None, output: Path) -> Naming | None:
+    file = names or output / "names.json"
+    return read_names(file) if names or file.is_file() else None
+
+
+def _listed(inputs: Inputs) -> tuple[int, str]:
+    """How many photos there are, and a digest of their names, in order."""
+    number, sha = 0, hashlib.sha256()
+    for item in inputs:
+        sha.update(item.file_name.encode(errors="surrogateescape") + b"\n")
+        number += 1
+    return number, sha.hexdigest()[:16]
+
+
+def _spread(inputs: Inputs, number: int) -> list[Input]:
+    """Some of the photos, evenly spread."""
+    wanted = {i * number // MAX_PAINTED for i in range(MAX_PAINTED)}
+    return [item for i, item in enumerate(inputs) if i in wanted]

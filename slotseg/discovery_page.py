@@ -1,0 +1,218 @@
+"""The report of a discovery: what was found, how it looks, what it took, and what to do next.
+
+The page is a single file that loads nothing; links lead to the page of concepts, the masks and the page of the run,
+which lie beside it. Letters: h w pixels.
+"""
+
+import base64
+import io
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+
+import slotseg
+from slotseg.concept_figure import GAP, HEAD, SIDE
+from slotseg.concepts import Collection
+from slotseg.data.images import shown
+from slotseg.data.windows import open_windows
+from slotseg.discovery_record import DiscoveryRecord
+from slotseg.errors import DataError
+from slotseg.files import write_bytes, writing
+from slotseg.labels import Color, LabelMap
+from slotseg.naming import Naming
+from slotseg.outputs import Outputs
+from slotseg.pages import render_page
+from slotseg.run_page import Finding, count_text, date_text, duration_text
+
+NUM_EXAMPLES = 12
+"""Photos that are shown."""
+EXAMPLE_SIDE = 360
+"""Longer side of their pictures, pixels."""
+NUM_CLASSES = 24
+"""That are listed with their share."""
+NUM_FAILURES = 20
+"""Unreadable photos that are named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture inside the page."""
+
+    uri: str
+    """The picture itself, as a ``data:`` URI."""
+    size: tuple[int, int]
+    """Width and height in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A photo beside itself painted."""
+
+    name: str
+    photo: Picture
+    overlay: Picture
+    link: str
+    """To the whole overlay, relative to the page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """How much of the pixels a class has."""
+
+    name: str
+    color: Color
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the page is about."""
+
+    record: DiscoveryRecord
+    """With every stage whole."""
+    collection: Collection
+    """What was found."""
+    labels: LabelMap
+    """What the masks are painted with."""
+    naming: Naming | None
+    """What a person has named so far."""
+    figure: Path
+    """By ``slotseg.concept_figure``, of the concepts ``record.figure``."""
+    examples: Sequence[Example]
+    """Some of the photos."""
+    failures: Sequence[str]
+    """What was said of photos that could not be read."""
+    findings: Sequence[Finding] = ()
+    """What the monitor says of the run."""
+    scores: Sequence[str] = ()
+    """Where there are labels: a sentence for each data set that the run was scored on."""
+
+
+def write_report(file: Path, report: Report) -> None:
+    """Write the page, atomically.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    with writing(file):
+        write_bytes(file, render(report).encode(errors="replace"))  # undecodable bytes of file names
+
+
+def render(report: Report) -> str:
+    """The page's HTML."""
+    record, collection = report.record, report.collection
+    out = shlex.quote(str(record.path))
+    return render_page(
+        "slotseg",
+        "discovery_page.html",
+        {
+            "count": count_text,
+            "date": date_text,
+            "duration": duration_text,
+            "about": about_duration,
+            "percent": percent,
+        },
+        version=slotseg.__version__,
+        report=report,
+        record=record,
+        num_photos=collection.num_photos,
+        num_concepts=len(collection.concepts),
+        named=named_words(collection, report.naming),
+        columns=list(zip(_captions(report), figure_columns(report.figure), strict=False)),
+        classes=shares(collection, report.labels),
+        num_classes=NUM_CLASSES,
+        num_failures=NUM_FAILURES,
+        unnamed=report.labels.origin == "prototypes",
+        out=out,
+        now=time.time(),
+        again=record.command or f"slotseg discover {shlex.join(record.photos)} -o {out}",
+    )
+
+
+def examples(outputs: Outputs) -> list[Example]:
+    """Photos, evenly spread over those that are painted, beside their overlays."""
+    painted = [
+        item for item in outputs.inputs if not item.problem and (file := outputs.files(item).overlay) and file.is_file()
+    ]
+    number, found = min(NUM_EXAMPLES, len(painted)), []
+    for item in (painted[i * len(painted) // number] for i in range(number)):
+        overlay = outputs.files(item).overlay
+        assert overlay is not None
+        try:
+            photo = Image.fromarray(open_windows(item.source, name=item.name).reduced(2 * EXAMPLE_SIDE))
+            with Image.open(overlay) as opened:
+                opened.draft("RGB", (2 * EXAMPLE_SIDE, 2 * EXAMPLE_SIDE))
+                laid = opened.convert("RGB")
+        except (DataError, OSError, Image.DecompressionBombError):  # gone, or changed, meanwhile
+            continue
+        link = quote(overlay.relative_to(outputs.folder.parent).as_posix())
+        found.append(Example(name=shown(item.file_name), photo=_picture(photo), overlay=_picture(laid), link=link))
+    return found
+
+
+def figure_columns(figure: Path) -> list[list[Picture]]:
+    """The pictures of a figure by ``slotseg.concept_figure``, column by column."""
+    with Image.open(figure) as image:
+        lefts, tops = range(GAP, image.width, SIDE + GAP), range(HEAD, image.height, SIDE + GAP)
+        return [[_picture(image.crop((x, y, x + SIDE, y + SIDE))) for y in tops] for x in lefts]
+
+
+def named_words(collection: Collection, naming: Naming | None) -> str:
+    """How far the naming is, as the page of concepts says it; empty where nothing is named."""
+    if naming is None:
+        return ""
+    named = {c.id: name for c in collection.concepts if (name := naming.name_of(c.id)) is not None}
+    ignored = {c.id for c in collection.concepts if naming.ignored(c.id)}
+    total = sum(c.share for c in collection.concepts) or 1
+    share = sum(c.share for c in collection.concepts if c.id in named or c.id in ignored) / total
+    left_out = f", {len(ignored)} ignored" if ignored else ""
+    return f"{len(named)} of {len(collection.concepts)} concepts named{left_out}: {percent(share)} of the pixels"
+
+
+def shares(collection: Collection, labels: LabelMap) -> list[Share]:
+    """How much of the pixels each class has, the largest first; what has no pixel is left out."""
+    sums = [0.0] * len(labels.names)
+    for concept, class_id in zip(collection.concepts, labels.classes, strict=True):
+        if class_id != labels.ignore:
+            sums[class_id] += concept.share
+    found = [Share(name=labels.names[i], color=labels.colors[i], share=share) for i, share in enumerate(sums) if share]
+    return sorted(found, key=lambda s: -s.share)
+
+
+def about_duration(seconds: float) -> str:
+    """A duration that is foretold, as coarsely as that can be: about 40 s, about 9 min, about 1 h 30 min."""
+    steps = ((55, 10), (600, 60), (3600, 300), (36_000, 1800), (inf, 3600))
+    step = next(step for limit, step in steps if seconds < limit)
+    return f"about {duration_text(max(step, step * round(seconds / step)))}"
+
+
+def about_memory(size: int) -> str:
+    """Memory that is foretold, such as ``700 MB`` or ``1.3 GB``; rounded up."""
+    tenths = -(-size // 10**8)
+    return f"{100 * tenths} MB" if tenths < 10 else f"{tenths / 10:.1f} GB"
+
+
+def percent(share: float) -> str:
+    """A share of 0..1 for people: 62 %, 0.4 %."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.2g} %"
+
+
+def _captions(report: Report) -> list[str]:
+    """What the concepts of the figure are called by now."""
+    naming = report.naming
+    return [(naming.name_of(k) if naming else None) or report.collection.concepts[k].name for k in report.record.figure]
+
+
+def _picture(image: Image.Image) -> Picture:
+    """A picture as large as the page shows it at most."""
+    image = image.convert("RGB")
+    image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82)
+    return Picture(uri=f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", size=image.size)

@@ -1,0 +1,164 @@
+"""``discover.json``: what a folder of ``slotseg discover`` was asked for, and how far its stages are.
+
+It is written before the first stage and after each, so that a later call knows what is whole, goes on with the
+rest, and refuses photos and settings that are others.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+
+import slotseg
+from slotseg.errors import ConfigError
+from slotseg.files import remove_leftovers, write_json
+
+FORMAT = 1
+"""Of the file."""
+STAGES = ("training", "concepts", "masks")
+"""In their order."""
+
+
+T = TypeVar("T", "Stage", "DiscoveryRecord")
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """How far a stage is."""
+
+    expected_seconds: float
+    """What it was said to take, before the first call began."""
+    seconds: float = 0.0
+    """What it took so far, over all calls."""
+    made_of: str = ""
+    """What its files were made of, or are being made of: a checkpoint's digest, and perhaps names."""
+    whole: bool = False
+    """Whether they all are there."""
+    num_failures: int = 0
+    """Photos that could not be used."""
+
+
+@dataclass(kw_only=True)
+class DiscoveryRecord:
+    """What was asked for, and the stages."""
+
+    path: Path
+    """The folder."""
+    photos: list[str]
+    """Files and folders, absolute."""
+    settings: dict[str, Any]
+    """By dotted name, as they were given."""
+    num_photos: int
+    """That were found."""
+    photo_names: str
+    """Digest of their names, in order."""
+    command: str
+    """The first call, for people."""
+    expected_memory: int
+    """Bytes at most, as foretold."""
+    stages: dict[str, Stage]
+    """By name, of ``STAGES``."""
+    figure: list[int] = field(default_factory=list)
+    """The concepts of its columns."""
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[Stage]:
+        """Do a stage or a part of it: what it takes is added and kept, also if it is interrupted.
+
+        Raises:
+            ConfigError: If the file cannot be written.
+        """
+        stage, start = self.stages[name], time.monotonic()
+        try:
+            yield stage
+        finally:
+            stage.seconds += time.monotonic() - start
+            self.write()
+
+    def write(self) -> None:
+        """Write the file, atomically.
+
+        Raises:
+            ConfigError: If it cannot be written.
+        """
+        content = {"format": FORMAT, "version": slotseg.__version__}
+        content |= {name: value for name, value in vars(self).items() if name not in ("path", "stages")}
+        content["stages"] = {name: vars(stage) for name, stage in self.stages.items()}
+        try:
+            write_json(_file(self.path), content)
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be written ({error.strerror}); choose another --output") from error
+
+    def check(self, photos: list[str], settings: Mapping[str, Any], num_photos: int, photo_names: str) -> None:
+        """Refuse what is not as it was; settings that are left out are.
+
+        Raises:
+            ConfigError: With what differs and what to do.
+        """
+        other = f"choose another --output than {self.path} for a discovery of its own"
+        if photos != self.photos:
+            was, wanted = (", ".join(words) for words in (self.photos, photos))
+            raise ConfigError(
+                f"{self.path} was begun with photos of {was} and not of {wanted}; expected the same: {other}"
+            )
+        if num_photos != self.num_photos or photo_names != self.photo_names:
+            how = "others" if num_photos == self.num_photos else f"{num_photos:,} and not {self.num_photos:,} as before"
+            raise ConfigError(
+                f"the photos changed since {self.path} was begun: they are {how}; expected the same: put them back, "
+                f"paint new ones with slotseg segment --checkpoint {self.path / 'run'}, or {other}"
+            )
+        for name, value in settings.items():
+            if name not in self.settings or self.settings[name] != value:
+                was = repr(self.settings[name]) if name in self.settings else "left out"
+                raise ConfigError(
+                    f"{name} is to be {value!r} and was {was} when {self.path} was begun; expected no other: "
+                    f"leave it out, or {other}"
+                )
+
+
+def read_record(path: Path) -> DiscoveryRecord | None:
+    """The record of a folder; None of one that is new or empty.
+
+    Raises:
+        ConfigError: If it is another folder, or its record is damaged.
+    """
+    file = _file(path)
+    if not file.is_file():
+        if path.exists() and not (path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())):
+            raise ConfigError(
+                f"{path} exists and is no folder of slotseg discover; expected a new or an empty one as --output"
+            )
+        return None
+    try:
+        values = json.loads(file.read_bytes())
+        if values.pop("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        values.pop("version")
+        stages = {name: _checked(Stage(**values["stages"][name])) for name in STAGES}
+        record = _checked(DiscoveryRecord(path=path, **{**values, "stages": stages}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            f"{file} cannot be used ({error}); expected what slotseg discover writes: choose another --output"
+        ) from error
+    remove_leftovers(path)
+    return record
+
+
+def _checked(values: T) -> T:
+    """Values that a file gave to a dataclass, if each is of its kind.
+
+    Raises:
+        TypeError: With the first that is not.
+    """
+    for each in fields(values):
+        kind, value = get_origin(each.type) or each.type, getattr(values, each.name)
+        if not isinstance(value, (int, float) if kind is float else kind):  # type: ignore[arg-type]
+            raise TypeError(f"{each.name} is {value!r}")
+    return values
+
+
+def _file(path: Path) -> Path:
+    return path / "discover.json"

@@ -1,0 +1,121 @@
+"""What the stages of a discovery will cost here, from a few training steps and a few photos painted in memory."""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slotseg.building import build_model
+from slotseg.config import TrainConfig
+from slotseg.data.inputs import Input
+from slotseg.devices import resolve_device
+from slotseg.launch import Plan
+from slotseg.render import mask_png, overlay, save_picture
+from slotseg.segmenter import Segmenter
+from slotseg.trainer import INITIAL_STEPS
+from slotseg.trial import measure_cost
+from slotseg.usage import COUNTED_PHOTOS
+
+SECONDS = 6.0
+"""For which photos are painted; the first one, which warms up, comes on top."""
+MAX_PAINTED = 24
+"""Photos that are painted."""
+TYPICAL_CONCEPTS = 50
+"""Painting takes longer the more there are; of as many as stay distinct, docs/experiments.md has 23 to 52."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCosts:
+    """What was measured, and what follows."""
+
+    steps: int
+    """Of the training."""
+    photos_per_second: float
+    """Of the training."""
+    training: float
+    """Seconds, with clustering before the first step and counting after the last."""
+    concepts: float
+    """Seconds to look at every photo."""
+    masks: float
+    """Seconds to look at every photo and to write its mask and its overlay."""
+    memory: int
+    """Peak of the process, or of the GPU, bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Painting:
+    """Seconds a photo."""
+
+    looking: float
+    writing: float
+
+
+def measure_stages(
+    plan: Plan, sample: Sequence[Input], num_photos: int, *, device: str = "auto", workers: int | None = None
+) -> StageCosts:
+    """Try the stages out, in memory; takes some ten seconds.
+
+    Args:
+        plan: The training.
+        sample: Up to ``MAX_PAINTED`` of the photos that will be painted, spread over them.
+        num_photos: How many will be painted.
+        device: As in ``slotseg.devices.resolve_device``.
+        workers: Loader processes; None chooses.
+
+    Raises:
+        ConfigError: As ``slotseg.trial.measure_cost``.
+        DataError: If a photo that is tried cannot be read.
+    """
+    config, before = plan.config, _memory()
+    cost = measure_cost(config, plan.source, device=device, workers=workers)
+    painting = _measure_painting(config, sample, device)
+    steps = cost.num_photos // config.batch_size
+    clustered = min(INITIAL_STEPS, steps) * config.batch_size if config.model.prototype_init == "kmeans" else 0
+    counted = min(COUNTED_PHOTOS, len(plan.source)) if config.model.trained_prototypes else 0
+    memory = cost.memory
+    if resolve_device(device).type == "cpu":  # where the trial's batches may have been smaller
+        memory = max(_memory(), before + (cost.memory - before) * config.batch_size // cost.batch)
+    return StageCosts(
+        steps=steps,
+        photos_per_second=cost.photos_per_second,
+        training=(cost.num_photos + clustered) / cost.photos_per_second + counted * painting.looking,
+        concepts=num_photos * painting.looking,
+        masks=num_photos * (painting.looking + painting.writing),
+        memory=memory,
+    )
+
+
+def _measure_painting(config: TrainConfig, sample: Sequence[Input], device: str) -> _Painting:
+    """Paint photos with random weights, which cost the same as trained ones."""
+    teacher = build_model(config).teacher
+    if teacher.confusion is not None:
+        teacher.merge(config.model.num_prototypes or min(TYPICAL_CONCEPTS, config.model.num_trained))
+    segmenter = Segmenter(teacher, config, device=device, precision="auto")
+    start = time.perf_counter()
+    _paint(segmenter, sample[:1])
+    number = min(len(sample), max(2, round(SECONDS / (time.perf_counter() - start))))
+    return _paint(segmenter, [sample[i * len(sample) // number] for i in range(number)])
+
+
+def _paint(segmenter: Segmenter, photos: Sequence[Input]) -> _Painting:
+    start, writing = time.perf_counter(), 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for result in segmenter.stream(photos):
+            if result.segmentation is None or result.image is None:  # unreadable, or huge
+                continue
+            began = time.perf_counter()
+            class_map, labels = result.segmentation.class_map, result.segmentation.labels
+            mask_png(class_map, labels)
+            save_picture(Path(folder) / "overlay.jpg", overlay(result.image, class_map, labels))
+            writing += time.perf_counter() - began
+    looking = time.perf_counter() - start - writing
+    return _Painting(looking=looking / len(photos), writing=writing / len(photos))
+
+
+def _memory() -> int:
+    """Peak of the process so far, bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

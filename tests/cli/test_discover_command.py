@@ -1,0 +1,136 @@
+"""``slotseg discover`` as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from slotseg.cli import main
+from slotseg.data.scenes import draw_scene
+from slotseg.discovery_record import read_record
+
+SMALL = (
+    "--backbone", "resnet18", "-k", "5", "--steps", "3", "--device", "cpu", "--workers", "0",
+    "--set", "backbone.init=null",
+    "--set", 'backbone.options={"channels":[8,16,16,16],"layers":[1,1,1,1]}', "--set", "model.trained_prototypes=8",
+    "--set", "model.hidden_dim=16", "--set", "model.prototype_init=normal", "--set", "views.image_size=32",
+    "--set", "segment.scales=[1.0]", "--set", "segment.mirror=false", "--set", "segment.refinement=0",
+    "--set", "optimizer.warmup_epochs=0", "--set", "batch_size=4", "--set", "previews=0", "--set", "log_every=1",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with four photos."""
+    draw(tmp_path / "my photos", 4)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def draw(folder: Path, number: int) -> None:
+    folder.mkdir()
+    for i in range(number):
+        Image.fromarray(draw_scene(i)[0]).save(folder / f"{i}.jpg")
+
+
+def discover(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["discover", "my photos", "-o", "found", *arguments])
+
+
+def test_one_command_then_names_then_the_same_command() -> None:
+    first = discover(*SMALL)
+    assert first.exit_code == 0, first.output
+    assert first.stdout == "5 concepts in 4 photos: open found/index.html\n"
+    assert "training about" in first.stderr
+    assert "concepts about 10 s, masks about 10 s; about " in first.stderr
+    page = Path("found/index.html").read_text()
+    assert "slotseg discover &#39;my photos&#39; -o found --backbone resnet18" in page
+
+    again = discover(*SMALL)
+    assert again.exit_code == 0, again.output
+    assert again.stdout.startswith("There was nothing left to do: 5 concepts in 4 photos: ")
+    assert again.stderr == ""
+
+    Path("found/names.json").write_text(json.dumps({"names": {"0": "wood"}}))
+    named = discover(*SMALL)
+    assert named.exit_code == 0, named.output
+    assert "Painting 4 photos with the names of found/names.json" in named.stderr
+    assert "Trying" not in named.stderr
+    assert json.loads(Path("found/masks/legend.json").read_text())["classes"][0]["name"] == "wood"
+
+
+def test_a_photo_that_cannot_be_read_makes_the_exit_code_3() -> None:
+    Path("my photos/broken.jpg").write_bytes(b"")
+    for result in (discover(*SMALL), discover(*SMALL)):
+        assert result.exit_code == 3, result.output
+        assert "; 1 photo failed: see the report" in result.stdout
+    assert "broken.jpg is empty" in Path("found/index.html").read_text()
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("slotseg.discovery_stages.collect", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        result = discover(*SMALL)
+    assert result.exit_code == 130
+    assert result.stderr.endswith("The same command goes on from here.\nInterrupted.\n")
+    assert "Traceback" not in result.output
+    assert discover(*SMALL).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--names", "nothing.json"), "nothing.json cannot be read"),
+        (("--set", "nothing=1"), "unknown setting"),
+        (("--steps", "0"), "steps is 0"),
+        (("--device", "abacus"), "device is 'abacus'"),
+    ],
+)
+def test_wrong_words_are_one_sentence_and_leave_nothing(arguments: tuple[str, ...], message: str) -> None:
+    result = discover(*SMALL, *arguments)
+    assert result.exit_code == 1
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+    assert message in line
+    assert not Path("found").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+def test_a_real_ctrl_c_in_every_stage(work: Path) -> None:
+    """The process group gets it, as from a terminal; the command goes on each time, and ends as if nothing had been."""
+    draw(work / "many", 150)
+    command = [sys.executable, "-m", "slotseg.cli", "discover", "many", "-o", "found", *SMALL, "--steps", "40"]
+    out = work / "found"
+    moments: list[Callable[[], bool]] = [
+        lambda: (out / "run" / "metrics.jsonl").is_file(),
+        lambda: (out / "concepts").is_dir(),
+        lambda: any((out / "masks").glob("*.png")),
+    ]
+    for stage, moment in enumerate(moments):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        deadline = time.monotonic() + 300
+        while not moment() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 130, stderr
+        assert "The same command goes on from here." in stderr
+        assert "Traceback" not in stderr
+        record = read_record(out)
+        assert record is not None
+        assert sum(s.whole for s in record.stages.values()) == stage, "it was interrupted in that stage"
+        assert not list(out.rglob("*.part"))
+        for mask in (out / "masks").glob("*.png"):
+            with Image.open(mask) as image:
+                image.load()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list((out / "masks").glob("[0-9]*.png"))) == 150

@@ -1,0 +1,408 @@
+"""From photos to the report in one call: what is there, what a second call does, and what is refused."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from slotseg import checkpoint
+from slotseg.concepts import read_concepts
+from slotseg.data.images import read_label
+from slotseg.data.inputs import Inputs
+from slotseg.data.scenes import draw_scene
+from slotseg.discovery import Discovered, discover
+from slotseg.discovery_record import STAGES, read_record
+from slotseg.errors import ConfigError, DataError, SlotSegError
+from slotseg.files import LEFTOVERS
+from slotseg.labels import IGNORE
+from slotseg.launch import plan_training, resumed_training
+from slotseg.stage_costs import StageCosts, measure_stages
+
+NUMBER = 6
+SETTINGS = {
+    "backbone.name": "resnet18",
+    "backbone.init": None,
+    "backbone.options": {"channels": [8, 16, 16, 16], "layers": [1, 1, 1, 1]},
+    "backbone.stride": 8,
+    "model.num_prototypes": 5,
+    "model.trained_prototypes": 8,
+    "model.hidden_dim": 16,
+    "model.prototype_init": "normal",
+    "views.image_size": 32,
+    "segment.scales": [1.0],
+    "segment.mirror": False,
+    "segment.refinement": 0.0,
+    "optimizer.warmup_epochs": 0,
+    "batch_size": 4,
+    "steps": 4,
+    "previews": 0,
+    "log_every": 1,
+}
+COSTS = StageCosts(steps=4, photos_per_second=20.0, training=8.0, concepts=1.0, masks=2.0, memory=10**9)
+
+
+def find(photos: Path, out: Path, values: dict[str, Any] | None = None, **options: Any) -> Discovered:
+    return discover([photos], out, SETTINGS if values is None else values, device="cpu", workers=0, **options)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six scenes, one of them in a subfolder."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "deep").mkdir()
+    for i in range(NUMBER):
+        Image.fromarray(draw_scene(i)[0]).save(folder / (f"deep/{i}.jpg" if i == 3 else f"{i}.jpg"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A discovery from nothing to the report, costs measured."""
+    out = tmp_path_factory.mktemp("discovered") / "found"
+    found = find(photos, out, command="slotseg discover photos -o found")
+    assert found == Discovered(
+        report=out / "index.html", num_photos=NUMBER, num_concepts=5, num_failures=0, anything_done=True
+    )
+    return out
+
+
+@pytest.fixture
+def found(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to go on with."""
+    shutil.copytree(finished, tmp_path / "found")
+    return tmp_path / "found"
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many photos were asked about each time costs would have been measured."""
+    asked: list[int] = []
+
+    def instead(plan: object, sample: object, num_photos: int, **options: object) -> StageCosts:
+        asked.append(num_photos)
+        return COSTS
+
+    monkeypatch.setattr("slotseg.discovery.measure_stages", instead)
+    return asked
+
+
+def masks(out: Path) -> dict[str, NDArray[Any]]:
+    paths = sorted(p for p in (out / "masks").rglob("*.png") if p.name != "legend.png")
+    return {str(p.relative_to(out / "masks")): read_label(p) for p in paths}
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def name(out: Path, **values: Any) -> None:
+    (out / "names.json").write_text(json.dumps(values))
+
+
+def same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_everything_is_there(finished: Path) -> None:
+    assert {p.name for p in finished.iterdir()} == {"run", "concepts", "masks", "discover.json", "index.html"}
+    assert {p.name for p in (finished / "concepts").iterdir()} == {"index.html", "concepts.json", "figure.png"}
+    painted = masks(finished)
+    assert set(painted) == {"0.png", "1.png", "2.png", "4.png", "5.png", "deep/3.png"}
+    assert max(int(mask.max()) for mask in painted.values()) < 5
+    assert len(list((finished / "masks" / "overlay").rglob("*.jpg"))) == NUMBER + 1
+    record = read_record(finished)
+    assert record is not None
+    assert all(stage.whole for stage in record.stages.values())
+    assert record.num_photos == NUMBER
+    for stage in record.stages.values():
+        assert stage.expected_seconds > 0
+        assert stage.seconds > 0
+    assert record.expected_memory > 1e8
+
+
+def test_the_report_says_what_was_found_and_links_what_there_is(finished: Path) -> None:
+    page = (finished / "index.html").read_text()
+    assert "slotseg discover photos -o found" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<script" not in page
+    links = {link for link in re.findall(r'href="([^"#]+)"', page) if link != "data:,"}
+    assert {"concepts/index.html", "masks/", "run/report.html", "masks/overlay/deep/3.jpg"} <= links
+    for link in links:
+        assert (finished / link).exists(), link
+    assert page.count('src="data:image/jpeg;base64,') >= 2 * NUMBER + 1
+
+
+def test_a_second_call_does_nothing_and_measures_nothing(photos: Path, found: Path, measured: list[int]) -> None:
+    before = times(found)
+    again = find(photos, found)
+    assert not again.anything_done
+    assert measured == []
+    pages = {found / "index.html", found / "run" / "report.html"}
+    changed = {path for path, time in times(found).items() if before[path] != time}
+    assert changed <= pages
+    assert not find(photos, found, {}).anything_done, "settings that are left out are as they were"
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, target: str, after: int) -> None:
+    """Let Ctrl-C come in the middle of a call of ``target``."""
+    owner, attribute = target.rsplit(".", 1)
+    original: Callable[..., Any] = __import__("pkgutil").resolve_name(owner.replace("::", ":")).__dict__[attribute]
+    calls: list[int] = []
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == after:
+            signal.raise_signal(signal.SIGINT)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(target.replace("::", "."), interrupted)
+
+
+@pytest.mark.parametrize(
+    ("target", "after", "done"),
+    [
+        ("slotseg.trainer::Trainer.train_step", 2, []),
+        ("slotseg.collecting::_Look.batch_scores", 1, ["training"]),
+        ("slotseg.discovery_stages.write_concepts", 1, ["training"]),
+        ("slotseg.painting::_Painting._take_result", 3, ["training", "concepts"]),
+        ("slotseg.discovery_stages.write_report", 1, ["training", "concepts", "masks"]),
+    ],
+)
+def test_ctrl_c_in_any_stage_leaves_whole_files_and_the_next_call_goes_on(
+    photos: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[int],
+    target: str, after: int, done: list[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "found"
+    with monkeypatch.context() as patch:
+        interrupt(patch, target, after)
+        with pytest.raises(KeyboardInterrupt):
+            find(photos, out)
+    record = read_record(out)
+    assert record is not None
+    assert [stage for stage in STAGES if record.stages[stage].whole] == done
+    assert not [p for pattern in LEFTOVERS for p in out.rglob(pattern)]
+    for path in (*out.rglob("*.png"), *out.rglob("*.jpg")):
+        with Image.open(path) as image:
+            image.load()
+    kept = {path: time for path, time in times(out / "masks").items() if path.suffix == ".png"}
+    assert find(photos, out).anything_done == (len(done) < 3)
+    assert measured == [NUMBER], "only at the first call"
+    assert {path: times(out / "masks")[path] for path in kept} == kept
+    ours, theirs = (checkpoint.load(f / "run" / "checkpoints" / "last.safetensors").tensors for f in (out, finished))
+    assert all(torch.equal(ours[key], tensor) for key, tensor in theirs.items())
+    assert same(masks(out), masks(finished))
+    assert (out / "index.html").is_file()
+    assert not find(photos, out).anything_done
+
+
+def test_ctrl_c_while_costs_are_measured_leaves_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(monkeypatch, "slotseg.stage_costs.measure_cost", 1)
+    with pytest.raises(KeyboardInterrupt):
+        find(photos, tmp_path / "found")
+    assert not (tmp_path / "found").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(
+    photos: Path, finished: Path, tmp_path: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "found"
+    with monkeypatch.context() as patch:
+        interrupt(patch, "slotseg.discovery_stages.new_training", 1)
+        with pytest.raises(KeyboardInterrupt):
+            find(photos, out)
+    (out / "run" / "checkpoints").mkdir(parents=True)
+    (out / "run" / "config.json").write_text("{}")
+    find(photos, out)
+    assert same(masks(out), masks(finished))
+    assert measured == [NUMBER, NUMBER]
+
+
+def test_settings_that_cannot_be_trained_with_may_be_corrected(
+    photos: Path, tmp_path: Path, measured: list[int]
+) -> None:
+    with pytest.raises(ConfigError, match="warmup_epochs is 9"):
+        find(photos, tmp_path / "found", {**SETTINGS, "optimizer.warmup_epochs": 9})
+    assert find(photos, tmp_path / "found").anything_done
+
+
+def test_names_are_painted_and_nothing_else_is_done_again(photos: Path, found: Path, finished: Path) -> None:
+    concepts = sorted(read_concepts(found / "concepts" / "concepts.json").concepts, key=lambda c: -c.share)
+    a, b, c, d, e = (concept.id for concept in concepts)
+    name(found, names={a: "sky", b: "sky ", c: "grass"}, ignore=[d])
+    kept = {**times(found / "run"), **times(found / "concepts")}
+    assert find(photos, found).anything_done
+    changed = {
+        path for path, time in {**times(found / "run"), **times(found / "concepts")}.items() if kept[path] != time
+    }
+    assert changed <= {found / "run" / "report.html"}
+    legend = json.loads((found / "masks" / "legend.json").read_text())
+    assert [kind["name"] for kind in legend["classes"]] == ["grass", "sky", f"prototype {e}"]
+    table = np.zeros(5, np.uint8)
+    table[[a, b, c, d, e]] = [1, 1, 0, IGNORE, 2]
+    assert same(masks(found), {key: table[mask] for key, mask in masks(finished).items()})
+    page = (found / "index.html").read_text()
+    assert "3 of 5 concepts named, 1 ignored: " in page
+    assert ">sky<" in page
+    assert not find(photos, found).anything_done
+    (found / "names.json").unlink()
+    assert find(photos, found).anything_done
+    assert same(masks(found), masks(finished))
+
+
+def test_names_that_change_places_are_painted_anew_though_the_legend_stays(photos: Path, found: Path) -> None:
+    name(found, names={"0": "sky", "1": "grass"}, unnamed="ignore")
+    find(photos, found)
+    first, legend = masks(found), (found / "masks" / "legend.json").read_text()
+    name(found, names={"1": "sky", "0": "grass"}, unnamed="ignore")
+    find(photos, found)
+    assert (found / "masks" / "legend.json").read_text() == legend
+    swapped = {key: np.where(mask == IGNORE, IGNORE, 1 - mask) for key, mask in first.items()}
+    assert same(masks(found), swapped)
+
+
+def test_names_that_change_while_masks_are_painted_leave_no_mask_of_the_old_ones(
+    photos: Path, found: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name(found, names={"0": "sky", "1": "sky", "2": "sky", "3": "sky", "4": "sky"})
+    with monkeypatch.context() as patch:
+        interrupt(patch, "slotseg.painting::_Painting._take_result", 4)
+        with pytest.raises(KeyboardInterrupt):
+            find(photos, found)
+    assert 0 < len(masks(found)) < NUMBER
+    assert all((mask == 0).all() for mask in masks(found).values())
+    (found / "names.json").unlink()
+    find(photos, found)
+    assert same(masks(found), masks(finished))
+
+
+def test_names_from_elsewhere(photos: Path, found: Path, tmp_path: Path) -> None:
+    file = tmp_path / "words.json"
+    file.write_text(json.dumps({"names": {"0": "a meadow"}}))
+    find(photos, found, names=file)
+    assert "a meadow" in (found / "masks" / "legend.json").read_text()
+
+
+@pytest.mark.parametrize("names", ["{", '{"names": {"9": "sky"}}', '{"num_prototypes": 7, "names": {}}'])
+def test_names_that_do_not_fit_cost_no_mask(photos: Path, found: Path, finished: Path, names: str) -> None:
+    (found / "names.json").write_text(names)
+    with pytest.raises(DataError, match=r"names\.json"):
+        find(photos, found)
+    assert same(masks(found), masks(finished))
+
+
+def test_masks_and_pages_that_are_missing_are_made_again(photos: Path, found: Path, finished: Path) -> None:
+    (found / "masks" / "deep" / "3.png").unlink()
+    (found / "concepts" / "figure.png").unlink()
+    (found / "index.html").unlink()
+    assert find(photos, found).anything_done
+    assert same(masks(found), masks(finished))
+    assert (found / "concepts" / "figure.png").is_file()
+    assert (found / "index.html").is_file()
+
+
+def test_a_run_that_was_trained_further_is_looked_at_again(photos: Path, found: Path) -> None:
+    before = json.loads((found / "concepts" / "concepts.json").read_text())["checkpoint"]
+    resumed_training(found / "run", values={"steps": 6}, device="cpu", workers=0).train()
+    assert find(photos, found).anything_done
+    assert json.loads((found / "concepts" / "concepts.json").read_text())["checkpoint"] != before
+    record = read_record(found)
+    assert record is not None
+    assert all(stage.made_of.startswith(before) is False for stage in record.stages.values())
+
+
+def test_an_unreadable_photo_costs_itself(photos: Path, tmp_path: Path, measured: list[int]) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "2.jpg").write_bytes(b"no photo")
+    found = find(tmp_path / "photos", tmp_path / "found")
+    assert found.num_failures == 1
+    assert len(masks(tmp_path / "found")) == NUMBER - 1
+    page = (tmp_path / "found" / "index.html").read_text()
+    assert "1 photo could not be read and is left out" in page
+    again = find(tmp_path / "photos", tmp_path / "found")
+    assert (again.num_failures, again.anything_done) == (1, False)
+
+
+def test_other_photos_and_settings_are_refused(photos: Path, found: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "others")
+    before = times(found)
+    with pytest.raises(ConfigError, match=r"begun with photos of .* and not of .*others; expected the same"):
+        find(tmp_path / "others", found)
+    with pytest.raises(ConfigError, match="steps is to be 9 and was 4 when"):
+        find(photos, found, {"steps": 9})
+    with pytest.raises(ConfigError, match="seed is to be 1 and was left out when"):
+        find(photos, found, {"seed": 1})
+    assert times(found) == before
+
+
+def test_photos_that_changed_are_refused(photos: Path, finished: Path, tmp_path: Path, measured: list[int]) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    find(tmp_path / "photos", tmp_path / "found")
+    os.rename(tmp_path / "photos" / "0.jpg", tmp_path / "photos" / "x.jpg")
+    with pytest.raises(ConfigError, match="they are others; expected the same: put them back"):
+        find(tmp_path / "photos", tmp_path / "found")
+    shutil.copy(photos / "0.jpg", tmp_path / "photos")
+    with pytest.raises(ConfigError, match=r"they are 7 and not 6 as before; .* slotseg segment --checkpoint"):
+        find(tmp_path / "photos", tmp_path / "found")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is no folder of slotseg discover"),
+        ("{", "cannot be used"),
+        ("[]", "cannot be used"),
+        ('{"format": 2}', "its format is not 1"),
+        ('{"format": 1, "version": "0"}', "cannot be used"),
+    ],
+)
+def test_folders_of_others_are_refused(photos: Path, tmp_path: Path, content: str | None, message: str) -> None:
+    out = tmp_path / "found"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    if content is not None:
+        (out / "discover.json").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        find(photos, out)
+    assert {p.name for p in out.iterdir()} <= {"mine.txt", "discover.json"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("photos", "all"), ("num_photos", "6"), ("settings", []), ("stages", {}), ("figure", None)]
+)
+def test_records_with_wrong_values_are_refused(photos: Path, found: Path, key: str, value: object) -> None:
+    file = found / "discover.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(ConfigError, match="cannot be used"):
+        find(photos, found)
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lies in .* expected an --output elsewhere"):
+        find(photos, photos / "found")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is no folder of slotseg discover"):
+        find(photos, tmp_path / "file")
+    with pytest.raises(SlotSegError, match="does not exist"):
+        find(tmp_path / "nowhere", tmp_path / "found")
+    assert not (tmp_path / "found").exists()
+
+
+def test_costs_grow_with_the_photos(photos: Path) -> None:
+    plan = plan_training([photos], SETTINGS, preset="photos")
+    costs = measure_stages(plan, list(Inputs([photos])), 60_000, device="cpu", workers=0)
+    assert costs.steps == 4
+    assert costs.masks > costs.concepts > 1
+    assert 0 < costs.training < costs.concepts
+    assert costs.memory > 1e8

@@ -1,0 +1,182 @@
+"""The report of a discovery: its words, hostile names in it, and how it looks without the concepts' figure."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slotseg.concept_figure import concept_figure
+from slotseg.concept_page import Thumbnail
+from slotseg.concepts import Collection, Concept, Segment
+from slotseg.data.inputs import Inputs
+from slotseg.data.scenes import draw_scene
+from slotseg.discovery_page import (
+    NUM_CLASSES,
+    NUM_EXAMPLES,
+    NUM_FAILURES,
+    Report,
+    about_duration,
+    about_memory,
+    examples,
+    figure_columns,
+    named_words,
+    percent,
+    render,
+    shares,
+)
+from slotseg.discovery_record import STAGES, DiscoveryRecord, Stage
+from slotseg.labels import LabelMap, palette
+from slotseg.naming import Naming
+from slotseg.outputs import Outputs, Wanted
+
+HOSTILE = "\"'><img src=x onerror=alert(1)></style>{{ 7 * 7 }}<script>alert(2)</script>"
+
+
+def collection(*share_of_each: float) -> Collection:
+    segment = Segment(photo="a", score=0.5, pixels=100, box=(0, 0, 10, 10))
+    return Collection(
+        run="found",
+        checkpoint="0123456789abcdef",
+        num_photos=3,
+        concepts=tuple(
+            Concept(
+                id=k,
+                name=f"prototype {k}",
+                color=palette(k + 1)[k],
+                share=share,
+                num_photos=2,
+                confidence=0.5,
+                segments=(segment,),
+            )
+            for k, share in enumerate(share_of_each)
+        ),
+    )
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    """Four concepts, of which one is named, in three photos."""
+    found = collection(0.5, 0.3, 0.2, 0.0)
+    image, classes = draw_scene(0)
+    thumbnails = {"a": Thumbnail(image=image, prototype_map=classes.astype(np.uint16) % 4)}
+    concept_figure(found, thumbnails, [1, 2]).save(tmp_path / "figure.png")
+    naming = Naming(names={1: "grass"})
+    return Report(
+        record=DiscoveryRecord(
+            path=tmp_path,
+            photos=["/photos"],
+            settings={},
+            num_photos=3,
+            photo_names="",
+            command="slotseg discover /photos -o found",
+            expected_memory=10**9,
+            stages={name: Stage(expected_seconds=100.0, seconds=130.0) for name in STAGES},
+            figure=[1, 2],
+        ),
+        collection=found,
+        labels=naming.label_map(4),
+        naming=naming,
+        figure=tmp_path / "figure.png",
+        examples=[],
+        failures=[],
+    )
+
+
+def text(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.split("</style>", 1)[1]))
+
+
+def test_what_the_page_says(report: Report) -> None:
+    page = text(render(replace(report, scores=["On msrc: 28.8 mIoU."])))
+    for words in (
+        "1 of 4 concepts named: 30 % of the pixels.",
+        "On msrc: 28.8 mIoU.",
+        "grass 30 %",
+        "training about 2 min 2 min",
+        "slotseg discover /photos -o found",
+        "Painted with your names",
+    ):
+        assert words in page, words
+    assert "Unreadable" not in page
+    unnamed = text(render(replace(report, labels=LabelMap.prototypes(4), naming=None)))
+    assert "Each colour is a concept that has no name yet." in unnamed
+    assert "concepts named" not in unnamed
+
+
+def test_hostile_names_are_text(report: Report) -> None:
+    naming = Naming(names={1: HOSTILE})
+    record = replace(report.record, photos=[HOSTILE], command=HOSTILE, path=Path(f"/{HOSTILE.replace('/', '')}"))
+    page = render(
+        replace(
+            report,
+            record=record,
+            naming=naming,
+            labels=naming.label_map(4),
+            failures=[HOSTILE] * (NUM_FAILURES + 2),
+            scores=[HOSTILE],
+        )
+    )
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page
+    assert "and 2 more, in masks/failures.jsonl" in page
+
+
+def test_many_classes_are_cut_short(report: Report) -> None:
+    many = collection(*[1 / 300] * 300)
+    page = text(render(replace(report, collection=many, labels=LabelMap.prototypes(300), naming=None)))
+    assert f"And {300 - NUM_CLASSES} smaller ones." in page
+
+
+def test_examples_are_spread_and_what_is_gone_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(30):
+        Image.fromarray(draw_scene(i)[0]).save(tmp_path / "photos" / f"{i:02} #.jpg")
+    outputs = Outputs(Inputs([tmp_path / "photos"]), tmp_path / "masks", Wanted(overlay=True))
+    for item in list(outputs.inputs)[1:]:
+        overlay = outputs.files(item).overlay
+        assert overlay is not None
+        overlay.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (500, 400)).save(overlay)
+    (tmp_path / "photos" / "01 #.jpg").write_bytes(b"")
+    found = examples(outputs)
+    assert len(found) == NUM_EXAMPLES - 1
+    assert found[0].link == "masks/overlay/03%20%23.jpg"
+    assert found[0].overlay.size == (360, 288)
+    assert "29 #.jpg" not in {example.name for example in found[:-1]}
+
+
+def test_a_figure_is_cut_into_its_columns(report: Report) -> None:
+    columns = figure_columns(report.figure)
+    assert [[picture.size for picture in column] for column in columns] == [[(200, 200)], [(200, 200)]]
+
+
+def test_shares_are_of_classes(report: Report) -> None:
+    naming = Naming(names={0: "sky", 2: "sky"}, ignore=frozenset([1]))
+    assert [(s.name, round(s.share, 3)) for s in shares(report.collection, naming.label_map(4))] == [("sky", 0.7)]
+    assert named_words(report.collection, naming) == "2 of 4 concepts named, 1 ignored: 100 % of the pixels"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "about 10 s"), (44, "about 40 s"), (56, "about 1 min"), (523, "about 9 min"), (1400, "about 25 min"),
+        (5000, "about 1 h 30 min"), (40_000, "about 11 h"), (200_000, "about 2 d 8 h"),
+    ],
+)  # fmt: skip
+def test_what_is_foretold_is_coarse(seconds: float, words: str) -> None:
+    assert about_duration(seconds) == words
+
+
+def test_memory_and_shares_in_words() -> None:
+    assert [about_memory(size) for size in (310_000_000, 950_000_000, 1_310_000_000)] == ["400 MB", "1.0 GB", "1.4 GB"]
+    assert [percent(share) for share in (0, 0.00421, 0.0312, 0.0996, 0.624)] == [
+        "0 %",
+        "0.42 %",
+        "3.1 %",
+        "10 %",
+        "62 %",
+    ]
