@@ -12,15 +12,7 @@ from slotseg.errors import ConfigError
 @click.argument("run", type=options.PATH)
 @click.argument("photos", nargs=-1, required=True)
 @click.option("-o", "--output", type=options.PATH, default=Path("concepts"), show_default=True, metavar="DIR")
-@click.option(
-    "-k",
-    "--classes",
-    "--num-prototypes",
-    "num_prototypes",
-    type=click.IntRange(min=2),
-    metavar="N",
-    help="Merge the run's prototypes to N groups first.  [default: as trained]",
-)
+@options.classes
 @click.option("--top", type=click.IntRange(1, 50), default=5, show_default=True, help="Best segments of each concept.")
 @click.option(
     "--names", "names_file", type=options.PATH, metavar="FILE", help="A names.json that the page begins with."

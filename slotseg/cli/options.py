@@ -40,6 +40,15 @@ tile = click.option(
     metavar="PIXELS",
     help="Side of tiles in which scaled photos that are larger are seen.  [default: whole to 4 megapixels, then 1024]",
 )
+classes = click.option(
+    "-k",
+    "--classes",
+    "--num-prototypes",
+    "num_prototypes",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Merge the run's prototypes to N groups, without labels.  [default: as trained, named or matched]",
+)
 max_pixels = click.option(
     "--max-pixels",
     type=click.IntRange(min=1),

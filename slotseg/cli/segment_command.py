@@ -29,15 +29,7 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
     help="Paint prototype numbers, the names of a names.json, the classes of a labels.json, or those the run was "
     "matched to on the data set NAME.  [default: the run's latest match, if it has been matched]",
 )
-@click.option(
-    "-k",
-    "--classes",
-    "--num-prototypes",
-    "num_prototypes",
-    type=click.IntRange(min=2),
-    metavar="N",
-    help="Merge the run's prototypes to N groups, without labels, and paint these.  [default: as trained or matched]",
-)
+@options.classes
 @click.option("--min-area", type=click.IntRange(min=0), default=0, metavar="PIXELS", help="Absorb smaller parts.")
 @click.option(
     "--ignore-below",
