@@ -16,8 +16,8 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "backbones heads grouping initialization merging alignment refinement guided upsampling confidence tiles losses "
     "lars render data.* cleaning regions annotations annotations_summary annotation_files annotations_coco "
     "annotations_cvat annotations_labelme eval.contingency eval.matching eval.metrics eval.named eval.protocols",
-    "model checkpoint checkpointing runs retrieval weights building guard journal precision state monitor unpickling "
-    "official official_settings",
+    "model checkpoint checkpointing runs scores retrieval weights building guard journal precision state monitor "
+    "unpickling official official_settings",
     "streaming segmenter",
     "trainer usage collecting concept_figure preview watch launch outputs painting trial doctor twins exports "
     "importing onnx_export",

@@ -75,6 +75,7 @@ def command(
     from slotseg.naming import read_names
     from slotseg.render import save_picture
     from slotseg.runs import find_checkpoint, name_of
+    from slotseg.scores import read_scores
     from slotseg.segmenter import Segmenter
 
     names = read_names(names_file) if names_file else None
@@ -84,6 +85,7 @@ def command(
     )
     if names:
         names.check(segmenter.encoder.num_concepts)
+    scores = [scores.sentence() for scores in read_scores(file, segmenter.encoder.num_concepts)]
     number = sum(1 for _ in inputs)
     click.echo(f"Looking at {options.counted(number, 'photo')} with {file}", err=True)
     failures = output / "failures.jsonl"
@@ -101,7 +103,7 @@ def command(
         max_pixels=max_pixels,
         total=number,
     )
-    write_concept_page(page, found.collection, found.thumbnails, names, overwrite=overwrite)
+    write_concept_page(page, found.collection, found.thumbnails, names, scores=scores, overwrite=overwrite)
     write_concepts(data, found.collection)
     if figure:
         called = {k: name for k in range(len(found.collection.concepts)) if names and (name := names.name_of(k))}
