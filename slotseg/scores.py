@@ -56,7 +56,7 @@ class RunScores:
 
     def sentence(self) -> str:
         """All of them for people, in per cent."""
-        said = []
+        said: list[str] = []
         for matching, words in WORDS.items():
             if score := self.scores.get(matching):
                 units = ("", "") if said else (" mIoU", " accuracy")
