@@ -136,7 +136,7 @@ def test_from_eval_to_the_page(tmp_path: Path, tiny_config: Callable[..., TrainC
     (shown,) = read_scores(run.last, 6)
     assert shown.scores.keys() == {"hungarian", "names", "ceiling"}
     assert shown.num_images == 3
-    assert f'<p class="scored">{shown.sentence()}</p>' in page
+    assert f'<p class="scored">{shown.sentence()}</p>' in page.replace("\u00a0/\u00a0", " / ")
     run.scores_of("folder").unlink()
     _invoke("concepts", run.path, images, "-o", tmp_path / "concepts", "--device", "cpu", "--overwrite")
     assert 'class="scored"' not in (tmp_path / "concepts" / "index.html").read_text()
