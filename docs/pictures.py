@@ -58,7 +58,7 @@ def main() -> None:
         picture_page(work / "concepts" / "index.html", names, work / "names.json")
         figure = work / "figure.png"
         invoke("concepts", run, photos, "-o", work / "named", "--names", work / "names.json", "--figure", figure)
-        shrink(Image.open(figure).convert("RGB"), DOCS / "concepts-figure.png", width=960)
+        shrink(Image.open(figure).convert("RGB"), DOCS / "concepts-figure.png", width=840)
         picture_masks(Segmenter.load(run, labels=read_names(work / "names.json")), DOCS / "concepts-masks.png")
 
 
