@@ -49,7 +49,7 @@ def main() -> None:
         if options.run:
             shutil.copytree(options.run, run)
         else:
-            new_training([], {"seed": 1}, out=run).train()
+            new_training([], {}, out=run).train()
         photos = write_scenes(work / "photos")
         invoke("concepts", run, photos, "-o", work / "concepts", "--top", 5)
         benchmark = Benchmark.of(LabelledScenes(NUM_SCENES))
