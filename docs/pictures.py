@@ -34,8 +34,8 @@ NUM_SCENES = 80
 NUM_SHOWN = 2
 """Names that stand on the page when its picture is taken."""
 NUM_PAINTED = 6
-COLORS = 128
-"""Of the pictures, which makes them a third as large."""
+MAX_BYTES = 240_000
+"""Of a picture; one that is larger gets 256 colours."""
 
 
 def main() -> None:
@@ -124,10 +124,12 @@ def picture_masks(segmenter: Segmenter, file: Path) -> None:
 
 
 def shrink(picture: Image.Image, file: Path, width: int | None = None) -> None:
-    """Write a picture with few colours and, if asked for, no wider than that."""
+    """Write a picture, with few colours if it is large, and if asked for no wider than that."""
     if width and picture.width > width:
         picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
-    picture.quantize(COLORS, dither=Image.Dither.NONE).save(file, optimize=True)
+    picture.save(file, optimize=True)
+    if file.stat().st_size > MAX_BYTES:
+        picture.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)
     print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
 
 
