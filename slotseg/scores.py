@@ -135,7 +135,7 @@ def _entries(file: Path) -> list[Mapping[str, Any]]:
     try:
         entries = json.loads(file.read_bytes())["scores"]
         for entry in entries:
-            _score(entry), _checkpoint(entry), _number(entry), entry["protocol"]["matching"]
+            _run_scores([entry]), _checkpoint(entry)
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s holds no scores (%r); run `slotseg eval` again to have them shown.", file, error)
         return []

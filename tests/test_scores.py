@@ -90,7 +90,16 @@ def test_what_was_measured_otherwise_is_not_shown_beside_it(
     assert found.scores.keys() == {"names", "ceiling"}
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"scores": [{"miou": 1}]}', '{"scores": null}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"scores": null}',
+        '{"scores": [{"miou": 1}]}',
+        '{"scores": [{"miou": 1, "pixel_accuracy": 1, "protocol": {"matching": "names", "num_prototypes": 6}}]}',
+    ],
+)
 def test_a_broken_file_shows_nothing(
     run: RunFolder, entry: Callable[..., dict[str, Any]], content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
