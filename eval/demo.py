@@ -8,7 +8,7 @@ from slotseg.errors import ConfigError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.report import result_table
-from slotseg.eval.scoring import baseline_predictor, keep_match, run_predictor
+from slotseg.eval.scoring import baseline_predictor, keep_match, keep_scores, run_predictor
 from slotseg.files import write_bytes, write_json
 from slotseg.labels import LabelMap
 from slotseg.launch import new_training
@@ -37,6 +37,7 @@ def run_demo(folder: Path, *, seed: int = 0, overwrite: bool = False, device: st
     benchmark = Benchmark.of(scenes)
     ours = evaluate(run_predictor(benchmark, checkpoint=trainer.run.path, device=device), benchmark)
     keep_match(ours, trainer.run.path)
+    keep_scores(ours, trainer.run.path)
     results = {
         "slotseg": ours,
         "colour k-means": evaluate(baseline_predictor("colour", benchmark, seed=seed), benchmark),

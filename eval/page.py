@@ -19,7 +19,7 @@ from slotseg.eval.examples import Example, Share, best_and_worst, example, large
 from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.metrics import confusion_matrix
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import Result, citation, percent
+from slotseg.eval.report import Result, ceiling_line, citation, percent
 from slotseg.files import write_bytes
 from slotseg.pages import render_page
 
@@ -93,6 +93,7 @@ def render(result: Result, best: Sequence[Example] = (), worst: Sequence[Example
         {"percent": percent},
         result=result,
         citation=citation(result),
+        ceiling=ceiling_line(result),
         facts={"protocol": facts(protocol), "predictor": facts(predictor)},
         outcome=outcome(result),
         classes=class_rows(result),

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 import slotseg
 from slotseg.data.taxonomy import Taxonomy
 from slotseg.eval.contingency import ImageCounts
-from slotseg.eval.metrics import Scores
+from slotseg.eval.matching import UNMATCHED, majority
+from slotseg.eval.metrics import Scores, score
 from slotseg.eval.named import NAMED
 
 MATCHED_ON_SCORED = "the scored images"
@@ -113,11 +114,24 @@ class Result:
     images: tuple[ImageCounts, ...] = field(default=(), repr=False)
     """Counts of single images, if they were to be remembered."""
 
+    @property
+    def ceiling(self) -> Scores | None:
+        """What perfect naming of these prototypes could reach: each has its most frequent class of the scored images.
+
+        No other classes make more pixels right. None where this is how they were matched.
+        """
+        if (self.protocol.matching, self.protocol.matched_on) == ("majority", MATCHED_ON_SCORED):
+            return None
+        assignment = majority(self.table)
+        assignment[self.protocol.num_prototypes :] = UNMATCHED
+        return score(self.table, assignment)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; the top-level keys are stable."""
         return {
             "miou": self.scores.miou,
             "pixel_accuracy": self.scores.pixel_accuracy,
+            "ceiling": _pair(self.ceiling),
             "things": _pair(self.things),
             "stuff": _pair(self.stuff),
             "iou_per_class": dict(zip(self.taxonomy.names, self.scores.iou_per_class, strict=True)),
@@ -180,6 +194,16 @@ def result_table(results: dict[str, Result]) -> str:
     prototypes = ", ".join(str(r.protocol.num_prototypes) for r in results.values())
     matching = "named by a person" if p.matching == NAMED else f"{p.matching} matching found on {p.matched_on}"
     return f"IoU in %, {matching}, {p.dataset}, {p.num_images} images, K = {prototypes}\n\n{text_table(rows)}"
+
+
+def ceiling_line(result: Result) -> str:
+    """What perfect naming could reach, for people; empty where the result says that itself."""
+    ceiling, number = result.ceiling, result.protocol.num_prototypes
+    if ceiling is None:
+        return ""
+    prototypes = "the one prototype" if number == 1 else f"these {number:,} prototypes"
+    reached = f"{percent(ceiling.miou)} mIoU / {percent(ceiling.pixel_accuracy)} pixel accuracy"
+    return f"Perfect naming of {prototypes} could reach {reached}."
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Score a run, a baseline or masks by name, and keep the match a run was given."""
+"""Score a run, a baseline or masks by name, and keep the match and the scores a run was given."""
 
 import logging
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from slotseg.looks import Size, default_size
 from slotseg.naming import Naming
 from slotseg.presets import photos
 from slotseg.runs import find_checkpoint, run_of
+from slotseg.scores import write_score
 from slotseg.segmenter import Segmenter
 from slotseg.weights import adopt, load_into, read_weights
 
@@ -146,6 +147,23 @@ def keep_match(result: Result, checkpoint: Path | None) -> None:
         write_json(run.labels_of(result.protocol.dataset), label_map(result).to_dict())
         write_json(run.labels, label_map(result).to_dict())
         log.info("The match is in %s; `slotseg segment` now paints class names.", run.labels)
+
+
+def keep_scores(result: Result, checkpoint: Path | None) -> None:
+    """Keep a result's scores in the run that was scored, for what shows the run; those of a limited look are not.
+
+    Args:
+        result: The scores of the run.
+        checkpoint: As it was given to ``run_predictor``.
+    """
+    run = run_of(find_checkpoint(checkpoint))
+    if run is None or result.protocol.limit is not None or distributed.rank() > 0:
+        return
+    values = result.to_dict()
+    try:
+        write_score(run, {key: values[key] for key in ("miou", "pixel_accuracy", "ceiling", "protocol")})
+    except OSError as error:
+        log.warning("The scores are not kept in %s: it cannot be written (%s).", run.path, error.strerror)
 
 
 def _name(segmenter: Segmenter) -> str:

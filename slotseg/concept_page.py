@@ -61,6 +61,7 @@ def write_concept_page(
     thumbnails: Mapping[str, Thumbnail],
     names: Naming | None = None,
     *,
+    scores: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
     """Write the page of a collection, atomically; an older page of concepts is replaced.
@@ -70,6 +71,7 @@ def write_concept_page(
         collection: What it shows.
         thumbnails: By photo; they may be read when asked for, which is once or twice.
         names: What the page begins with, where the browser remembers nothing typed for this checkpoint.
+        scores: Sentences on what names are worth so far, where there are labels to score them with.
         overwrite: Whether a file that is no such page is replaced too.
 
     Raises:
@@ -77,7 +79,7 @@ def write_concept_page(
     """
     if not overwrite and file.is_file() and not is_concept_page(file):
         raise DataError(f"{file} is no page of concepts; expected another --output, or --overwrite to replace it")
-    content = render(collection, thumbnails, names).encode(errors="replace")  # undecodable bytes of file names
+    content = render(collection, thumbnails, names, scores).encode(errors="replace")  # undecodable bytes of file names
     try:
         write_bytes(file, content)
     except OSError as error:
@@ -93,7 +95,12 @@ def is_concept_page(file: Path) -> bool:
         return False
 
 
-def render(collection: Collection, thumbnails: Mapping[str, Thumbnail], names: Naming | None = None) -> str:
+def render(
+    collection: Collection,
+    thumbnails: Mapping[str, Thumbnail],
+    names: Naming | None = None,
+    scores: Sequence[str] = (),
+) -> str:
     """The page's HTML."""
     script = "\n".join(page_text("slotseg", name).strip() for name in ("concept_names.js", "concept_page.js"))
     digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode()
@@ -107,6 +114,7 @@ def render(collection: Collection, thumbnails: Mapping[str, Thumbnail], names: N
         carried_from=collection.carried_from,
         num_photos=collection.num_photos,
         num_prototypes=len(collection.concepts),
+        scores=scores,
         style=Markup(page_text("slotseg", "concept_page.css").strip()),
         script=Markup(script),
         script_digest=digest,

@@ -26,6 +26,7 @@ class RunFolder:
         self.failures = path / "failures.jsonl"
         self.labels = path / "labels.json"
         self.label_maps = path / "labels"
+        self.scores = path / "scores"
         self.previews = path / "preview"
         self.tensorboard = path / "tensorboard"
         self.last = path / "checkpoints" / f"last{SUFFIX}"
@@ -33,6 +34,10 @@ class RunFolder:
     def labels_of(self, dataset: str) -> Path:
         """The label map of the latest match on a data set."""
         return self.label_maps / f"{dataset}.json"
+
+    def scores_of(self, dataset: str) -> Path:
+        """The latest scores on a data set."""
+        return self.scores / f"{dataset}.json"
 
     def numbered(self, step: int) -> Path:
         """The checkpoint kept at a step."""

@@ -18,8 +18,8 @@ LEVELS = [  # a module imports from its own level and those above it in this lis
     "lars render data.* cleaning regions annotations annotations_summary annotation_files annotations_coco "
     "annotations_cvat annotations_labelme eval.contingency eval.matching eval.metrics eval.named eval.protocols "
     "carrying",
-    "model checkpoint checkpointing runs retrieval weights building guard journal precision state monitor unpickling "
-    "official official_settings",
+    "model checkpoint checkpointing runs scores retrieval weights building guard journal precision state monitor "
+    "unpickling official official_settings",
     "looks streaming segmenter",
     "trainer usage collecting concept_figure preview watch launch outputs painting trial doctor twins exports "
     "importing onnx_export stage_costs discovery_page discovery_stages discovery",

@@ -85,6 +85,7 @@ def command(
     from slotseg.naming import read_names
     from slotseg.render import save_picture
     from slotseg.runs import find_checkpoint, name_of
+    from slotseg.scores import read_scores
     from slotseg.segmenter import Segmenter
 
     names = read_names(names_file) if names_file else None
@@ -98,6 +99,7 @@ def command(
         overlap = Overlap(old.prototype_map, old.encoder.num_concepts, segmenter.encoder.num_concepts)
     elif names:
         names.check(segmenter.encoder.num_concepts)
+    scores = [of.sentence() for of in read_scores(file, segmenter.encoder.num_concepts)]
     number = sum(1 for _ in inputs)
     click.echo(f"Looking at {options.counted(number, 'photo')} with {file}", err=True)
     failures = output / "failures.jsonl"
@@ -124,7 +126,7 @@ def command(
         with writing(output):
             write_json(carried, names.to_dict())
         click.echo("\n".join(carrying.report(old_name)))
-    write_concept_page(page, collection, found.thumbnails, names, overwrite=overwrite)
+    write_concept_page(page, collection, found.thumbnails, names, scores=scores, overwrite=overwrite)
     write_concepts(data, collection)
     if figure:
         called = {k: name for k in range(len(collection.concepts)) if names and (name := names.name_of(k))}

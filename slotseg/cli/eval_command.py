@@ -114,8 +114,8 @@ def command(
     from slotseg.eval.masks import MaskFolder, Saving
     from slotseg.eval.page import write_page
     from slotseg.eval.predictors import Predictor
-    from slotseg.eval.report import citation, result_table
-    from slotseg.eval.scoring import baseline_predictor, keep_match, run_predictor
+    from slotseg.eval.report import ceiling_line, citation, result_table
+    from slotseg.eval.scoring import baseline_predictor, keep_match, keep_scores, run_predictor
     from slotseg.files import write_json
     from slotseg.naming import read_names
     from slotseg.runs import find_checkpoint
@@ -155,9 +155,11 @@ def command(
         result = evaluate(scored, benchmark, names=names, remember=html_file is not None)
         if not preds and not baseline:
             keep_match(result, checkpoint)
+            keep_scores(result, checkpoint)
         if distributed.rank() > 0:
             return
-    click.echo(f"{result_table({result.protocol.predictor.name: result})}\n\n{citation(result)}")
+    said = [result_table({result.protocol.predictor.name: result}), ceiling_line(result), citation(result)]
+    click.echo("\n\n".join(filter(None, said)))
     if json_file:
         try:
             write_json(json_file, result.to_dict())

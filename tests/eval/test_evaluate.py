@@ -16,8 +16,9 @@ from slotseg.data.labelled import LabelledPhotos, LabelledScenes, Photo, labelle
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import ConfigError, LabelError
 from slotseg.eval.benchmark import Benchmark, open_benchmark
+from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.evaluate import evaluate, label_map
-from slotseg.eval.report import PredictorInfo, Result, citation, result_table
+from slotseg.eval.report import PredictorInfo, Result, ceiling_line, citation, result_table
 from slotseg.files import write_json
 from slotseg.labels import IGNORE
 
@@ -134,6 +135,50 @@ def test_match_found_on_another_split() -> None:
     assert "hungarian matching on train" in citation(result)
     assert result.scores.pixel_accuracy < 1
     assert evaluate(predictor, Benchmark.of(SCENES)).scores.pixel_accuracy == 1
+
+
+class Halved(Oracle):
+    """Two prototypes for each class, of which a one-to-one match can use one."""
+
+    num_prototypes = 16
+
+    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+        prototypes = self.truth[photo.image.tobytes()].astype(np.int64)
+        prototypes[:, ::3] += 8
+        return prototypes
+
+
+def test_ceiling_is_what_perfect_naming_reaches() -> None:
+    halved = evaluate(Halved(SCENES, RENUMBERED), Benchmark.of(SCENES))
+    assert halved.scores.pixel_accuracy == pytest.approx(2 / 3, abs=0.02)
+    assert halved.ceiling is not None
+    assert halved.ceiling.miou == halved.ceiling.pixel_accuracy == 1
+    assert halved.to_dict()["ceiling"] == {"miou": 1, "pixel_accuracy": 1}
+    assert ceiling_line(halved) == (
+        "Perfect naming of these 16 prototypes could reach 100.0 mIoU / 100.0 pixel accuracy."
+    )
+
+
+def test_a_majority_match_is_the_ceiling_but_for_one_of_another_split() -> None:
+    result = oracle_result("majority")
+    assert result.ceiling is None
+    assert (result.to_dict()["ceiling"], ceiling_line(result)) == (None, "")
+    elsewhere = Benchmark.of(SCENES, matching="majority", match_on=LabelledScenes(6, "train"))
+    predictor = Oracle(SCENES, RENUMBERED)
+    predictor.truth |= Oracle(LabelledScenes(6, "train"), RENUMBERED).truth
+    assert evaluate(predictor, elsewhere).ceiling is not None
+
+
+def test_pixels_without_a_prototype_cannot_be_named() -> None:
+    class Holes(Oracle):
+        def __call__(self, photo: Photo) -> NDArray[np.int64]:
+            prototypes = super().__call__(photo)
+            prototypes[:12] = UNASSIGNED
+            return prototypes
+
+    ceiling = evaluate(Holes(SCENES, RENUMBERED), Benchmark.of(SCENES)).ceiling
+    assert ceiling is not None
+    assert ceiling.pixel_accuracy == pytest.approx(1 - 12 / 96)
 
 
 def test_remembered_images_add_up_to_the_table() -> None:

@@ -1,0 +1,72 @@
+"""What it is worth to name prototypes: names from the labels of a few photos, scored on the others.
+
+A person who looks at the page of concepts gives a prototype the name of what most of it shows. Here, labels of a few
+photos stand for that person: each prototype is named after the class that most of its pixels have in these, and what
+does not occur in them has no name. See benchmarks/README.md.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotseg.eval.benchmark import open_benchmark
+from slotseg.eval.contingency import ImageCounts
+from slotseg.eval.evaluate import evaluate
+from slotseg.eval.matching import UNMATCHED, match
+from slotseg.eval.metrics import score
+from slotseg.eval.named import assign_by_name, name_by_majority
+from slotseg.eval.report import text_table
+from slotseg.eval.scoring import run_predictor
+
+
+def main() -> None:
+    """Score a run once for each K, and print a row for each number of labelled photos."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run folder or checkpoint")
+    parser.add_argument("--dataset", default="msrc", help="as in slotseg eval")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--split")
+    parser.add_argument("-k", nargs="+", default=["trained"], help="numbers to merge the prototypes to, or trained")
+    parser.add_argument("--photos", nargs="+", type=int, default=[20], help="how many labelled photos give the names")
+    options = parser.parse_args()
+    benchmark = open_benchmark(options.dataset, data_dir=options.data_dir, split=options.split)
+    classes = benchmark.dataset.taxonomy.names
+    rows = [["K", "labelled photos", "have a name", "names: mIoU", "accuracy", "one-to-one: mIoU", "accuracy",
+             "ceiling: mIoU", "accuracy"]]  # fmt: skip
+    for asked in options.k:
+        predictor = run_predictor(
+            benchmark, checkpoint=options.run, num_prototypes=None if asked == "trained" else int(asked)
+        )
+        result = evaluate(predictor, benchmark, remember=True)
+        shape = result.protocol.num_prototypes, len(classes)
+        for number in options.photos:
+            chosen = evenly(len(benchmark.dataset), number)
+            labelled = table_of((image for image in result.images if image.index in chosen), shape)
+            others = table_of((image for image in result.images if image.index not in chosen), shape)
+            named, _ = assign_by_name(name_by_majority(labelled, classes), shape[0], classes)
+            cells = [str(shape[0]), str(number), str(int((named != UNMATCHED).sum()))]
+            for assignment in (named, match(others, "hungarian"), match(others, "majority")):
+                scores = score(others, assignment)
+                cells += [f"{100 * scores.miou:.1f}", f"{100 * scores.pixel_accuracy:.1f}"]
+            rows.append(cells)
+    print(f"{options.dataset}, scored on the photos that gave no names, in per cent\n\n{text_table(rows)}")
+
+
+def evenly(total: int, number: int) -> set[int]:
+    """Indices of some of a set's photos, spread evenly over their order."""
+    return {i * total // number for i in range(number)}
+
+
+def table_of(images: Iterable[ImageCounts], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """The table ``(K, C)`` of some images."""
+    table = np.zeros(shape, np.int64)
+    for image in images:
+        table[image.prototypes, image.classes] += image.counts
+    return table
+
+
+if __name__ == "__main__":
+    main()
