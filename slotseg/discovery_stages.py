@@ -28,6 +28,7 @@ from slotseg.render import save_picture
 from slotseg.run_page import write_run_page
 from slotseg.run_record import read_run
 from slotseg.runs import RunFolder
+from slotseg.scores import read_scores
 from slotseg.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,8 @@ class Stages:
                 total=self.record.num_photos,
             )
             self.record.figure = [concept.id for concept in telling(found.collection, COLUMNS)]
-            write_concept_page(page, found.collection, found.thumbnails, self.naming, overwrite=True)
+            scores = self._scores(len(found.collection.concepts))
+            write_concept_page(page, found.collection, found.thumbnails, self.naming, scores=scores, overwrite=True)
             save_picture(figure, concept_figure(found.collection, found.thumbnails, self.record.figure))
             write_concepts(data, found.collection)
             stage.num_failures, stage.whole = found.num_failures, True
@@ -156,6 +158,7 @@ class Stages:
             examples=examples(self.outputs),
             failures=[str(line.get("error", "")) for line in read_json_lines(self.outputs.failures)],
             findings=findings,
+            scores=self._scores(self.labels.num_prototypes),
         )
         write_report(file, report)
         return file
@@ -170,6 +173,10 @@ class Stages:
         """What masks are painted with."""
         number = len(read_concepts(self.concepts / "concepts.json").concepts)
         return self.naming.label_map(number) if self.naming else LabelMap.prototypes(number)
+
+    def _scores(self, num_prototypes: int) -> list[str]:
+        """What `slotseg eval` measured of the run, in sentences."""
+        return [scores.sentence() for scores in read_scores(self.run.last, num_prototypes)]
 
     @property
     def _concept_files(self) -> tuple[Path, Path, Path, Path]:

@@ -22,10 +22,12 @@ from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.discovery import Discovered, discover
 from slotseg.discovery_record import STAGES, read_record
+from slotseg.discovery_stages import run_in
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.files import LEFTOVERS
 from slotseg.labels import IGNORE
 from slotseg.launch import plan_training, resumed_training
+from slotseg.scores import write_score
 from slotseg.stage_costs import StageCosts, measure_stages
 
 NUMBER = 6
@@ -111,6 +113,21 @@ def name(out: Path, **values: Any) -> None:
 
 def same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_the_report_says_what_eval_measured(found: Path, photos: Path) -> None:
+    run = run_in(found)
+    predictor = {"checkpoint": checkpoint.digest(run.last)}
+    protocol = {
+        "dataset": "msrc",
+        "matching": "hungarian",
+        "num_prototypes": 5,
+        "num_images": 6,
+        "predictor": predictor,
+    }
+    write_score(run, {"miou": 0.2, "pixel_accuracy": 0.4, "ceiling": None, "protocol": protocol})
+    assert not find(photos, found).anything_done
+    assert "On msrc (6 photos): matched one-to-one 20.0 mIoU / 40.0 accuracy." in (found / "index.html").read_text()
 
 
 def test_everything_is_there(finished: Path) -> None:
