@@ -140,7 +140,8 @@ class LabelledPhotos:
         if twice:
             raise DataError(f"{twice[0]} and {twice[1]} would share a label map; expected photos of different names")
         self.image_list = image_list or ImageList.of(list(files))
-        _refuse_missing([k for k in self.image_list.keys if k not in files], "photos", self.image_list.name, name)
+        like = f", which are called {next(iter(files))} and so on" if files else ""
+        _refuse_missing([k for k in self.image_list.keys if k not in files], "photos", self.image_list.name, name, like)
         _refuse_missing(source.missing(self.image_list.keys), "label maps", self.image_list.name, name)
         self.photos = [(key, files[key]) for key in self.image_list.keys]
 
@@ -232,10 +233,10 @@ def _read_classes(folders: Sequence[Path]) -> Taxonomy:
         ) from error
 
 
-def _refuse_missing(missing: Sequence[str], what: str, image_list: str, name: str) -> None:
+def _refuse_missing(missing: Sequence[str], what: str, image_list: str, name: str, like: str = "") -> None:
     if missing:
         examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise DataError(
             f"{len(missing)} {what} of {name} ({image_list} images) are absent: {examples}; expected all of them, "
-            "or --image-list with those that are there"
+            f"or --image-list with those that are there{like}"
         )
