@@ -187,7 +187,7 @@ def shares(collection: Collection, labels: LabelMap) -> list[Share]:
 
 def about_duration(seconds: float) -> str:
     """A duration that is foretold, as coarsely as that can be: about 40 s, about 9 min, about 1 h 30 min."""
-    steps = ((55, 10), (600, 60), (3600, 300), (36_000, 1800), (inf, 3600))
+    steps = ((55, 10), (1200, 60), (3600, 300), (36_000, 1800), (inf, 3600))
     step = next(step for limit, step in steps if seconds < limit)
     return f"about {duration_text(max(step, step * round(seconds / step)))}"
 
