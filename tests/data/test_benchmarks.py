@@ -174,9 +174,7 @@ def test_an_image_list_replaces_all_and_its_absent_photos_are_counted(tmp_path):
     assert [k for k, _ in dataset.photos] == [COCO[1]]
     assert dataset.image_list.name == str(listing)
     listing.write_text("\n".join([*COCO, "000000000001", "000000000002"]))
-    absent = (
-        r"2 photos of cocostuff27 \(.*mine\.txt images\) are absent: 0+1, 0+2; .*, which are called 0\d+ and so on"
-    )
+    absent = r"2 photos of cocostuff27 \(.*mine\.txt images\) are absent: 0+1, 0+2; .*, which are called 0\d+ and so on"
     with pytest.raises(DataError, match=absent):
         open_set("cocostuff27", tmp_path, image_list=listing)
 
