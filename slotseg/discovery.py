@@ -15,7 +15,7 @@ from slotseg.data.inputs import Input, Inputs
 from slotseg.discovery_page import about_duration, about_memory
 from slotseg.discovery_record import DiscoveryRecord, Stage, read_record
 from slotseg.discovery_stages import PRESET, Stages, outputs_of, run_in
-from slotseg.errors import ConfigError
+from slotseg.errors import ConfigError, DataError
 from slotseg.launch import plan_training
 from slotseg.naming import Naming, read_names
 from slotseg.stage_costs import MAX_PAINTED, measure_stages
@@ -63,7 +63,7 @@ def discover(
         DataError: If there are no photos, or names don't fit.
         KeyboardInterrupt: On Ctrl-C; what is there is whole, and another call goes on.
     """
-    _check_apart(photos, output)
+    _check_photos(photos, output)
     record = read_record(output)
     naming = _read_naming(names, output)
     where = [str(photo.resolve()) for photo in photos]
@@ -130,13 +130,16 @@ def _begin(
     return record
 
 
-def _check_apart(photos: Iterable[Path], output: Path) -> None:
-    """Refuse an output among the photos, where its pictures would be taken for some.
+def _check_photos(photos: Iterable[Path], output: Path) -> None:
+    """Refuse paths that are not there, and an output among the photos, where its pictures would be taken for some.
 
     Raises:
         ConfigError: If it is.
+        DataError: If one is not there.
     """
     for photo in photos:
+        if not photo.exists():
+            raise DataError(f"{photo} does not exist; expected files and folders of photos: check the path")
         if output.resolve().is_relative_to(photo.resolve()):
             raise ConfigError(f"{output} lies in {photo}, whose photos are looked for; expected an --output elsewhere")
 

@@ -23,7 +23,7 @@ from slotseg.data.scenes import draw_scene
 from slotseg.discovery import Discovered, discover
 from slotseg.discovery_record import STAGES, read_record
 from slotseg.discovery_stages import run_in
-from slotseg.errors import ConfigError, DataError, SlotSegError
+from slotseg.errors import ConfigError, DataError
 from slotseg.files import LEFTOVERS
 from slotseg.labels import IGNORE
 from slotseg.launch import plan_training, resumed_training
@@ -411,7 +411,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(photos:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is no folder of slotseg discover"):
         find(photos, tmp_path / "file")
-    with pytest.raises(SlotSegError, match="does not exist"):
+    with pytest.raises(DataError, match="expected files and folders of photos"):
         find(tmp_path / "nowhere", tmp_path / "found")
     assert not (tmp_path / "found").exists()
 
