@@ -1,12 +1,12 @@
 """What the stages of a discovery will cost here, from a few training steps and a few photos painted in memory."""
 
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from slotseg.building import build_model
 from slotseg.config import TrainConfig
@@ -16,13 +16,14 @@ from slotseg.launch import Plan
 from slotseg.render import mask_png, overlay, save_picture
 from slotseg.segmenter import Segmenter
 from slotseg.trainer import INITIAL_STEPS
-from slotseg.trial import measure_cost
+from slotseg.trial import measure_cost, peak_memory
 from slotseg.usage import COUNTED_PHOTOS
 
 SECONDS = 6.0
 """For which photos are painted; the first one, which warms up, comes on top."""
 MAX_PAINTED = 24
 """Photos that are painted."""
+CPU = torch.device("cpu")
 TYPICAL_CONCEPTS = 50
 """Painting takes longer the more there are; of as many as stay distinct, docs/experiments.md has 23 to 52."""
 
@@ -69,7 +70,7 @@ def measure_stages(
         ConfigError: As ``slotseg.trial.measure_cost``.
         DataError: If a photo that is tried cannot be read.
     """
-    config, before = plan.config, _memory()
+    config, before = plan.config, peak_memory(CPU)
     cost = measure_cost(config, plan.source, device=device, workers=workers)
     painting = _measure_painting(config, sample, device)
     steps = cost.num_photos // config.batch_size
@@ -77,7 +78,7 @@ def measure_stages(
     counted = min(COUNTED_PHOTOS, len(plan.source)) if config.model.trained_prototypes else 0
     memory = cost.memory
     if resolve_device(device).type == "cpu":  # where the trial's batches may have been smaller
-        memory = max(_memory(), before + (cost.memory - before) * config.batch_size // cost.batch)
+        memory = max(peak_memory(CPU), before + (cost.memory - before) * config.batch_size // cost.batch)
     return StageCosts(
         steps=steps,
         photos_per_second=cost.photos_per_second,
@@ -113,9 +114,3 @@ def _paint(segmenter: Segmenter, photos: Sequence[Input]) -> _Painting:
             writing += time.perf_counter() - began
     looking = time.perf_counter() - start - writing
     return _Painting(looking=looking / len(photos), writing=writing / len(photos))
-
-
-def _memory() -> int:
-    """Peak of the process so far, bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

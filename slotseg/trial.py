@@ -124,7 +124,7 @@ def _measure(trainer: Trainer, num_photos: int) -> Cost:
         batch=batch,
         precision=precision_name(trainer.precision),
         workers=trainer.workers,
-        memory=_peak_memory(device),
+        memory=peak_memory(device),
         num_photos=num_photos,
     )
 
@@ -149,7 +149,8 @@ def _timed(function: Callable[[], T], device: torch.device) -> tuple[float, T]:
     return time.perf_counter() - start, result
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
+    """Most memory used so far, bytes: of a GPU, or else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
