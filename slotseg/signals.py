@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, kept until the work in hand is whole."""
+"""Ctrl-C and SIGTERM: kept until the work in hand is whole, and never taken for an error."""
 
 import signal
 import threading
@@ -30,3 +30,40 @@ def deferred_signals(patient: bool = False) -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class _Interrupt:
+    """Python's own answer to Ctrl-C, which also remembers it."""
+
+    came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def no_interrupt_lost() -> Iterator[None]:
+    """Let Ctrl-C end the block as KeyboardInterrupt, also where a library makes an error of its own of it.
+
+    torch does, when Ctrl-C comes while it asks a storage for its length, as reading a checkpoint does for each tensor:
+    "ValueError: could not determine the shape of object type".
+
+    Raises:
+        KeyboardInterrupt: In place of any Exception that leaves the block after Ctrl-C came.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    pythons_own = before is signal.default_int_handler or isinstance(before, _Interrupt)
+    if not pythons_own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupt = _Interrupt()
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception as error:
+        if interrupt.came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -13,6 +13,7 @@ import click
 
 import slotseg
 from slotseg.errors import SlotSegError
+from slotseg.signals import no_interrupt_lost
 
 COMMANDS = {
     "discover": "From a folder of photos to concepts, masks and a report, in one go.",
@@ -45,7 +46,8 @@ class SlotSegGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command: 1 with one sentence for what we refuse, 130 for Ctrl-C."""
         try:
-            return super().invoke(ctx)
+            with no_interrupt_lost():
+                return super().invoke(ctx)
         except SlotSegError as error:
             raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):

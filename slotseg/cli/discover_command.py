@@ -8,6 +8,7 @@ import click
 
 from slotseg.cli import options
 from slotseg.cli.train_command import SETTINGS
+from slotseg.signals import no_interrupt_lost
 
 EPILOG = """\b
 Everything goes to OUT: index.html, a report; concepts/, a page to name concepts on; masks/ with
@@ -60,9 +61,10 @@ def command(
     from slotseg.discovery import discover
 
     try:
-        found = discover(
-            photos, output, settings, names=names, command=context.meta["typed"], device=device, workers=workers
-        )
+        with no_interrupt_lost():
+            found = discover(
+                photos, output, settings, names=names, command=context.meta["typed"], device=device, workers=workers
+            )
     except KeyboardInterrupt:
         begun = (output / "discover.json").is_file()
         click.echo("The same command goes on from here." if begun else "Nothing was begun.", err=True)

@@ -75,9 +75,16 @@ def test_a_photo_that_cannot_be_read_makes_the_exit_code_3() -> None:
     assert "broken.jpg is empty" in Path("found/index.html").read_text()
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("swallowed", [False, True], ids=["itself", "as an error a library makes of it"])
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, swallowed: bool) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise (ValueError("shape") if swallowed else error) from None
+
     with monkeypatch.context() as patch:
-        patch.setattr("slotseg.discovery_stages.collect", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        patch.setattr("slotseg.discovery_stages.collect", pressed)
         result = discover(*SMALL)
     assert result.exit_code == 130
     assert result.stderr.endswith("The same command goes on from here.\nInterrupted.\n")
