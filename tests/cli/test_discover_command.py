@@ -128,7 +128,7 @@ def test_a_real_ctrl_c_in_every_stage(work: Path) -> None:
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
         _, stderr = process.communicate(timeout=120)
-        assert process.returncode == 130, stderr
+        assert process.returncode in (130, -signal.SIGINT), stderr  # a shell says 130 to both
         assert "The same command goes on from here." in stderr
         assert "Traceback" not in stderr
         record = read_record(out)
