@@ -1,4 +1,4 @@
-"""A photo scaled as ``F.interpolate`` does, in float32, without a copy of the whole of it in float32.
+"""A photo scaled as ``F.interpolate`` scales 8-bit images, without the whole of it in memory.
 
 Letters: H W pixels of the photo, h w those of the scaled one.
 """
@@ -12,40 +12,67 @@ from torch import Tensor
 
 from slotseg.data.windows import Windows
 
-_ROWS = 128  # rows that are in float32 at once
+_ROWS = 128  # rows that are scaled at once
 
 
 def scaled_photo(windows: Windows, sizes_hw: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Scale a photo to some sizes, bilinear and antialiased; it is read once, from its top down.
 
     Returns:
-        RGB in [0, 1], ``(3, h, w)`` for each size, as by ``F.interpolate`` but for the rounding of sums.
+        RGB in [0, 1], ``(3, h, w)`` for each size: whole 255ths, those of ``F.interpolate`` of the whole photo.
 
     Raises:
         DataError: If it cannot be decoded.
     """
     height = windows.size_hw[0]
-    results = [torch.zeros(3, *size_hw) for size_hw in sizes_hw]
-    totals = [torch.zeros(size_hw[0], 1) for size_hw in sizes_hw]
+    columns = [_Column(height, size_hw[0]) for size_hw in sizes_hw]
+    sums = [torch.zeros(3, *size_hw, dtype=torch.float64) for size_hw in sizes_hw]
     for start in range(0, height, windows.band):
         band = windows.read(start, min(start + windows.band, height))
         for top in range(0, len(band), _ROWS):
             rows = torch.from_numpy(np.require(band[top : top + _ROWS], requirements=["C", "W"]))
-            pixels = rows.permute(2, 0, 1)[None].float()
-            for size_hw, result, total in zip(sizes_hw, results, totals, strict=True):
+            pixels = rows.permute(2, 0, 1)[None]
+            for size_hw, column, total in zip(sizes_hw, columns, sums, strict=True):
                 narrow = F.interpolate(pixels, (len(rows), size_hw[1]), mode="bilinear", antialias=True)[0]
-                some, weights = _weights(start + top, len(rows), height, size_hw[0])
-                result[:, some] += weights @ narrow
-                total[some] += weights.sum(dim=1, keepdim=True)
-    return [result / (255 * total) for result, total in zip(results, totals, strict=True)]
+                some, weights = column.part(start + top, len(rows))
+                total[:, some] += weights @ narrow.double()
+    return [(total / column.one).add(0.5).floor().float() / 255 for total, column in zip(sums, columns, strict=True)]
 
 
-def _weights(top: int, count: int, height: int, num_rows: int) -> tuple[slice, Tensor]:
-    """Which rows of the scaled photo depend on some rows of the photo, and how much on each, ``(rows, count)``."""
-    factor = height / num_rows
-    reach = max(factor, 1.0)
-    first = max(0, int((top - reach) / factor - 0.5))
-    last = min(num_rows, int((top + count + reach) / factor + 1.5))
-    centers = (torch.arange(first, last, dtype=torch.float64) + 0.5) * factor
-    places = torch.arange(top, top + count) + 0.5
-    return slice(first, last), (1 - (places - centers[:, None]).abs() / reach).clamp(min=0).float()
+class _Column:
+    """How each of h scaled rows is mixed of H rows.
+
+    Weights are the whole numbers that ``F.interpolate`` has for 8-bit images, in float64, which adds up their products
+    with pixels without an error, in any order.
+
+    Attributes:
+        one: What the weights of a scaled row add up to, but for their rounding: the largest power of 2 for which each
+            of them fits 16 bits, at most 2^22.
+    """
+
+    def __init__(self, height: int, num_rows: int) -> None:
+        self.factor = height / num_rows
+        self.reach = max(self.factor, 1.0)
+        self.height, self.num_rows = height, num_rows
+        taps = torch.arange(2 * int(self.reach) + 3)
+        centers = self._centers(0, num_rows)
+        weights = self._triangle((centers - self.reach).floor()[:, None] + taps, centers)
+        self.totals = weights.sum(dim=1)
+        largest = float((weights / self.totals[:, None]).max())
+        self.one = 1
+        while self.one < 1 << 22 and int(0.5 + largest * 2 * self.one) < 1 << 15:
+            self.one *= 2
+
+    def part(self, top: int, count: int) -> tuple[slice, Tensor]:
+        """Which scaled rows depend on some rows, and how much on each, ``(rows, count)``."""
+        first = max(0, int((top - self.reach) / self.factor - 0.5))
+        last = min(self.num_rows, int((top + count + self.reach) / self.factor + 1.5))
+        weights = self._triangle(torch.arange(top, top + count)[None], self._centers(first, last))
+        return slice(first, last), (weights / self.totals[first:last, None] * self.one).add(0.5).floor()
+
+    def _centers(self, first: int, last: int) -> Tensor:
+        return (torch.arange(first, last, dtype=torch.float64) + 0.5) * self.factor
+
+    def _triangle(self, rows: Tensor, centers: Tensor) -> Tensor:
+        weights = (1 - (rows + 0.5 - centers[:, None]).abs() / self.reach).clamp(min=0)
+        return torch.where((rows >= 0) & (rows < self.height), weights, 0)

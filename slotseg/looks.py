@@ -16,8 +16,6 @@ from torch import Tensor
 from slotseg.alignment import resample
 from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.augment import normalize
-from slotseg.data.scaling import scaled_photo
-from slotseg.data.windows import ArrayWindows
 
 Size = int | Literal["full"]
 """Short side that images are scaled to before the network sees them, or their own size."""
@@ -93,17 +91,16 @@ def dense_maps(
 
 
 def scaled(images: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int], device: torch.device) -> Tensor:
-    """Scale RGB images ``(H, W, 3)`` of one size to another, bilinear and antialiased.
-
-    Those that are scaled down by more than 2 are never in float32 as a whole.
+    """Scale RGB images ``(H, W, 3)`` of one size to another, bilinear and antialiased, in 8 bits on the CPU.
 
     Returns:
         RGB in [0, 1], ``(B, 3, *size_hw)``, on ``device``.
     """
-    if images[0].shape[0] * images[0].shape[1] > 4 * size_hw[0] * size_hw[1]:
-        return torch.stack([scaled_photo(ArrayWindows(image), [size_hw])[0] for image in images]).to(device)
-    pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
-    return pixels if pixels.shape[2:] == size_hw else F.interpolate(pixels, size_hw, mode="bilinear", antialias=True)
+    batch = np.stack(images) if len(images) > 1 else np.require(images[0][None], requirements=["C", "W"])
+    pixels = torch.from_numpy(batch).permute(0, 3, 1, 2)
+    if pixels.shape[2:] != size_hw:
+        pixels = F.interpolate(pixels, size_hw, mode="bilinear", antialias=True)
+    return pixels.to(device).float() / 255
 
 
 def working_size(size_hw: tuple[int, int], size: Size, scale: float = 1.0) -> tuple[int, int]:

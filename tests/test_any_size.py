@@ -15,6 +15,7 @@ from torch import nn
 
 from slotseg import segmenter as module
 from slotseg.config import TrainConfig
+from slotseg.data.scaling import scaled_photo
 from slotseg.data.scenes import draw_scene
 from slotseg.data.windows import ArrayWindows, open_windows
 from slotseg.errors import ConfigError
@@ -131,15 +132,14 @@ def test_huge_photos_are_read_in_windows(
     assert agreement(huge.class_map, expected.class_map) > 0.999
 
 
-def test_large_photos_are_scaled_as_small_ones_are() -> None:
+@pytest.mark.parametrize("size_hw", [(100, 150), (200, 300), (401, 600), (600, 900), (700, 1000)])
+def test_photos_are_scaled_in_8_bits_whole_or_in_windows(size_hw: tuple[int, int]) -> None:
     image = scene(600, 900)
-    device = torch.device("cpu")
-    whole = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    for size_hw in ((200, 300), (400, 600), (600, 900)):
-        expected = F.interpolate(whole, size_hw, mode="bilinear", antialias=True)
-        torch.testing.assert_close(
-            scaled([image, image], size_hw, device), expected.repeat(2, 1, 1, 1), atol=5e-6, rtol=0
-        )
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    exact = F.interpolate(pixels, size_hw, mode="bilinear", antialias=True)
+    whole = scaled([image, image], size_hw, torch.device("cpu"))
+    torch.testing.assert_close(whole, exact.repeat(2, 1, 1, 1), atol=1.03 / 255, rtol=0)  # rounded twice
+    assert torch.equal(scaled_photo(ArrayWindows(image), [size_hw])[0], whole[0])
 
 
 def test_tiles_of_the_same_row_are_seen_together_up_to_a_bound(
