@@ -1,19 +1,21 @@
 """Many photos one after another: reading, computing and painting overlap, and photos of one size are batched.
 
 Three stages pass photos on: threads read files ahead, the caller's thread runs the network on batches, and
-threads upsample and paint. Results come in the order of the photos, and no more than a few batches are held.
+threads upsample and paint; on a CPU of few cores the network and painting take turns instead. Results come in
+the order of the photos, and no more than a few batches are held.
 A photo that is huge or seen in tiles is not held: it is read in windows, between the others.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -164,6 +166,8 @@ def _compute(segmenter: Computing[T], jobs: deque[_Job[T]], batch_size: int, pai
     scores, covered = segmenter.batch_scores([job.pixels() for job in batch])
     for job, its_scores in zip(batch, scores, strict=True):
         job.done.append(painters.submit(segmenter.segmentation, job.pixels(), its_scores, covered))
+    if scores.device.type == "cpu" and torch.get_num_threads() <= READERS:
+        wait([job.done[0] for job in batch])  # the next batch, on all cores itself, would only wait for one of them
 
 
 def _tried(function: Callable[[Windows], T], windows: Windows | None) -> Future[T]:

@@ -1,5 +1,6 @@
 """Photos one after another: in order, in batches, with the results of one at a time, and with bounded memory."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,34 @@ def test_photos_of_one_size_are_computed_together(
     monkeypatch.setattr(segmenter, "batch_scores", lambda images: batches.append(len(images)) or compute(images))
     list(segmenter.stream(photos, batch_size=4))
     assert batches == [4, 2, 2, 2]  # six of the first size, two of each other
+
+
+@pytest.mark.parametrize("threads", [1, 2, 64])
+def test_on_few_cores_a_batch_is_painted_before_the_next_is_computed(
+    segmenter: Segmenter, photos: list[Path], monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    expected = [segmenter(photo).class_map for photo in photos]
+    computed, painted, unpainted = [0], [0], []
+    compute, paint = segmenter.batch_scores, segmenter.segmentation
+
+    def counted_compute(images: list[Any]) -> Any:
+        unpainted.append(computed[0] - painted[0])
+        computed[0] += len(images)
+        return compute(images)
+
+    def counted_paint(*arguments: Any) -> Any:
+        time.sleep(0.1)
+        painted[0] += 1
+        return paint(*arguments)
+
+    monkeypatch.setattr(segmenter, "batch_scores", counted_compute)
+    monkeypatch.setattr(segmenter, "segmentation", counted_paint)
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    results = list(segmenter.stream(photos, batch_size=4))
+    assert (max(unpainted) == 0) == (threads <= streaming.READERS)
+    for result, class_map in zip(results, expected, strict=True):
+        assert result.segmentation is not None
+        assert (result.segmentation.class_map == class_map).mean() > 0.999
 
 
 def test_unreadable_files_yield_their_error_in_their_place(segmenter: Segmenter, photos: list[Path]) -> None:
