@@ -19,7 +19,7 @@ from slotseg.cli import main
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.labels import LabelMap, palette
 
-COMMAND = (sys.executable, "-m", "slotseg.cli", "segment")
+COMMAND = (sys.executable, str(Path(__file__).parents[2] / "cli.py"), "segment")
 WHERE = ("--checkpoint", "tiny.safetensors", "--device", "cpu")
 
 
@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_whole_files_and_the_next_call_goes_on(work: Path) -> None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode in (130, -signal.SIGINT), stderr  # a shell says 130 to both
+    assert process.returncode == 130, stderr
     assert "Interrupted." in stderr
     assert "Traceback" not in stderr
     written = list(Path("masks").rglob("*"))
