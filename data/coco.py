@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from slotseg.data.images import read_image
 from slotseg.data.label_sources import LabelSource
 from slotseg.errors import DataError, LabelError
-from slotseg.labels import IGNORE
+from slotseg.labels.label_map import IGNORE
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slotseg.data.images import read_image, read_label
 from slotseg.errors import DataError
-from slotseg.labels import Color
+from slotseg.labels.label_map import Color
 
 
 class LabelSource(Protocol):

@@ -19,7 +19,7 @@ from slotseg.data.label_sources import LabelFiles, LabelSource
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.data.taxonomy import Taxonomy, plain_taxonomy
 from slotseg.errors import DataError, LabelError
-from slotseg.labels import IGNORE
+from slotseg.labels.label_map import IGNORE
 
 HELD_OUT_SCENES = 1_000_000
 """Seed of the first scene to score on; training draws from 0 upwards."""

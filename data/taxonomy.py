@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.errors import DataError, LabelError
-from slotseg.labels import IGNORE, IGNORE_16, Color, voc_color
+from slotseg.labels.label_map import IGNORE, IGNORE_16, Color, voc_color
 
 MAX_ID = 65_535
 """Largest id that a label map can hold."""

@@ -23,8 +23,8 @@ from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.named import name_by_majority
 from slotseg.eval.scoring import run_predictor
+from slotseg.labels.naming import read_names
 from slotseg.launch import new_training
-from slotseg.naming import read_names
 from slotseg.render import colored, contact_sheet
 from slotseg.segmenter import Segmenter
 

@@ -19,7 +19,7 @@ from slotseg.eval.contingency import UNASSIGNED, ImageCounts
 from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.report import Result
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.render import colored
 
 NUM_EXAMPLES = 6

@@ -18,7 +18,7 @@ from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.report import PredictorInfo
-from slotseg.labels import IGNORE, LabelMap
+from slotseg.labels.label_map import IGNORE, LabelMap
 from slotseg.render import save_legend, save_mask
 
 LEGEND = "legend.json"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.eval.matching import UNMATCHED, majority
-from slotseg.naming import Naming, name_key
+from slotseg.labels.naming import Naming, name_key
 
 NAMED = "names"
 """What a result has for its matching where a person named the prototypes."""

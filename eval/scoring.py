@@ -21,9 +21,9 @@ from slotseg.eval.predictors import Predictor, SegmenterPredictor
 from slotseg.eval.report import PredictorInfo, Result
 from slotseg.files import write_json
 from slotseg.guided import EPSILON, RADIUS
-from slotseg.labels import read_labels
+from slotseg.labels.label_map import read_labels
+from slotseg.labels.naming import Naming
 from slotseg.looks import Size, default_size
-from slotseg.naming import Naming
 from slotseg.presets import photos
 from slotseg.runs import find_checkpoint, run_of
 from slotseg.scores import write_score

@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slotseg.labels import LabelMap
+    from slotseg.labels.label_map import LabelMap
     from slotseg.model import SlotCon
     from slotseg.segmenter import Segmentation, Segmenter
 
 __version__ = "0.1.0"
 __all__ = ["LabelMap", "Segmentation", "Segmenter", "SlotCon", "__version__"]
 
-_HOMES = {"LabelMap": "labels", "Segmentation": "segmenter", "Segmenter": "segmenter", "SlotCon": "model"}
+_HOMES = {"LabelMap": "labels.label_map", "Segmentation": "segmenter", "Segmenter": "segmenter", "SlotCon": "model"}
 
 
 def __getattr__(name: str) -> Any:

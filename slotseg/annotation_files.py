@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.files import replacing, writing
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 
 Self = TypeVar("Self", bound="SpooledFile")
 

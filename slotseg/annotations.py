@@ -20,7 +20,7 @@ from slotseg.annotations_labelme import LabelmeWriter, file_of
 from slotseg.annotations_summary import FILE_NAME as SUMMARY_FILE
 from slotseg.annotations_summary import SummaryWriter
 from slotseg.errors import ConfigError
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 
 
 class Writer(Protocol):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.annotation_files import SpooledFile
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.regions import Region, find_regions
 
 FILE_NAME = "annotations.json"

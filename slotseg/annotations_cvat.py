@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from slotseg.annotation_files import SpooledFile
 from slotseg.files import write_json
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.regions import find_regions
 
 FILE_NAME = "annotations.xml"

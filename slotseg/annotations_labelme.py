@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from slotseg.errors import DataError
 from slotseg.files import write_bytes, writing
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.regions import find_regions
 
 VERSION = "5.5.0"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slotseg.concepts import Carried, Collection
 from slotseg.eval.contingency import UNASSIGNED, contingency_table
-from slotseg.naming import Naming, name_key
+from slotseg.labels.naming import Naming, name_key
 
 SURE = 0.75
 """Names that are carried with less confidence are listed, to be looked over."""

@@ -23,7 +23,7 @@ from slotseg.data.images import MAX_PIXELS
 from slotseg.data.inputs import Input
 from slotseg.data.windows import Windows
 from slotseg.failures import note_failure
-from slotseg.labels import palette
+from slotseg.labels.label_map import palette
 from slotseg.merging import CONFUSED, SIZE_EXPONENT
 from slotseg.retrieval import Found, Occurrences
 from slotseg.segmenter import Segmenter

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 import slotseg
-from slotseg import hashed_colors, naming
 from slotseg.concepts import Collection
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
-from slotseg.naming import Naming
+from slotseg.labels import colors as hashed_colors
+from slotseg.labels import naming
+from slotseg.labels.naming import Naming
 from slotseg.pages import page_text, render_page
 
 MARK = '<meta name="generator" content="slotseg concepts">'

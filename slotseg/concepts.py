@@ -11,7 +11,7 @@ from typing import Any
 
 from slotseg.errors import DataError
 from slotseg.files import write_json
-from slotseg.labels import Color
+from slotseg.labels.label_map import Color
 
 FORMAT = 1
 """Of the file."""

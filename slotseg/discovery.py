@@ -16,8 +16,8 @@ from slotseg.discovery_page import about_duration, about_memory
 from slotseg.discovery_record import DiscoveryRecord, Stage, read_record
 from slotseg.discovery_stages import PRESET, Stages, outputs_of, run_in
 from slotseg.errors import ConfigError, DataError
+from slotseg.labels.naming import Naming, read_names
 from slotseg.launch import plan_training
-from slotseg.naming import Naming, read_names
 from slotseg.stage_costs import MAX_PAINTED, measure_stages
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from slotseg.data.windows import open_windows
 from slotseg.discovery_record import DiscoveryRecord
 from slotseg.errors import DataError
 from slotseg.files import write_bytes, writing
-from slotseg.labels import Color, LabelMap
-from slotseg.naming import Naming
+from slotseg.labels.label_map import Color, LabelMap
+from slotseg.labels.naming import Naming
 from slotseg.outputs import Outputs
 from slotseg.pages import render_page
 from slotseg.run_page import Finding, count_text, date_text, duration_text

@@ -19,9 +19,9 @@ from slotseg.diagnosis import diagnose
 from slotseg.discovery_page import Report, about_duration, examples, write_report
 from slotseg.discovery_record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
+from slotseg.labels.naming import Naming
 from slotseg.launch import new_training, resumed_training
-from slotseg.naming import Naming
 from slotseg.outputs import Outputs, Wanted
 from slotseg.painting import paint
 from slotseg.render import save_picture

@@ -27,7 +27,7 @@ from slotseg.config import SegmentConfig
 from slotseg.data.augment import normalize
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, write_bytes
-from slotseg.labels import IGNORE
+from slotseg.labels.label_map import IGNORE
 from slotseg.looks import default_size
 from slotseg.segmenter import Segmenter
 

@@ -20,7 +20,7 @@ from slotseg.data.inputs import Input
 from slotseg.errors import DataError
 from slotseg.failures import note_failure
 from slotseg.files import write_bytes
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.outputs import Outputs, Survey, check_existing
 from slotseg.render import (
     colored,

@@ -22,7 +22,7 @@ from slotseg.data.datasets import Source
 from slotseg.data.photos import REDUCTIONS, Photo
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.looks import default_size
 from slotseg.model import Encoder
 from slotseg.render import overlay

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.errors import DataError
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 
 BAND = 256
 """Rows over which confidences are summed at once."""

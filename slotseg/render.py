@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from slotseg.files import write_bytes, write_json, writing
-from slotseg.labels import IGNORE, LabelMap
+from slotseg.labels.label_map import IGNORE, LabelMap
 
 TILE = 240
 LEGEND_ROWS = 32

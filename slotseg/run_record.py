@@ -15,7 +15,7 @@ from typing import Any
 
 from slotseg.errors import CheckpointError, DataError
 from slotseg.files import read_json_lines
-from slotseg.labels import LabelMap, read_labels
+from slotseg.labels.label_map import LabelMap, read_labels
 
 PATIENCE = 60.0
 """Seconds without a sign of life after which a run may be taken for stopped..."""

@@ -30,10 +30,10 @@ from slotseg.data.strips import scaled_strips
 from slotseg.data.windows import ArrayWindows, Windows, open_windows
 from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.labels import LabelMap, read_labels
+from slotseg.labels.label_map import LabelMap, read_labels
+from slotseg.labels.naming import Naming
 from slotseg.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, scaled
 from slotseg.model import Encoder
-from slotseg.naming import Naming
 from slotseg.precision import autocast, inference_precision
 from slotseg.refinement import refined
 from slotseg.runs import find_checkpoint, run_of

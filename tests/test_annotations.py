@@ -24,7 +24,7 @@ from slotseg.annotations_labelme import IGNORED, shapes
 from slotseg.annotations_summary import image_summary
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError, DataError
-from slotseg.labels import IGNORE, LabelMap, palette
+from slotseg.labels.label_map import IGNORE, LabelMap, palette
 from slotseg.regions import BAND, find_regions
 
 NAMES = ("sky", "Bäume & <Büsche>", 'a "road"', "家")
@@ -344,7 +344,7 @@ import os, sys, tracemalloc
 from pathlib import Path
 import numpy as np
 from slotseg.annotations import open_writer
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 
 os.fsync = lambda _: None  # thousands of files
 class_map = np.zeros((64, 64), np.uint8)

@@ -19,7 +19,7 @@ from slotseg.data.scaling import scaled_photo
 from slotseg.data.scenes import draw_scene
 from slotseg.data.windows import ArrayWindows, open_windows
 from slotseg.errors import ConfigError
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.looks import scaled
 from slotseg.model import SlotCon
 from slotseg.segmenter import Segmenter

@@ -16,8 +16,8 @@ from slotseg.config import TrainConfig
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import DataError
+from slotseg.labels.naming import Naming
 from slotseg.model import SlotCon
-from slotseg.naming import Naming
 from slotseg.segmenter import Segmenter
 
 K = 6

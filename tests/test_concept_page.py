@@ -18,8 +18,8 @@ from slotseg.concept_page import Thumbnail, outline, page_data, render, write_co
 from slotseg.concepts import Carried, Collection, Concept, Merge, Segment
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import DataError
-from slotseg.labels import palette
-from slotseg.naming import Naming, name_color, read_names
+from slotseg.labels.label_map import palette
+from slotseg.labels.naming import Naming, name_color, read_names
 
 BREAKOUT = """</script><script>document.documentElement.dataset.hacked='1'</script><img src=x onerror="
 document.documentElement.dataset.hacked='2'">'"--><style>*{display:none}</style>"""

@@ -25,7 +25,7 @@ from slotseg.discovery_record import STAGES, read_record
 from slotseg.discovery_stages import run_in
 from slotseg.errors import ConfigError, DataError
 from slotseg.files import LEFTOVERS
-from slotseg.labels import IGNORE
+from slotseg.labels.label_map import IGNORE
 from slotseg.launch import plan_training, resumed_training
 from slotseg.scores import write_score
 from slotseg.stage_costs import StageCosts, measure_stages

@@ -24,7 +24,7 @@ from slotseg.cli import main
 from slotseg.config import BackboneConfig, ModelConfig, SegmentConfig, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import write_json
-from slotseg.labels import LabelMap, palette
+from slotseg.labels.label_map import LabelMap, palette
 from slotseg.model import Encoder
 from slotseg.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
 from slotseg.segmenter import Segmenter

@@ -12,7 +12,7 @@ from PIL import Image
 
 from slotseg import render
 from slotseg.errors import DataError
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 
 NAMED = LabelMap(classes=(0, 1, 255), names=("sky", "sea"), colors=((10, 20, 30), (200, 100, 50)), origin="majority")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from slotseg.config import to_dict
 from slotseg.errors import DataError
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.presets import PRESETS
 from slotseg.run_page import (
     MAX_SHEET_BYTES,

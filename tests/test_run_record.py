@@ -11,7 +11,7 @@ import pytest
 
 from slotseg.config import to_dict
 from slotseg.errors import CheckpointError
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.presets import PRESETS
 from slotseg.run_record import PATIENCE, PATIENCE_AT_START, RunRecord, newest_run, read_run
 

@@ -18,7 +18,7 @@ from slotseg.alignment import resample
 from slotseg.config import PLAIN, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
-from slotseg.labels import LabelMap
+from slotseg.labels.label_map import LabelMap
 from slotseg.looks import MAX_WORKING_PIXELS, default_size, working_size
 from slotseg.model import SlotCon
 from slotseg.refinement import refine

@@ -82,7 +82,7 @@ def command(
     from slotseg.concept_page import write_concept_page
     from slotseg.concepts import write_concepts
     from slotseg.files import write_json, writing
-    from slotseg.naming import read_names
+    from slotseg.labels.naming import read_names
     from slotseg.render import save_picture
     from slotseg.runs import find_checkpoint, name_of
     from slotseg.scores import read_scores

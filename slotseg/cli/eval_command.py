@@ -117,7 +117,7 @@ def command(
     from slotseg.eval.report import ceiling_line, citation, result_table
     from slotseg.eval.scoring import baseline_predictor, keep_match, keep_scores, run_predictor
     from slotseg.files import write_json
-    from slotseg.naming import read_names
+    from slotseg.labels.naming import read_names
     from slotseg.runs import find_checkpoint
 
     with distributed.joined():

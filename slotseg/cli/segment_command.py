@@ -109,7 +109,7 @@ def command(
         check_existing(found, allowed=overwrite or skip_existing)
 
     from slotseg.cleaning import Cleaning
-    from slotseg.naming import read_labels_or_names
+    from slotseg.labels.naming import read_labels_or_names
     from slotseg.painting import paint, paint_png
     from slotseg.runs import find_checkpoint, find_labels
     from slotseg.segmenter import Segmenter

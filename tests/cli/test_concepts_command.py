@@ -12,7 +12,7 @@ from PIL import Image
 from slotseg.checkpoint import digest
 from slotseg.cli import main
 from slotseg.data.scenes import draw_scene
-from slotseg.naming import read_names
+from slotseg.labels.naming import read_names
 
 
 @pytest.fixture(autouse=True)

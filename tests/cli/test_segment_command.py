@@ -17,7 +17,7 @@ from PIL import Image
 
 from slotseg.cli import main
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
-from slotseg.labels import LabelMap, palette
+from slotseg.labels.label_map import LabelMap, palette
 
 COMMAND = (sys.executable, str(Path(__file__).parents[2] / "cli.py"), "segment")
 WHERE = ("--checkpoint", "tiny.safetensors", "--device", "cpu")

@@ -9,7 +9,7 @@ from slotseg.data.datasets import Scenes
 from slotseg.data.labelled import HELD_OUT_SCENES, LabelledScenes, labelled_folder
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import DataError, LabelError
-from slotseg.labels import IGNORE, palette
+from slotseg.labels.label_map import IGNORE, palette
 
 PHOTOS = {"a.jpg": 10, "street/b.png": 20, "street/night/c.d.JPG": 30}
 IDS = np.array([[0, 1, 2, 255], [2, 1, 0, 0]], np.uint8)

@@ -20,7 +20,7 @@ from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.evaluate import evaluate, label_map
 from slotseg.eval.report import PredictorInfo, Result, ceiling_line, citation, result_table
 from slotseg.files import write_json
-from slotseg.labels import IGNORE
+from slotseg.labels.label_map import IGNORE
 
 
 class Oracle:

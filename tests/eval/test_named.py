@@ -22,7 +22,7 @@ from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.named import assign_by_name
 from slotseg.eval.page import render
 from slotseg.eval.report import PredictorInfo, citation, result_table
-from slotseg.naming import Naming
+from slotseg.labels.naming import Naming
 from slotseg.runs import RunFolder
 from slotseg.trainer import Trainer
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from slotseg.cli import main
 from slotseg.data.benchmarks import open_set
 from slotseg.eval.named import name_by_majority
-from slotseg.naming import read_names
+from slotseg.labels.naming import read_names
 
 LABELLED = 20
 LOOKS_ONCE = ("--set", "segment.scales=[1.0]", "--set", "segment.mirror=false", "--set", "segment.refinement=0")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slotseg.errors import DataError
-from slotseg.labels import LabelMap, palette, read_labels, voc_color
+from slotseg.labels.label_map import LabelMap, palette, read_labels, voc_color
 
 NAMED = LabelMap(
     classes=(1, 255, 0, 1),

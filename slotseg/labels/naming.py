@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from slotseg.errors import DataError
-from slotseg.hashed_colors import hashed_color
-from slotseg.labels import IGNORE, IGNORE_16, Color, LabelMap, palette
+from slotseg.labels.colors import hashed_color
+from slotseg.labels.label_map import IGNORE, IGNORE_16, Color, LabelMap, palette
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import math
 
-from slotseg.labels import Color
+from slotseg.labels.label_map import Color
 
 SALT = 1_623_283
 """Starts the hash; chosen such that the names of common label sets lie apart."""

@@ -13,9 +13,9 @@ import pytest
 
 from slotseg.data.scenes import CLASS_NAMES
 from slotseg.errors import DataError
-from slotseg.hashed_colors import oklch_color
-from slotseg.labels import IGNORE, IGNORE_16, LabelMap
-from slotseg.naming import KEEP, Naming, name_color, name_key, read_labels_or_names, read_names, tidy
+from slotseg.labels.colors import oklch_color
+from slotseg.labels.label_map import IGNORE, IGNORE_16, LabelMap
+from slotseg.labels.naming import KEEP, Naming, name_color, name_key, read_labels_or_names, read_names, tidy
 
 
 def named(values: dict[str, Any], num_prototypes: int = 6) -> dict[int, str | None]:
@@ -210,7 +210,7 @@ def test_label_maps_and_names_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_every_field_is_documented() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "concepts.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent.parent / "docs" / "concepts.md").read_text(encoding="utf-8")
     section = text[text.index("## names.json") : text.index("## concepts.json")]
     assert set(Naming().to_dict()) == set(re.findall(r"^\| `(\w+)` \|", section, re.M))
     example = re.search(r"^    \{.*?^    \}", section, re.M | re.S)
