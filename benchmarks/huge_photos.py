@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slotseg.building import build_model
 from slotseg.config import TrainConfig, with_values
 from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table
+from slotseg.method.building import build_model
 from slotseg.segmenter import Segmenter
 
 SIDES = (12_000, 20_000)

@@ -29,7 +29,7 @@ from slotseg.eval.report import text_table
 from slotseg.eval.scoring import baseline_predictor, run_predictor
 from slotseg.files import write_json
 from slotseg.launch import new_training
-from slotseg.merging import merge_confused
+from slotseg.method.merging import merge_confused
 from slotseg.runs import find_checkpoint
 
 PLAIN = "plain"

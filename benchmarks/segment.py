@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig
 from slotseg.data.augment import normalize
 from slotseg.data.images import list_images, read_image
@@ -35,7 +34,8 @@ from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table
 from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.looks import working_size
-from slotseg.model import Encoder
+from slotseg.method.backbones import Backbone
+from slotseg.method.model import Encoder
 from slotseg.onnx_export import export_onnx
 from slotseg.outputs import Outputs, Wanted
 from slotseg.painting import paint

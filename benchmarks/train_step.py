@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import torch
 
-from slotseg.building import build_model, build_optimizer, compile_networks
 from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, TrainConfig, ViewsConfig
 from slotseg.devices import keep_freed_memory, resolve_device, resolve_precision
 from slotseg.eval.report import text_table
+from slotseg.method.building import build_model, build_optimizer, compile_networks
 from slotseg.precision import autocast
 
 SETUPS = [("resnet18", 128, 16), ("resnet50", 224, 8)]

@@ -15,7 +15,6 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from slotseg import distributed
-from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig
 from slotseg.data.labelled import Photo
 from slotseg.devices import resolve_device
@@ -23,6 +22,7 @@ from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.report import PredictorInfo
 from slotseg.looks import dense_maps, scaled, working_size
+from slotseg.method.backbones import Backbone
 from slotseg.upsampling import upsampled_argmax
 
 MAX_SAMPLES = 50_000

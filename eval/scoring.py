@@ -10,7 +10,6 @@ import torch
 
 from slotseg import checkpoint as checkpoints
 from slotseg import distributed
-from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig, from_dict
 from slotseg.errors import ConfigError
 from slotseg.eval.baselines import ColourKMeans, FeatureKMeans, OneClass, RandomAssignment
@@ -24,6 +23,7 @@ from slotseg.guided import EPSILON, RADIUS
 from slotseg.labels.label_map import read_labels
 from slotseg.labels.naming import Naming
 from slotseg.looks import Size, default_size
+from slotseg.method.backbones import Backbone
 from slotseg.presets import photos
 from slotseg.runs import find_checkpoint, run_of
 from slotseg.scores import write_score

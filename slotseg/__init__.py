@@ -5,13 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slotseg.labels.label_map import LabelMap
-    from slotseg.model import SlotCon
+    from slotseg.method.model import SlotCon
     from slotseg.segmenter import Segmentation, Segmenter
 
 __version__ = "0.1.0"
 __all__ = ["LabelMap", "Segmentation", "Segmenter", "SlotCon", "__version__"]
 
-_HOMES = {"LabelMap": "labels.label_map", "Segmentation": "segmenter", "Segmenter": "segmenter", "SlotCon": "model"}
+_HOMES = {
+    "LabelMap": "labels.label_map",
+    "Segmentation": "segmenter",
+    "Segmenter": "segmenter",
+    "SlotCon": "method.model",
+}
 
 
 def __getattr__(name: str) -> Any:

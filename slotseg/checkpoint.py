@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file, tensors plus JSON in its header; safe to load, atomic to write.
 
 Keys start with ``student.``, ``teacher.``, ``predictor.``, ``center.`` (a model, see
-``slotseg.model``) or ``optimizer.<parameter>.``. The header's ``slotseg`` entry is JSON:
+``slotseg.method.model``) or ``optimizer.<parameter>.``. The header's ``slotseg`` entry is JSON:
 ``format``, ``version``, ``kind`` ("run" or "segmenter"), ``config``, ``step``, ``labels``.
 """
 

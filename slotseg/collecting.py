@@ -24,7 +24,7 @@ from slotseg.data.inputs import Input
 from slotseg.data.windows import Windows
 from slotseg.failures import note_failure
 from slotseg.labels.label_map import palette
-from slotseg.merging import CONFUSED, SIZE_EXPONENT
+from slotseg.method.merging import CONFUSED, SIZE_EXPONENT
 from slotseg.retrieval import Found, Occurrences
 from slotseg.segmenter import Segmenter
 from slotseg.streaming import stream
@@ -104,7 +104,7 @@ def collect(
 def suggested_merges(assigned: NDArray[np.floating[Any]]) -> tuple[Merge, ...]:
     """Pairs that confuse each other more than any other, and so much that training would have made them one.
 
-    The measure and its bound are those of ``slotseg.merging``, here with the mean of both ways for the confusion.
+    Measure and bound are those of ``slotseg.method.merging``, here with the mean of both ways for the confusion.
 
     Args:
         assigned: Row i: assignment to all prototypes of cells that i wins, as of ``slotseg.retrieval.Occurrences``,

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 import slotseg
-from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, replacing
+from slotseg.method.backbones import Backbone
 from slotseg.runs import name_of
 from slotseg.twins import TrainedBackbone, torchvision_twin
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.alignment import resample
 from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.augment import normalize
+from slotseg.method.alignment import resample
 
 Size = int | Literal["full"]
 """Short side that images are scaled to before the network sees them, or their own size."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slotseg import distributed
-from slotseg.model import SlotConOutput
+from slotseg.method.model import SlotConOutput
 
 COMMON = 0.9
 """Share of the cells that the common prototypes hold together."""

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slotseg.building import build_model, build_optimizer
 from slotseg.checkpoint import Checkpoint
 from slotseg.config import TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.model import SlotCon
+from slotseg.method.building import build_model, build_optimizer
+from slotseg.method.model import SlotCon
 from slotseg.official_settings import (
     NAME,
     is_number,

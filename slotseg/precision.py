@@ -10,7 +10,7 @@ import torch
 
 from slotseg import distributed
 from slotseg.devices import resolve_precision, shortest_times
-from slotseg.model import SlotCon
+from slotseg.method.model import SlotCon
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from slotseg.errors import DataError
 from slotseg.files import write_bytes
 from slotseg.labels.label_map import LabelMap
 from slotseg.looks import default_size
-from slotseg.model import Encoder
+from slotseg.method.model import Encoder
 from slotseg.render import overlay
 from slotseg.runs import RunFolder
 from slotseg.segmenter import Segmenter

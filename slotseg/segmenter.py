@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg import checkpoint
-from slotseg.alignment import resample
-from slotseg.backbones import Backbone
-from slotseg.building import compile_encoder
 from slotseg.confidence import confidence
 from slotseg.config import TrainConfig, from_dict, to_dict, with_values
 from slotseg.data.images import MAX_PIXELS, image_size, read_image
@@ -33,7 +30,10 @@ from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels.label_map import LabelMap, read_labels
 from slotseg.labels.naming import Naming
 from slotseg.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, scaled
-from slotseg.model import Encoder
+from slotseg.method.alignment import resample
+from slotseg.method.backbones import Backbone
+from slotseg.method.building import compile_encoder
+from slotseg.method.model import Encoder
 from slotseg.precision import autocast, inference_precision
 from slotseg.refinement import refined
 from slotseg.runs import find_checkpoint, run_of

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from slotseg.building import build_model
 from slotseg.config import TrainConfig
 from slotseg.data.inputs import Input
 from slotseg.devices import resolve_device
 from slotseg.launch import Plan
+from slotseg.method.building import build_model
 from slotseg.render import mask_png, overlay, save_picture
 from slotseg.segmenter import Segmenter
 from slotseg.trainer import INITIAL_STEPS

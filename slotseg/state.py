@@ -6,7 +6,7 @@ from torch.optim import Optimizer
 
 from slotseg.checkpoint import Checkpoint
 from slotseg.errors import CheckpointError
-from slotseg.model import SlotCon
+from slotseg.method.model import SlotCon
 
 
 def state_tensors(model: SlotCon, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -17,9 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from slotseg import distributed, schedules
-from slotseg.backbones import Backbone
-from slotseg.building import build_model, build_optimizer, compile_networks
+from slotseg import distributed
 from slotseg.checkpoint import Checkpoint
 from slotseg.checkpointing import Checkpoints, State
 from slotseg.config import TrainConfig, to_dict
@@ -31,7 +29,10 @@ from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.guard import MAX_IN_A_ROW, Guard
 from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.journal import Journal
-from slotseg.model import SlotConOutput
+from slotseg.method import schedules
+from slotseg.method.backbones import Backbone
+from slotseg.method.building import build_model, build_optimizer, compile_networks
+from slotseg.method.model import SlotConOutput
 from slotseg.monitor import collapse_figures
 from slotseg.precision import autocast, choose_precision
 from slotseg.runs import RunFolder

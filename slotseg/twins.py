@@ -16,9 +16,9 @@ import torchvision
 from torch import Tensor
 
 from slotseg import checkpoint
-from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.method.backbones import Backbone
 from slotseg.runs import find_checkpoint
 
 TWINS = ("resnet*", "resnext*", "wide_resnet*")

@@ -10,7 +10,7 @@ from slotseg import distributed
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Source
 from slotseg.errors import DataError
-from slotseg.model import Encoder
+from slotseg.method.model import Encoder
 from slotseg.segmenter import Segmenter
 
 COUNTED_PHOTOS = 100

@@ -11,7 +11,7 @@ from slotseg.boards import Board
 from slotseg.config import TrainConfig, to_dict
 from slotseg.data.datasets import Source
 from slotseg.diagnosis import diagnose
-from slotseg.model import Encoder
+from slotseg.method.model import Encoder
 from slotseg.preview import Previews
 from slotseg.runs import RunFolder
 

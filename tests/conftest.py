@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slotseg.building import build_model
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig, ViewsConfig, with_values
-from slotseg.model import SlotCon
+from slotseg.method.building import build_model
+from slotseg.method.model import SlotCon
 from slotseg.segmenter import Segmenter
 
 Pair = tuple[Tensor, Tensor]

@@ -21,7 +21,7 @@ from slotseg.data.windows import ArrayWindows, open_windows
 from slotseg.errors import ConfigError
 from slotseg.labels.label_map import LabelMap
 from slotseg.looks import scaled
-from slotseg.model import SlotCon
+from slotseg.method.model import SlotCon
 from slotseg.segmenter import Segmenter
 
 Photo = NDArray[np.uint8]

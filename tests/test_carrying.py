@@ -17,7 +17,7 @@ from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import DataError
 from slotseg.labels.naming import Naming
-from slotseg.model import SlotCon
+from slotseg.method.model import SlotCon
 from slotseg.segmenter import Segmenter
 
 K = 6

@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from slotseg import checkpoint, distributed
-from slotseg.building import build_model
 from slotseg.config import BackboneConfig, TrainConfig, with_values
 from slotseg.data.datasets import Scenes
 from slotseg.data.photos import Photo
 from slotseg.errors import ConfigError, DataError
-from slotseg.losses import slot_loss
+from slotseg.method.building import build_model
+from slotseg.method.losses import slot_loss
 from slotseg.runs import RunFolder
 from slotseg.trainer import Trainer
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg import guided
-from slotseg.alignment import resample
 from slotseg.guided import MAX_VALUES, box_mean, guided_filter, refine_guided
+from slotseg.method.alignment import resample
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 

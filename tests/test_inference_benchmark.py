@@ -11,7 +11,7 @@ from PIL import Image
 
 from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
-from slotseg.model import SlotCon
+from slotseg.method.model import SlotCon
 from slotseg.segmenter import Segmenter
 
 SPEC = importlib.util.spec_from_file_location("inference", Path(__file__).parents[1] / "benchmarks" / "inference.py")

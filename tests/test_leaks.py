@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from slotseg.cli import main
 from slotseg.config import TrainConfig
-from slotseg.model import SlotCon
+from slotseg.method.model import SlotCon
 from slotseg.segmenter import Segmenter
 
 NUM_PHOTOS, EVERY = 10_000, 1_000

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from slotseg.model import Grouped, SlotConOutput
+from slotseg.method.model import Grouped, SlotConOutput
 from slotseg.monitor import assignment_figures, collapse_figures
 
 K = 4

@@ -16,14 +16,15 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor
 
-from slotseg import checkpoint, schedules
-from slotseg.backbones import Backbone
-from slotseg.building import build_model, build_optimizer
+from slotseg import checkpoint
 from slotseg.cli import main
 from slotseg.config import BackboneConfig, TrainConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.importing import import_run
 from slotseg.launch import plan_training, resumed_training
+from slotseg.method import schedules
+from slotseg.method.backbones import Backbone
+from slotseg.method.building import build_model, build_optimizer
 from slotseg.official import converted
 from slotseg.official_settings import SOURCE
 from slotseg.presets import flatten

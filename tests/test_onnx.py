@@ -19,13 +19,13 @@ from torch import Tensor
 
 import slotseg
 from slotseg import checkpoint
-from slotseg.backbones import Backbone
 from slotseg.cli import main
 from slotseg.config import BackboneConfig, ModelConfig, SegmentConfig, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap, palette
-from slotseg.model import Encoder
+from slotseg.method.backbones import Backbone
+from slotseg.method.model import Encoder
 from slotseg.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
 from slotseg.segmenter import Segmenter
 

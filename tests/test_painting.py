@@ -16,7 +16,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.inputs import Input, Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError, DataError
-from slotseg.model import SlotCon
+from slotseg.method.model import SlotCon
 from slotseg.outputs import Outputs, Wanted
 from slotseg.painting import Painted, paint, paint_png
 from slotseg.segmenter import Segmenter

@@ -10,7 +10,7 @@ from slotseg import checkpoint, precision
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.errors import ConfigError
-from slotseg.model import SlotCon
+from slotseg.method.model import SlotCon
 from slotseg.precision import choose_precision, inference_precision, time_precisions
 from slotseg.runs import RunFolder
 from slotseg.trainer import Trainer

@@ -13,7 +13,7 @@ from PIL import Image
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import PhotoFolder, Scenes, Source
 from slotseg.labels.label_map import palette
-from slotseg.model import Encoder, SlotCon
+from slotseg.method.model import Encoder, SlotCon
 from slotseg.preview import GAP, NUM_COLUMNS, NUM_PHOTOS, THUMBNAIL, Previews, arranged, first_prototypes
 from slotseg.runs import RunFolder
 

@@ -14,13 +14,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from slotseg import checkpoint
-from slotseg.alignment import resample
 from slotseg.config import PLAIN, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap
 from slotseg.looks import MAX_WORKING_PIXELS, default_size, working_size
-from slotseg.model import SlotCon
+from slotseg.method.alignment import resample
+from slotseg.method.model import SlotCon
 from slotseg.refinement import refine
 from slotseg.segmenter import Segmenter
 

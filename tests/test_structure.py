@@ -116,6 +116,6 @@ def test_torch_is_not_loaded(code: str) -> None:
 
 
 def test_a_backbone_of_ones_own_needs_no_timm() -> None:
-    code = "import slotseg.model, sys; assert 'timm' not in sys.modules"
+    code = "import slotseg.method.model, sys; assert 'timm' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from slotseg import checkpoint
-from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.model import SlotCon
+from slotseg.method.backbones import Backbone
+from slotseg.method.model import SlotCon
 from slotseg.weights import adopt, load_into, read_weights
 
 NAME = "mobilenetv3_small_050"

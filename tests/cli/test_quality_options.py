@@ -17,7 +17,7 @@ from slotseg.cli.options import quality
 from slotseg.config import PLAIN, SegmentConfig, TrainConfig, from_dict
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
-from slotseg.model import SlotCon
+from slotseg.method.model import SlotCon
 from slotseg.segmenter import Segmenter
 
 

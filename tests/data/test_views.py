@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from slotseg.alignment import align
 from slotseg.config import ViewsConfig
 from slotseg.data import views
 from slotseg.data.photos import ArrayPhoto
 from slotseg.data.views import coarsest_reduction, draw_crop, draw_crop_pair, make_views, overlap_box, reduced_box
+from slotseg.method.alignment import align
 
 SIZE = 64
 CONFIG = ViewsConfig(image_size=SIZE)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig
 from slotseg.data.labelled import LabelledImage, LabelledScenes
 from slotseg.data.taxonomy import plain_taxonomy
@@ -14,6 +13,7 @@ from slotseg.errors import DataError
 from slotseg.eval.baselines import ColourKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
+from slotseg.method.backbones import Backbone
 
 
 class Halves(LabelledScenes):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slotseg.alignment import align
+from slotseg.method.alignment import align
 
 H, W = 6, 8
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])

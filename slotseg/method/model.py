@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slotseg.alignment import align
 from slotseg.config import ModelConfig
 from slotseg.errors import ConfigError
-from slotseg.grouping import Prototypes, slots_from_scores, winners
-from slotseg.heads import predictor, projector
-from slotseg.losses import Center, grouping_loss, slot_loss
-from slotseg.merging import Confusion, merge_confused
+from slotseg.method.alignment import align
+from slotseg.method.grouping import Prototypes, slots_from_scores, winners
+from slotseg.method.heads import predictor, projector
+from slotseg.method.losses import Center, grouping_loss, slot_loss
+from slotseg.method.merging import Confusion, merge_confused
 
 Pair = tuple[Tensor, Tensor]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slotseg.lars import LARS
+from slotseg.method.lars import LARS
 
 
 def slow_step(w: Tensor, g: Tensor, v: Tensor, lr: float, mu: float, wd: float, trust: float) -> tuple[Tensor, Tensor]:

@@ -11,13 +11,14 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from slotseg import distributed, schedules
+from slotseg import distributed
 from slotseg.config import ModelConfig
-from slotseg.lars import LARS
-from slotseg.model import SlotCon, SlotConOutput
+from slotseg.method import schedules
+from slotseg.method.lars import LARS
+from slotseg.method.model import SlotCon, SlotConOutput
 from slotseg.retrieval import segment_scores
 
-REFERENCE = Path(os.environ.get("SLOTSEG_REFERENCE_DIR", Path(__file__).parent / "golden" / "slotcon"))
+REFERENCE = Path(os.environ.get("SLOTSEG_REFERENCE_DIR", Path(__file__).parent.parent / "golden" / "slotcon"))
 META = json.loads((REFERENCE / "meta.json").read_text())
 OURS = {
     "encoder_q.": "student.backbone.",

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slotseg.heads import predictor
-from slotseg.losses import Center, grouping_loss, slot_loss
+from slotseg.method.heads import predictor
+from slotseg.method.losses import Center, grouping_loss, slot_loss
 
 B, K, D, H, W = 3, 4, 5, 2, 3
 

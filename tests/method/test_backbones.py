@@ -7,9 +7,9 @@ import pytest
 import timm
 import torch
 
-from slotseg.backbones import Backbone
 from slotseg.config import BackboneConfig
 from slotseg.errors import ConfigError
+from slotseg.method.backbones import Backbone
 
 LEVELS: list[tuple[dict[str, Any], tuple[int, int], str]] = [  # settings, (channels, stride), a key that is gone
     ({"name": "resnet18"}, (512, 32), "fc.weight"),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from slotseg.schedules import learning_rate, teacher_momentum
+from slotseg.method.schedules import learning_rate, teacher_momentum
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from slotseg.heads import PointwiseConv2d, predictor, projector
+from slotseg.method.heads import PointwiseConv2d, predictor, projector
 
 DENSE = [PointwiseConv2d, nn.BatchNorm2d, nn.GELU, PointwiseConv2d, nn.BatchNorm2d, nn.GELU, PointwiseConv2d]
 LINEAR = [nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear]

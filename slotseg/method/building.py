@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from slotseg.backbones import Backbone
 from slotseg.config import OptimizerConfig, TrainConfig
 from slotseg.errors import ConfigError
-from slotseg.lars import LARS
-from slotseg.model import Encoder, SlotCon
+from slotseg.method.backbones import Backbone
+from slotseg.method.lars import LARS
+from slotseg.method.model import Encoder, SlotCon
 
 
 def build_model(config: TrainConfig) -> SlotCon:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from slotseg.merging import CONFUSED, Confusion, merge_confused
+from slotseg.method.merging import CONFUSED, Confusion, merge_confused
 
 
 def blocks(within: float, between: float, sizes: tuple[int, ...]) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slotseg.grouping import Prototypes, slots_from_scores, winners
+from slotseg.method.grouping import Prototypes, slots_from_scores, winners
 
 B, K, D, H, W = 2, 5, 3, 4, 6
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from slotseg.alignment import align
 from slotseg.errors import ConfigError
-from slotseg.grouping import slots_from_scores, winners
-from slotseg.losses import grouping_loss, slot_loss
-from slotseg.model import SlotCon, SlotConOutput
+from slotseg.method.alignment import align
+from slotseg.method.grouping import slots_from_scores, winners
+from slotseg.method.losses import grouping_loss, slot_loss
+from slotseg.method.model import SlotCon, SlotConOutput
 
 Build = Callable[..., SlotCon]
 Pair = tuple[Tensor, Tensor]
