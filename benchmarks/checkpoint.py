@@ -16,7 +16,7 @@ from typing import Any
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import PhotoFolder, Scenes, Source
 from slotseg.presets import resolve
-from slotseg.runs import RunFolder
+from slotseg.runs.folder import RunFolder
 from slotseg.trainer import Trainer
 
 SETUPS: dict[str, tuple[str, dict[str, Any]]] = {

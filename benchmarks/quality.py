@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg import checkpoint, config
+from slotseg import config
 from slotseg.errors import ConfigError
 from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.evaluate import evaluate
@@ -30,7 +30,8 @@ from slotseg.eval.scoring import baseline_predictor, run_predictor
 from slotseg.files import write_json
 from slotseg.launch import new_training
 from slotseg.method.merging import merge_confused
-from slotseg.runs import find_checkpoint
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import find_checkpoint
 
 PLAIN = "plain"
 OURS = ("slotseg", PLAIN)

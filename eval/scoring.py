@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from slotseg import checkpoint as checkpoints
 from slotseg import distributed
 from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig, from_dict
 from slotseg.errors import ConfigError
@@ -25,8 +24,9 @@ from slotseg.labels.naming import Naming
 from slotseg.looks import Size, default_size
 from slotseg.method.backbones import Backbone
 from slotseg.presets import photos
-from slotseg.runs import find_checkpoint, run_of
-from slotseg.scores import write_score
+from slotseg.runs import checkpoint as checkpoints
+from slotseg.runs.folder import find_checkpoint, run_of
+from slotseg.runs.scores import write_score
 from slotseg.segmenter import Segmenter
 from slotseg.weights import adopt, load_into, read_weights
 

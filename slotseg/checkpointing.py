@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from slotseg import checkpoint, distributed
+from slotseg import distributed
 from slotseg.config import TrainConfig
 from slotseg.errors import CheckpointError
-from slotseg.runs import RunFolder
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 

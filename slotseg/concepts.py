@@ -98,7 +98,7 @@ class Collection:
     run: str
     """Its name, for people."""
     checkpoint: str
-    """Start of the checkpoint's SHA-256, as from ``slotseg.checkpoint.digest``."""
+    """Start of the checkpoint's SHA-256, as from ``slotseg.runs.checkpoint.digest``."""
     num_photos: int
     """Photos that were read."""
     concepts: tuple[Concept, ...]

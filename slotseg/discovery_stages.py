@@ -9,7 +9,6 @@ import logging
 from functools import cached_property
 from pathlib import Path
 
-from slotseg import checkpoint
 from slotseg.collecting import collect
 from slotseg.concept_figure import concept_figure, telling
 from slotseg.concept_page import write_concept_page
@@ -26,9 +25,10 @@ from slotseg.outputs import Outputs, Wanted
 from slotseg.painting import paint
 from slotseg.render import save_picture
 from slotseg.run_page import write_run_page
-from slotseg.run_record import read_run
-from slotseg.runs import RunFolder
-from slotseg.scores import read_scores
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
+from slotseg.runs.record import read_run
+from slotseg.runs.scores import read_scores
 from slotseg.segmenter import Segmenter
 
 log = logging.getLogger(__name__)

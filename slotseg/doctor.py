@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 import slotseg
-from slotseg import checkpoint
 from slotseg.config import TrainConfig, from_dict
 from slotseg.data.datasets import Source
 from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, DataError, SlotSegError
 from slotseg.method.building import build_model
-from slotseg.runs import find_checkpoint, run_of
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import find_checkpoint, run_of
 from slotseg.trial import Cost
 from slotseg.weights import read_weights
 

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from slotseg import checkpoint
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import write_json
 from slotseg.launch import NOTES
 from slotseg.official import converted
 from slotseg.official_settings import NAME
-from slotseg.runs import RunFolder, new_run
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder, new_run
 from slotseg.unpickling import load_plain
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slotseg import checkpoint, distributed
+from slotseg import distributed
 from slotseg.changes import changed
 from slotseg.config import TrainConfig, from_dict
 from slotseg.data.batches import steps_per_epoch
@@ -15,7 +15,8 @@ from slotseg.data.unlabelled import NUM_PHOTOS, photo_folders
 from slotseg.devices import precision_name
 from slotseg.errors import ConfigError
 from slotseg.presets import DATASET_PRESETS, auto_epochs, resolve
-from slotseg.runs import new_run, run_to_resume
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import new_run, run_to_resume
 from slotseg.trainer import Trainer
 from slotseg.weights import adopt, read_weights
 

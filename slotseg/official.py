@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slotseg.checkpoint import Checkpoint
 from slotseg.config import TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.method.building import build_model, build_optimizer
@@ -26,6 +25,7 @@ from slotseg.official_settings import (
     refusal,
     shown,
 )
+from slotseg.runs.checkpoint import Checkpoint
 from slotseg.state import trained_names
 
 PARTS = ("args", "model", "optimizer", "scheduler", "epoch")

@@ -26,7 +26,7 @@ from slotseg.labels.label_map import LabelMap
 from slotseg.looks import default_size
 from slotseg.method.model import Encoder
 from slotseg.render import overlay
-from slotseg.runs import RunFolder
+from slotseg.runs.folder import RunFolder
 from slotseg.segmenter import Segmenter
 from slotseg.upsampling import upsampled_argmax
 

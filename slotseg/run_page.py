@@ -21,7 +21,7 @@ from slotseg.figures import CHARTS
 from slotseg.files import write_bytes
 from slotseg.pages import render_page
 from slotseg.presets import flatten
-from slotseg.run_record import RunRecord
+from slotseg.runs.record import RunRecord
 
 MARK = '<meta name="generator" content="slotseg report">'
 """Stands in every page, so that one of ours can be told from a file of somebody else's."""

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg import checkpoint
 from slotseg.confidence import confidence
 from slotseg.config import TrainConfig, from_dict, to_dict, with_values
 from slotseg.data.images import MAX_PIXELS, image_size, read_image
@@ -36,7 +35,8 @@ from slotseg.method.building import compile_encoder
 from slotseg.method.model import Encoder
 from slotseg.precision import autocast, inference_precision
 from slotseg.refinement import refined
-from slotseg.runs import find_checkpoint, run_of
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import find_checkpoint, run_of
 from slotseg.streaming import PIXELS_AHEAD, Streamed, stream
 from slotseg.tiles import TileAxis, blended
 from slotseg.upsampling import bands

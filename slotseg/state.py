@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from slotseg.checkpoint import Checkpoint
 from slotseg.errors import CheckpointError
 from slotseg.method.model import SlotCon
+from slotseg.runs.checkpoint import Checkpoint
 
 
 def state_tensors(model: SlotCon, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from slotseg import distributed
-from slotseg.checkpoint import Checkpoint
 from slotseg.checkpointing import Checkpoints, State
 from slotseg.config import TrainConfig, to_dict
 from slotseg.data.augment import augment, draw_augmentation, normalize
@@ -28,14 +27,15 @@ from slotseg.devices import keep_freed_memory, precision_name, resolve_device, r
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.guard import MAX_IN_A_ROW, Guard
 from slotseg.initialization import kmeans_prototypes, sample_directions
-from slotseg.journal import Journal
 from slotseg.method import schedules
 from slotseg.method.backbones import Backbone
 from slotseg.method.building import build_model, build_optimizer, compile_networks
 from slotseg.method.model import SlotConOutput
 from slotseg.monitor import collapse_figures
 from slotseg.precision import autocast, choose_precision
-from slotseg.runs import RunFolder
+from slotseg.runs.checkpoint import Checkpoint
+from slotseg.runs.folder import RunFolder
+from slotseg.runs.journal import Journal
 from slotseg.signals import deferred_signals
 from slotseg.state import restore_state, state_tensors
 from slotseg.usage import count_wins

@@ -17,7 +17,7 @@ from slotseg.data.batches import ViewPairs, steps_per_epoch
 from slotseg.data.datasets import Source
 from slotseg.devices import precision_name, resolve_device
 from slotseg.errors import ConfigError, DataError
-from slotseg.runs import RunFolder
+from slotseg.runs.folder import RunFolder
 from slotseg.trainer import Trainer
 
 T = TypeVar("T")

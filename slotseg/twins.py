@@ -15,11 +15,11 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
-from slotseg import checkpoint
 from slotseg.config import BackboneConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.method.backbones import Backbone
-from slotseg.runs import find_checkpoint
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import find_checkpoint
 
 TWINS = ("resnet*", "resnext*", "wide_resnet*")
 """Models that timm and torchvision both have under the same names; their versions of one are compared."""

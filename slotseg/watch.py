@@ -13,7 +13,7 @@ from slotseg.data.datasets import Source
 from slotseg.diagnosis import diagnose
 from slotseg.method.model import Encoder
 from slotseg.preview import Previews
-from slotseg.runs import RunFolder
+from slotseg.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ import timm
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from slotseg import checkpoint
 from slotseg.config import BackboneConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.method.backbones import Backbone
 from slotseg.official_settings import ARCHITECTURES
-from slotseg.runs import find_checkpoint
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import find_checkpoint
 from slotseg.unpickling import load_plain
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from slotseg.checkpoint import load, read_header
 from slotseg.files import LEFTOVERS
 from slotseg.launch import new_training, resumed_training
-from slotseg.runs import RunFolder
+from slotseg.runs.checkpoint import load, read_header
+from slotseg.runs.folder import RunFolder
 
 STEPS = 16
 SETTINGS = {

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from slotseg import checkpoint
 from slotseg.changes import MAY_CHANGE, changed
 from slotseg.config import TrainConfig, to_dict
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.launch import new_training, resumed_training
 from slotseg.presets import flatten
+from slotseg.runs import checkpoint
 from slotseg.state import state_tensors
 from slotseg.trainer import Trainer
 

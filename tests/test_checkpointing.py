@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from slotseg import checkpoint, checkpointing
+from slotseg import checkpointing
 from slotseg.checkpointing import Checkpoints
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.errors import CheckpointError
 from slotseg.files import read_json_lines
-from slotseg.runs import RunFolder
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
 from slotseg.trainer import Trainer
 
 Config = Callable[..., TrainConfig]

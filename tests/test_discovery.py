@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg import checkpoint
 from slotseg.concepts import read_concepts
 from slotseg.data.images import read_label
 from slotseg.data.inputs import Inputs
@@ -27,7 +26,8 @@ from slotseg.errors import ConfigError, DataError
 from slotseg.files import LEFTOVERS
 from slotseg.labels.label_map import IGNORE
 from slotseg.launch import plan_training, resumed_training
-from slotseg.scores import write_score
+from slotseg.runs import checkpoint
+from slotseg.runs.scores import write_score
 from slotseg.stage_costs import StageCosts, measure_stages
 
 NUMBER = 6

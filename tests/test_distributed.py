@@ -16,14 +16,15 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
 
-from slotseg import checkpoint, distributed
+from slotseg import distributed
 from slotseg.config import BackboneConfig, TrainConfig, with_values
 from slotseg.data.datasets import Scenes
 from slotseg.data.photos import Photo
 from slotseg.errors import ConfigError, DataError
 from slotseg.method.building import build_model
 from slotseg.method.losses import slot_loss
-from slotseg.runs import RunFolder
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
 from slotseg.trainer import Trainer
 
 

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from slotseg import checkpoint, doctor, trial
+from slotseg import doctor, trial
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import PhotoFolder, Scenes
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
-from slotseg.runs import RunFolder
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
 from slotseg.segmenter import Segmenter
 from slotseg.trainer import Trainer
 from slotseg.trial import Cost, measure_cost

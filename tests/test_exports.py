@@ -19,12 +19,12 @@ import torchvision
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
-from slotseg import checkpoint
 from slotseg.cli import export_command, main
 from slotseg.config import BackboneConfig, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exports import FORMATS, default_output, detectron2_name, export
 from slotseg.method.backbones import Backbone
+from slotseg.runs import checkpoint
 from slotseg.twins import read_backbone
 from slotseg.weights import adopt, load_into, read_weights
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from slotseg import checkpoint
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.data.photos import Photo
 from slotseg.errors import DataError
 from slotseg.launch import new_training
-from slotseg.runs import RunFolder
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
 from slotseg.segmenter import Segmenter
 from slotseg.trainer import Trainer
 

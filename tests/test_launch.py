@@ -8,11 +8,11 @@ import timm
 from PIL import Image
 from safetensors.torch import save_file
 
-from slotseg.checkpoint import load
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.launch import new_training, resumed_training
 from slotseg.presets import auto_epochs
+from slotseg.runs.checkpoint import load
 
 SMALL = {"model.hidden_dim": 16, "optimizer.warmup_epochs": 0, "batch_size": 4}
 

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor
 
-from slotseg import checkpoint
 from slotseg.cli import main
 from slotseg.config import BackboneConfig, TrainConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
@@ -28,6 +27,7 @@ from slotseg.method.building import build_model, build_optimizer
 from slotseg.official import converted
 from slotseg.official_settings import SOURCE
 from slotseg.presets import flatten
+from slotseg.runs import checkpoint
 from slotseg.state import trained_names
 from slotseg.weights import adopt, load_into, read_weights
 

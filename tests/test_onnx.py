@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 import slotseg
-from slotseg import checkpoint
 from slotseg.cli import main
 from slotseg.config import BackboneConfig, ModelConfig, SegmentConfig, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
@@ -27,6 +26,7 @@ from slotseg.labels.label_map import LabelMap, palette
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
 from slotseg.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
+from slotseg.runs import checkpoint
 from slotseg.segmenter import Segmenter
 
 onnx = pytest.importorskip("onnx")

@@ -15,7 +15,7 @@ from slotseg.data.datasets import PhotoFolder, Scenes, Source
 from slotseg.labels.label_map import palette
 from slotseg.method.model import Encoder, SlotCon
 from slotseg.preview import GAP, NUM_COLUMNS, NUM_PHOTOS, THUMBNAIL, Previews, arranged, first_prototypes
-from slotseg.runs import RunFolder
+from slotseg.runs.folder import RunFolder
 
 Config = Callable[..., TrainConfig]
 Model = Callable[..., SlotCon]

@@ -31,7 +31,7 @@ from slotseg.run_page import (
     sheets,
     write_run_page,
 )
-from slotseg.run_record import CheckpointFile, RunRecord
+from slotseg.runs.record import CheckpointFile, RunRecord
 
 SCRIPT = "<script>document.documentElement.dataset.hacked = 1</script>"
 BREAKOUT = '"\'><img src=x onerror="document.documentElement.dataset.hacked=1"></style></title>{{ 7 * 7 }}'

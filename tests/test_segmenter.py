@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from slotseg import checkpoint
 from slotseg.config import PLAIN, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
@@ -22,6 +21,7 @@ from slotseg.looks import MAX_WORKING_PIXELS, default_size, working_size
 from slotseg.method.alignment import resample
 from slotseg.method.model import SlotCon
 from slotseg.refinement import refine
+from slotseg.runs import checkpoint
 from slotseg.segmenter import Segmenter
 
 Photo = NDArray[np.uint8]

@@ -8,7 +8,7 @@ from types import FrameType
 import pytest
 import torch
 
-from slotseg import checkpoint
+from slotseg.runs import checkpoint
 from slotseg.signals import deferred_signals, no_interrupt_lost
 
 Handler = signal.Handlers | Callable[[int, FrameType | None], None]

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from slotseg import checkpoint
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.data.photos import Photo
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.method.building import build_optimizer
 from slotseg.method.model import SlotConOutput
-from slotseg.runs import RunFolder
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
 from slotseg.segmenter import Segmenter
 from slotseg.trainer import Trainer
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from slotseg import checkpoint
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
-from slotseg.runs import RunFolder
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
 from slotseg.trainer import Trainer
 from slotseg.watch import is_due
 

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from slotseg import checkpoint
 from slotseg.config import BackboneConfig, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import SlotCon
+from slotseg.runs import checkpoint
 from slotseg.weights import adopt, load_into, read_weights
 
 NAME = "mobilenetv3_small_050"

@@ -75,7 +75,6 @@ def command(
 
     inputs = Inputs(photos, leave_out=output)
 
-    from slotseg import checkpoint
     from slotseg.carrying import Overlap, carry
     from slotseg.collecting import collect
     from slotseg.concept_figure import concept_figure
@@ -84,8 +83,9 @@ def command(
     from slotseg.files import write_json, writing
     from slotseg.labels.naming import read_names
     from slotseg.render import save_picture
-    from slotseg.runs import find_checkpoint, name_of
-    from slotseg.scores import read_scores
+    from slotseg.runs import checkpoint
+    from slotseg.runs.folder import find_checkpoint, name_of
+    from slotseg.runs.scores import read_scores
     from slotseg.segmenter import Segmenter
 
     names = read_names(names_file) if names_file else None

@@ -118,7 +118,7 @@ def command(
     from slotseg.eval.scoring import baseline_predictor, keep_match, keep_scores, run_predictor
     from slotseg.files import write_json
     from slotseg.labels.naming import read_names
-    from slotseg.runs import find_checkpoint
+    from slotseg.runs.folder import find_checkpoint
 
     with distributed.joined():
         names = read_names(names_file) if names_file else None

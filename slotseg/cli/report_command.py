@@ -22,7 +22,7 @@ def command(run: Path | None, output: Path | None, overwrite: bool) -> None:
     """  # noqa: D301
     from slotseg.diagnosis import diagnose
     from slotseg.run_page import write_run_page
-    from slotseg.run_record import newest_run, read_run
+    from slotseg.runs.record import newest_run, read_run
 
     folder = run or newest_run(Path("runs"))
     file = output or folder / "report.html"

@@ -111,7 +111,7 @@ def command(
     from slotseg.cleaning import Cleaning
     from slotseg.labels.naming import read_labels_or_names
     from slotseg.painting import paint, paint_png
-    from slotseg.runs import find_checkpoint, find_labels
+    from slotseg.runs.folder import find_checkpoint, find_labels
     from slotseg.segmenter import Segmenter
 
     file = find_checkpoint(checkpoint)

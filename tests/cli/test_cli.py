@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 
-from slotseg.checkpoint import read_header
 from slotseg.cli import COMMANDS, main
 from slotseg.cli.eval_command import BASELINES, DATASETS
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
+from slotseg.runs.checkpoint import read_header
 
 SMALL = ("--device", "cpu", "--workers", "0", "--batch-size", "4", "--set", "model.hidden_dim=16",
          "--set", "optimizer.warmup_epochs=0", "--set", "backbone.options={\"channels\":[8,16,16,16]}")  # fmt: skip
@@ -338,7 +338,7 @@ def test_without_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_checkpoint_of_another_architecture(work: Path) -> None:
     """A header that promises another network than the tensors are."""
-    from slotseg import checkpoint
+    from slotseg.runs import checkpoint
 
     last = work / "runs/mine/checkpoints/last.safetensors"
     content = checkpoint.load(last)

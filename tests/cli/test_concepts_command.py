@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from slotseg.checkpoint import digest
 from slotseg.cli import main
 from slotseg.data.scenes import draw_scene
 from slotseg.labels.naming import read_names
+from slotseg.runs.checkpoint import digest
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from slotseg import checkpoint
 from slotseg.cli import main
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
@@ -23,7 +22,8 @@ from slotseg.eval.named import assign_by_name
 from slotseg.eval.page import render
 from slotseg.eval.report import PredictorInfo, citation, result_table
 from slotseg.labels.naming import Naming
-from slotseg.runs import RunFolder
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
 from slotseg.trainer import Trainer
 
 

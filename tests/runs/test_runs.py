@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from slotseg import runs
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.runs import folder as runs
 
 
 @pytest.fixture(autouse=True)

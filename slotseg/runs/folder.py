@@ -5,8 +5,8 @@
 
 from pathlib import Path
 
-from slotseg.checkpoint import SUFFIX
 from slotseg.errors import CheckpointError, ConfigError, DataError
+from slotseg.runs.checkpoint import SUFFIX
 
 RUNS = Path("runs")
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slotseg import checkpoint as checkpoints
 from slotseg.files import write_json
-from slotseg.runs import RunFolder, run_of
+from slotseg.runs import checkpoint as checkpoints
+from slotseg.runs.folder import RunFolder, run_of
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import pytest
 
 from slotseg.errors import ConfigError
 from slotseg.files import read_json_lines
-from slotseg.journal import Journal
-from slotseg.runs import RunFolder
+from slotseg.runs.folder import RunFolder
+from slotseg.runs.journal import Journal
 
 
 @pytest.fixture
@@ -74,7 +74,9 @@ def test_going_on_drops_later_lines_torn_ones_and_leftovers_of_a_killed_process(
 
 def test_a_run_in_training_is_refused_to_another_process(run: RunFolder) -> None:
     pytest.importorskip("fcntl")
-    other = "import sys; from slotseg.journal import *\nwith Journal(RunFolder(Path(sys.argv[1]))).opened({}, 0): pass"
+    other = (
+        "import sys; from slotseg.runs.journal import *\nwith Journal(RunFolder(Path(sys.argv[1]))).opened({}, 0): pass"
+    )
     command = [sys.executable, "-c", other, str(run.path)]
     with Journal(run).opened({"mine": 1}, 0):
         result = subprocess.run(command, capture_output=True, text=True)

@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from slotseg import checkpoint
 from slotseg.cli import main
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
-from slotseg.runs import RunFolder
-from slotseg.scores import RunScores, Score, read_scores, write_score
+from slotseg.runs import checkpoint
+from slotseg.runs.folder import RunFolder
+from slotseg.runs.scores import RunScores, Score, read_scores, write_score
 from slotseg.trainer import Trainer
 
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 import slotseg
-from slotseg import checkpoint
 from slotseg.errors import CheckpointError
+from slotseg.runs import checkpoint
 
 TENSORS = {
     "student.a": torch.arange(6.0).reshape(2, 3),

@@ -10,7 +10,7 @@ from typing import Any
 from slotseg import distributed
 from slotseg.errors import ConfigError
 from slotseg.files import append, read_json_lines, remove_leftovers, write_bytes, write_json
-from slotseg.runs import RunFolder
+from slotseg.runs.folder import RunFolder
 
 try:
     import fcntl

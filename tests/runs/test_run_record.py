@@ -13,7 +13,7 @@ from slotseg.config import to_dict
 from slotseg.errors import CheckpointError
 from slotseg.labels.label_map import LabelMap
 from slotseg.presets import PRESETS
-from slotseg.run_record import PATIENCE, PATIENCE_AT_START, RunRecord, newest_run, read_run
+from slotseg.runs.record import PATIENCE, PATIENCE_AT_START, RunRecord, newest_run, read_run
 
 CONFIG = to_dict(PRESETS["tiny"]())
 START = 1_700_000_000.0
@@ -241,6 +241,6 @@ def test_no_run_at_all(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_loaded() -> None:
-    code = "import sys, slotseg.run_page, slotseg.run_record; print('torch' in sys.modules)"
+    code = "import sys, slotseg.run_page, slotseg.runs.record; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
