@@ -20,7 +20,7 @@ from upsample_argmax import realistic_scores
 
 from slotseg.eval.contingency import Contingency
 from slotseg.eval.report import text_table
-from slotseg.upsampling import upsampled_argmax
+from slotseg.segmenting.upsampling import upsampled_argmax
 
 SIDE = 320
 NUM_CLASSES = 27

@@ -22,7 +22,7 @@ from slotseg.config import TrainConfig, with_values
 from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table
 from slotseg.method.building import build_model
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 SIDES = (12_000, 20_000)
 FORMATS = ("jpg", "png", "tif")

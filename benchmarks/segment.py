@@ -33,14 +33,14 @@ from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table
 from slotseg.initialization import kmeans_prototypes, sample_directions
-from slotseg.looks import working_size
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
 from slotseg.onnx_export import export_onnx
 from slotseg.outputs import Outputs, Wanted
 from slotseg.painting import paint
 from slotseg.presets import PRESETS
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.looks import working_size
+from slotseg.segmenting.segmenter import Segmenter
 
 HEIGHT, WIDTH = 480, 640
 NUM_PROTOTYPES = 256

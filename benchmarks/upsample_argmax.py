@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.eval.report import text_table
-from slotseg.upsampling import contenders, upsampled_argmax
+from slotseg.segmenting.upsampling import contenders, upsampled_argmax
 
 Size = tuple[int, int]
 

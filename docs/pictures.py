@@ -26,7 +26,7 @@ from slotseg.eval.scoring import run_predictor
 from slotseg.labels.naming import read_names
 from slotseg.launch import new_training
 from slotseg.render import colored, contact_sheet
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 DOCS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

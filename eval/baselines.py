@@ -21,9 +21,9 @@ from slotseg.devices import resolve_device
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.report import PredictorInfo
-from slotseg.looks import dense_maps, scaled, working_size
 from slotseg.method.backbones import Backbone
-from slotseg.upsampling import upsampled_argmax
+from slotseg.segmenting.looks import dense_maps, scaled, working_size
+from slotseg.segmenting.upsampling import upsampled_argmax
 
 MAX_SAMPLES = 50_000
 """Vectors that k-means is fitted on, drawn evenly from the images."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slotseg.data.labelled import Photo
 from slotseg.eval.report import PredictorInfo
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 
 class Predictor(Protocol):

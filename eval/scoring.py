@@ -18,16 +18,16 @@ from slotseg.eval.named import NAMED
 from slotseg.eval.predictors import Predictor, SegmenterPredictor
 from slotseg.eval.report import PredictorInfo, Result
 from slotseg.files import write_json
-from slotseg.guided import EPSILON, RADIUS
 from slotseg.labels.label_map import read_labels
 from slotseg.labels.naming import Naming
-from slotseg.looks import Size, default_size
 from slotseg.method.backbones import Backbone
 from slotseg.presets import photos
 from slotseg.runs import checkpoint as checkpoints
 from slotseg.runs.folder import find_checkpoint, run_of
 from slotseg.runs.scores import write_score
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.guided import EPSILON, RADIUS
+from slotseg.segmenting.looks import Size, default_size
+from slotseg.segmenting.segmenter import Segmenter
 from slotseg.weights import adopt, load_into, read_weights
 
 log = logging.getLogger(__name__)

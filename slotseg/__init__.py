@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from slotseg.labels.label_map import LabelMap
     from slotseg.method.model import SlotCon
-    from slotseg.segmenter import Segmentation, Segmenter
+    from slotseg.segmenting.segmenter import Segmentation, Segmenter
 
 __version__ = "0.1.0"
 __all__ = ["LabelMap", "Segmentation", "Segmenter", "SlotCon", "__version__"]
 
 _HOMES = {
     "LabelMap": "labels.label_map",
-    "Segmentation": "segmenter",
-    "Segmenter": "segmenter",
+    "Segmentation": "segmenting.segmenter",
+    "Segmenter": "segmenting.segmenter",
     "SlotCon": "method.model",
 }
 

@@ -26,8 +26,8 @@ from slotseg.failures import note_failure
 from slotseg.labels.label_map import palette
 from slotseg.method.merging import CONFUSED, SIZE_EXPONENT
 from slotseg.retrieval import Found, Occurrences
-from slotseg.segmenter import Segmenter
-from slotseg.streaming import stream
+from slotseg.segmenting.segmenter import Segmenter
+from slotseg.segmenting.streaming import stream
 
 LARGEST = 2048
 """Longer side to which photos that are read in windows are reduced."""
@@ -182,7 +182,7 @@ class _Seen:
 
 
 class _Look:
-    """A segmenter whose results keep the scores; see ``slotseg.streaming.Computing``."""
+    """A segmenter whose results keep the scores; see ``slotseg.segmenting.streaming.Computing``."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter

@@ -29,7 +29,7 @@ from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.record import read_run
 from slotseg.runs.scores import read_scores
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 

@@ -28,8 +28,8 @@ from slotseg.data.augment import normalize
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, write_bytes
 from slotseg.labels.label_map import IGNORE
-from slotseg.looks import default_size
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.looks import default_size
+from slotseg.segmenting.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 

@@ -34,8 +34,8 @@ from slotseg.render import (
     save_picture,
     thumbnail,
 )
-from slotseg.segmenter import Segmentation, Segmenter
-from slotseg.streaming import Streamed
+from slotseg.segmenting.segmenter import Segmentation, Segmenter
+from slotseg.segmenting.streaming import Streamed
 
 log = logging.getLogger(__name__)
 

@@ -23,12 +23,12 @@ from slotseg.data.photos import REDUCTIONS, Photo
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
 from slotseg.labels.label_map import LabelMap
-from slotseg.looks import default_size
 from slotseg.method.model import Encoder
 from slotseg.render import overlay
 from slotseg.runs.folder import RunFolder
-from slotseg.segmenter import Segmenter
-from slotseg.upsampling import upsampled_argmax
+from slotseg.segmenting.looks import default_size
+from slotseg.segmenting.segmenter import Segmenter
+from slotseg.segmenting.upsampling import upsampled_argmax
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.datasets import Source
 from slotseg.errors import DataError
 from slotseg.method.model import Encoder
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 COUNTED_PHOTOS = 100
 """Photos that are looked at, spread over the source."""

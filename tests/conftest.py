@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig, ViewsConfig, with_values
 from slotseg.method.building import build_model
 from slotseg.method.model import SlotCon
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 Pair = tuple[Tensor, Tensor]
 

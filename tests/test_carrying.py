@@ -18,7 +18,7 @@ from slotseg.data.scenes import draw_scene
 from slotseg.errors import DataError
 from slotseg.labels.naming import Naming
 from slotseg.method.model import SlotCon
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 K = 6
 NAMES = Naming(names={0: "grass", 1: "sky", 4: "Sky"}, same_as={2: 0}, ignore=frozenset({3}), num_prototypes=K)

@@ -15,7 +15,7 @@ from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 from slotseg.trainer import Trainer
 from slotseg.trial import Cost, measure_cost
 

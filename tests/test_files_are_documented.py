@@ -14,7 +14,7 @@ from slotseg.errors import DataError
 from slotseg.launch import new_training
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 from slotseg.trainer import Trainer
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "files.md").read_text()

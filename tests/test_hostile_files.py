@@ -16,7 +16,7 @@ from slotseg.cli import main
 from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
 from slotseg.method.model import SlotCon
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither these links nor these names")
 

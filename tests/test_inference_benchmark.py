@@ -12,7 +12,7 @@ from PIL import Image
 from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
 from slotseg.method.model import SlotCon
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 SPEC = importlib.util.spec_from_file_location("inference", Path(__file__).parents[1] / "benchmarks" / "inference.py")
 assert SPEC is not None

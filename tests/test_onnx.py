@@ -27,7 +27,7 @@ from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
 from slotseg.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
 from slotseg.runs import checkpoint
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -19,7 +19,7 @@ from slotseg.errors import ConfigError, DataError
 from slotseg.method.model import SlotCon
 from slotseg.outputs import Outputs, Wanted
 from slotseg.painting import Painted, paint, paint_png
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 
 def outputs(words: list[Path], output: Path, **wanted: Any) -> Outputs:
@@ -233,7 +233,7 @@ def test_huge_photos_are_read_in_windows(
     segmenter: Segmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = paint_all(segmenter, photos, tmp_path / "whole")
-    monkeypatch.setattr("slotseg.streaming.PIXELS_AHEAD", 96 * 75)  # two of the three are huge
+    monkeypatch.setattr("slotseg.segmenting.streaming.PIXELS_AHEAD", 96 * 75)  # two of the three are huge
     assert paint_all(segmenter, photos, tmp_path / "windows") == whole
     for name in ("a", "b", "deep/er/c"):
         one, other = (ids(tmp_path / kind / f"{name}.png") for kind in ("whole", "windows"))

@@ -19,7 +19,7 @@ from slotseg.method.building import build_optimizer
 from slotseg.method.model import SlotConOutput
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 from slotseg.trainer import Trainer
 
 Build = Callable[..., Trainer]

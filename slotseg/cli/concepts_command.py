@@ -86,7 +86,7 @@ def command(
     from slotseg.runs import checkpoint
     from slotseg.runs.folder import find_checkpoint, name_of
     from slotseg.runs.scores import read_scores
-    from slotseg.segmenter import Segmenter
+    from slotseg.segmenting.segmenter import Segmenter
 
     names = read_names(names_file) if names_file else None
     file = find_checkpoint(run)

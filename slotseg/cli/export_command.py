@@ -43,7 +43,7 @@ def command(form: str, output: Path | None, checkpoint: Path | None, overwrite: 
 def _export_onnx(output: Path | None, checkpoint: Path | None, *, overwrite: bool) -> Path:
     from slotseg.onnx_export import SUFFIX, export_onnx
     from slotseg.runs.folder import find_checkpoint, name_of
-    from slotseg.segmenter import Segmenter
+    from slotseg.segmenting.segmenter import Segmenter
 
     source = find_checkpoint(checkpoint)
     click.echo(f"Exporting {source}", err=True)

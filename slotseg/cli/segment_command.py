@@ -112,7 +112,7 @@ def command(
     from slotseg.labels.naming import read_labels_or_names
     from slotseg.painting import paint, paint_png
     from slotseg.runs.folder import find_checkpoint, find_labels
-    from slotseg.segmenter import Segmenter
+    from slotseg.segmenting.segmenter import Segmenter
 
     file = find_checkpoint(checkpoint)
     given = read_labels_or_names(find_labels(labels, file)) if labels not in (None, "prototypes") else None

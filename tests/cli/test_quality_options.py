@@ -18,7 +18,7 @@ from slotseg.config import PLAIN, SegmentConfig, TrainConfig, from_dict
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
 from slotseg.method.model import SlotCon
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from slotseg.eval.predictors import SegmenterPredictor
 from slotseg.eval.protocols import Protocol
 from slotseg.eval.report import PredictorInfo
 from slotseg.method.model import SlotCon
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting.segmenter import Segmenter
 
 CROPPED = Protocol(name="full", dataset="folder", classes="folder", split="all", short_side=64, crop=64)
 

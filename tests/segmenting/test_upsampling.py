@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg import upsampling
-from slotseg.upsampling import contenders, upsampled_argmax
+from slotseg.segmenting import upsampling
+from slotseg.segmenting.upsampling import contenders, upsampled_argmax
 
 Size = tuple[int, int]
 

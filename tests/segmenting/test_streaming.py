@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg import streaming
 from slotseg.data.scenes import draw_scene
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting import streaming
+from slotseg.segmenting.segmenter import Segmenter
 
 SIZES = [(64, 96), (64, 96), (96, 64), (64, 96), (50, 50), (96, 64), (64, 96), (64, 96), (64, 96), (50, 50)]
 

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from slotseg import segmenter as module
 from slotseg.config import TrainConfig
 from slotseg.data.scaling import scaled_photo
 from slotseg.data.scenes import draw_scene
 from slotseg.data.windows import ArrayWindows, open_windows
 from slotseg.errors import ConfigError
 from slotseg.labels.label_map import LabelMap
-from slotseg.looks import scaled
 from slotseg.method.model import SlotCon
-from slotseg.segmenter import Segmenter
+from slotseg.segmenting import segmenter as module
+from slotseg.segmenting.looks import scaled
+from slotseg.segmenting.segmenter import Segmenter
 
 Photo = NDArray[np.uint8]
 LOOKS = {"segment.scales": (0.75, 1.5), "segment.mirror": True}

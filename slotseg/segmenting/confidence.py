@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slotseg.upsampling import Band
+from slotseg.segmenting.upsampling import Band
 
 CHUNK = 1 << 17
 """Pixels that are interpolated at once; they stay in cache."""

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from slotseg.confidence import confidence
-from slotseg.upsampling import bands
+from slotseg.segmenting.confidence import confidence
+from slotseg.segmenting.upsampling import bands
 
 CLASSES = (0, 255, 1, 1, 0, 2, 255)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from slotseg.method.alignment import resample
-from slotseg.refinement import COLOR, DISTANCE, ITERATIONS, MAX_POINTS, TEMPERATURE, refine
+from slotseg.segmenting.refinement import COLOR, DISTANCE, ITERATIONS, MAX_POINTS, TEMPERATURE, refine
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 

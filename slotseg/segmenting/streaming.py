@@ -38,7 +38,7 @@ Pixels = NDArray[np.uint8]
 
 
 class Computing(Protocol[T_co]):
-    """What a segmenter does with photos; see ``slotseg.segmenter.Segmenter``."""
+    """What a segmenter does with photos; see ``slotseg.segmenting.segmenter.Segmenter``."""
 
     def batch_scores(self, images: Sequence[Pixels], /) -> tuple[Tensor, tuple[float, float]]:
         """Scores ``(B, K, h, w)`` of images of one size, and how many cells each covers."""

@@ -1,8 +1,8 @@
 """From an image to its prototype map and class map.
 
-The teacher scores the image at a working size, whole or in tiles (``slotseg.tiles``); the scores may
-be made to follow its colours (``slotseg.refinement``) and are upsampled bilinearly to its own size
-(``slotseg.upsampling``). Letters: B images, K prototypes, H W pixels, h w feature cells.
+The teacher scores the image at a working size, whole or in tiles (``slotseg.segmenting.tiles``); the scores may
+be made to follow its colours (``slotseg.segmenting.refinement``) and are upsampled bilinearly to its own size
+(``slotseg.segmenting.upsampling``). Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.confidence import confidence
 from slotseg.config import TrainConfig, from_dict, to_dict, with_values
 from slotseg.data.images import MAX_PIXELS, image_size, read_image
 from slotseg.data.inputs import Input
@@ -28,18 +27,19 @@ from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels.label_map import LabelMap, read_labels
 from slotseg.labels.naming import Naming
-from slotseg.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, scaled
 from slotseg.method.alignment import resample
 from slotseg.method.backbones import Backbone
 from slotseg.method.building import compile_encoder
 from slotseg.method.model import Encoder
 from slotseg.precision import autocast, inference_precision
-from slotseg.refinement import refined
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint, run_of
-from slotseg.streaming import PIXELS_AHEAD, Streamed, stream
-from slotseg.tiles import TileAxis, blended
-from slotseg.upsampling import bands
+from slotseg.segmenting.confidence import confidence
+from slotseg.segmenting.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, scaled
+from slotseg.segmenting.refinement import refined
+from slotseg.segmenting.streaming import PIXELS_AHEAD, Streamed, stream
+from slotseg.segmenting.tiles import TileAxis, blended
+from slotseg.segmenting.upsampling import bands
 
 TILE = 1024
 """Side of those tiles, pixels of the working image."""

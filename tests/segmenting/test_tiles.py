@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.tiles import TileAxis, blended
+from slotseg.segmenting.tiles import TileAxis, blended
 
 Pixels = NDArray[np.uint8]
 STRIDE = 4
