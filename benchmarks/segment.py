@@ -36,8 +36,8 @@ from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
 from slotseg.onnx_export import export_onnx
-from slotseg.outputs import Outputs, Wanted
 from slotseg.painting import paint
+from slotseg.painting.outputs import Outputs, Wanted
 from slotseg.presets import PRESETS
 from slotseg.segmenting.looks import working_size
 from slotseg.segmenting.segmenter import Segmenter

@@ -25,7 +25,7 @@ from slotseg.eval.named import name_by_majority
 from slotseg.eval.scoring import run_predictor
 from slotseg.labels.naming import read_names
 from slotseg.launch import new_training
-from slotseg.render import colored, contact_sheet
+from slotseg.painting.render import colored, contact_sheet
 from slotseg.segmenting.segmenter import Segmenter
 
 DOCS = Path(__file__).parent

@@ -12,7 +12,7 @@ from slotseg.eval.scoring import baseline_predictor, keep_match, keep_scores, ru
 from slotseg.files import write_bytes, write_json
 from slotseg.labels.label_map import LabelMap
 from slotseg.launch import new_training
-from slotseg.render import colored, contact_sheet, overlay, save_legend, save_mask, save_picture
+from slotseg.painting.render import colored, contact_sheet, overlay, save_legend, save_mask, save_picture
 from slotseg.segmenting.segmenter import Segmenter
 
 NUM_PAINTED = 8

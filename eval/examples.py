@@ -20,7 +20,7 @@ from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.report import Result
 from slotseg.labels.label_map import LabelMap
-from slotseg.render import colored
+from slotseg.painting.render import colored
 
 NUM_EXAMPLES = 6
 """Best images on a page, and worst."""

@@ -19,7 +19,7 @@ from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.report import PredictorInfo
 from slotseg.labels.label_map import IGNORE, LabelMap
-from slotseg.render import save_legend, save_mask
+from slotseg.painting.render import save_legend, save_mask
 
 LEGEND = "legend.json"
 

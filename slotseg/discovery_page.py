@@ -26,8 +26,8 @@ from slotseg.errors import DataError
 from slotseg.files import write_bytes, writing
 from slotseg.labels.label_map import Color, LabelMap
 from slotseg.labels.naming import Naming
-from slotseg.outputs import Outputs
 from slotseg.pages import render_page
+from slotseg.painting.outputs import Outputs
 from slotseg.run_page import Finding, count_text, date_text, duration_text
 
 NUM_EXAMPLES = 12

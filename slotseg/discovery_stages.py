@@ -21,9 +21,9 @@ from slotseg.files import read_json_lines, writing
 from slotseg.labels.label_map import LabelMap
 from slotseg.labels.naming import Naming
 from slotseg.launch import new_training, resumed_training
-from slotseg.outputs import Outputs, Wanted
 from slotseg.painting import paint
-from slotseg.render import save_picture
+from slotseg.painting.outputs import Outputs, Wanted
+from slotseg.painting.render import save_picture
 from slotseg.run_page import write_run_page
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder

@@ -24,7 +24,7 @@ from slotseg.errors import DataError
 from slotseg.files import write_bytes
 from slotseg.labels.label_map import LabelMap
 from slotseg.method.model import Encoder
-from slotseg.render import overlay
+from slotseg.painting.render import overlay
 from slotseg.runs.folder import RunFolder
 from slotseg.segmenting.looks import default_size
 from slotseg.segmenting.segmenter import Segmenter

@@ -13,7 +13,7 @@ from slotseg.data.inputs import Input
 from slotseg.devices import resolve_device
 from slotseg.launch import Plan
 from slotseg.method.building import build_model
-from slotseg.render import mask_png, overlay, save_picture
+from slotseg.painting.render import mask_png, overlay, save_picture
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.trainer import INITIAL_STEPS
 from slotseg.trial import measure_cost, peak_memory

@@ -12,7 +12,7 @@ import pytest
 
 from slotseg.boards import TAGS, Board
 from slotseg.errors import ConfigError
-from slotseg.render import save_picture
+from slotseg.painting.render import save_picture
 
 
 def line(step: int, **values: float) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, target: str, after: int) -> None:
         ("slotseg.trainer::Trainer.train_step", 2, []),
         ("slotseg.collecting::_Look.batch_scores", 1, ["training"]),
         ("slotseg.discovery_stages.write_concepts", 1, ["training"]),
-        ("slotseg.painting::_Painting._take_result", 3, ["training", "concepts"]),
+        ("slotseg.painting.paint::_Painting._take_result", 3, ["training", "concepts"]),
         ("slotseg.discovery_stages.write_report", 1, ["training", "concepts", "masks"]),
     ],
 )
@@ -294,7 +294,7 @@ def test_names_that_change_while_masks_are_painted_leave_no_mask_of_the_old_ones
 ) -> None:
     name(found, names={"0": "sky", "1": "sky", "2": "sky", "3": "sky", "4": "sky"})
     with monkeypatch.context() as patch:
-        interrupt(patch, "slotseg.painting::_Painting._take_result", 4)
+        interrupt(patch, "slotseg.painting.paint::_Painting._take_result", 4)
         with pytest.raises(KeyboardInterrupt):
             find(photos, found)
     assert 0 < len(masks(found)) < NUMBER

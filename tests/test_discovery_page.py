@@ -30,7 +30,7 @@ from slotseg.discovery_page import (
 from slotseg.discovery_record import STAGES, DiscoveryRecord, Stage
 from slotseg.labels.label_map import LabelMap, palette
 from slotseg.labels.naming import Naming
-from slotseg.outputs import Outputs, Wanted
+from slotseg.painting.outputs import Outputs, Wanted
 
 HOSTILE = "\"'><img src=x onerror=alert(1)></style>{{ 7 * 7 }}<script>alert(2)</script>"
 

@@ -82,7 +82,7 @@ def command(
     from slotseg.concepts import write_concepts
     from slotseg.files import write_json, writing
     from slotseg.labels.naming import read_names
-    from slotseg.render import save_picture
+    from slotseg.painting.render import save_picture
     from slotseg.runs import checkpoint
     from slotseg.runs.folder import find_checkpoint, name_of
     from slotseg.runs.scores import read_scores

@@ -96,7 +96,7 @@ def command(
     curl -s https://example.org/photo.jpg | slotseg segment - -o - > mask.png
     """  # noqa: D301
     from slotseg.data.inputs import Inputs
-    from slotseg.outputs import Outputs, Wanted, check_existing
+    from slotseg.painting.outputs import Outputs, Wanted, check_existing
 
     formats = [*([form] if form else []), *(["summary"] if summary else [])]
     wanted = Wanted(overlay=overlay, confidence=confidence, legend=legend, formats=tuple(formats))
@@ -108,9 +108,9 @@ def command(
         found = outputs.survey()
         check_existing(found, allowed=overwrite or skip_existing)
 
-    from slotseg.cleaning import Cleaning
     from slotseg.labels.naming import read_labels_or_names
     from slotseg.painting import paint, paint_png
+    from slotseg.painting.cleaning import Cleaning
     from slotseg.runs.folder import find_checkpoint, find_labels
     from slotseg.segmenting.segmenter import Segmenter
 
@@ -159,7 +159,7 @@ def command(
 
 
 def _check_stdout(single: bool, wanted: object) -> None:
-    from slotseg.outputs import Wanted
+    from slotseg.painting.outputs import Wanted
 
     if not single:
         raise ConfigError("-o - writes one mask to stdout; expected one photo, or a folder as --output")

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from slotseg.annotations import files_of
 from slotseg.data.inputs import Input, Inputs, identity
 from slotseg.errors import ConfigError
+from slotseg.painting.annotations import files_of
 
 PICTURES = (".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".avif", ".heic")
 """What a mask cannot be: most of these would change its ids, and tools read PNG."""
@@ -28,7 +28,7 @@ class Wanted:
     legend: bool = False
     """A picture of names and colours."""
     formats: tuple[str, ...] = ()
-    """Files for other tools, of ``slotseg.annotations.WRITERS``."""
+    """Files for other tools, of ``slotseg.painting.annotations.WRITERS``."""
 
 
 @dataclass(frozen=True, kw_only=True)

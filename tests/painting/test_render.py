@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg import render
 from slotseg.errors import DataError
 from slotseg.labels.label_map import LabelMap
+from slotseg.painting import render
 
 NAMED = LabelMap(classes=(0, 1, 255), names=("sky", "sea"), colors=((10, 20, 30), (200, 100, 50)), origin="majority")
 

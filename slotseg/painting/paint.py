@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from slotseg.annotations import Writer, open_writer
-from slotseg.annotations_labelme import LabelmeWriter
-from slotseg.cleaning import AS_PAINTED, Cleaning
 from slotseg.data.images import MAX_PIXELS, read_label
 from slotseg.data.inputs import Input
 from slotseg.errors import DataError
 from slotseg.failures import note_failure
 from slotseg.files import write_bytes
 from slotseg.labels.label_map import LabelMap
-from slotseg.outputs import Outputs, Survey, check_existing
-from slotseg.render import (
+from slotseg.painting.annotations import Writer, open_writer
+from slotseg.painting.cleaning import AS_PAINTED, Cleaning
+from slotseg.painting.labelme import LabelmeWriter
+from slotseg.painting.outputs import Outputs, Survey, check_existing
+from slotseg.painting.render import (
     colored,
     contact_sheet,
     legend_picture,

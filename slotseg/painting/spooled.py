@@ -55,7 +55,7 @@ class SpooledFile(ABC):
         confidence: NDArray[np.uint8] | None = None,
         photo: Path | None = None,
     ) -> None:
-        """Add a photo; as ``slotseg.annotations.Writer.add``."""
+        """Add a photo; as ``slotseg.painting.annotations.Writer.add``."""
         parts = self.describe(name, class_map, confidence)
         with writing(self.path):
             for spool, part in zip(self.spools, parts, strict=True):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from slotseg.data.inputs import Inputs
 from slotseg.errors import ConfigError
-from slotseg.outputs import Outputs, Wanted, check_existing
+from slotseg.painting.outputs import Outputs, Wanted, check_existing
 
 
 @pytest.fixture(autouse=True)

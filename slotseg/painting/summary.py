@@ -7,9 +7,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.annotation_files import SpooledFile
 from slotseg.labels.label_map import LabelMap
-from slotseg.regions import find_regions
+from slotseg.painting.regions import find_regions
+from slotseg.painting.spooled import SpooledFile
 
 FILE_NAME = "segments.jsonl"
 
@@ -45,7 +45,7 @@ def image_summary(
         ``share`` of all pixels of the photo, 0 to 1, ``mean_confidence`` or null; ``ignored_pixels``.
 
     Raises:
-        DataError: As ``slotseg.regions.find_regions``.
+        DataError: As ``slotseg.painting.regions.find_regions``.
     """
     regions = find_regions(class_map, labels, confidence, name)
     height, width = class_map.shape

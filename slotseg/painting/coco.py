@@ -16,9 +16,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.annotation_files import SpooledFile
 from slotseg.labels.label_map import LabelMap
-from slotseg.regions import Region, find_regions
+from slotseg.painting.regions import Region, find_regions
+from slotseg.painting.spooled import SpooledFile
 
 FILE_NAME = "annotations.json"
 

@@ -12,15 +12,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.annotations_coco import FILE_NAME as COCO_FILE
-from slotseg.annotations_coco import CocoWriter
-from slotseg.annotations_cvat import FILE_NAME as CVAT_FILE
-from slotseg.annotations_cvat import LABELS_NAME, CvatWriter
-from slotseg.annotations_labelme import LabelmeWriter, file_of
-from slotseg.annotations_summary import FILE_NAME as SUMMARY_FILE
-from slotseg.annotations_summary import SummaryWriter
 from slotseg.errors import ConfigError
 from slotseg.labels.label_map import LabelMap
+from slotseg.painting.coco import FILE_NAME as COCO_FILE
+from slotseg.painting.coco import CocoWriter
+from slotseg.painting.cvat import FILE_NAME as CVAT_FILE
+from slotseg.painting.cvat import LABELS_NAME, CvatWriter
+from slotseg.painting.labelme import LabelmeWriter, file_of
+from slotseg.painting.summary import FILE_NAME as SUMMARY_FILE
+from slotseg.painting.summary import SummaryWriter
 
 
 class Writer(Protocol):

@@ -15,10 +15,10 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.annotation_files import SpooledFile
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap
-from slotseg.regions import find_regions
+from slotseg.painting.regions import find_regions
+from slotseg.painting.spooled import SpooledFile
 
 FILE_NAME = "annotations.xml"
 LABELS_NAME = "cvat_labels.json"

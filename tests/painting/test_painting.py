@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.cleaning import Cleaning
 from slotseg.config import TrainConfig
 from slotseg.data.inputs import Input, Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError, DataError
 from slotseg.method.model import SlotCon
-from slotseg.outputs import Outputs, Wanted
-from slotseg.painting import Painted, paint, paint_png
+from slotseg.painting.cleaning import Cleaning
+from slotseg.painting.outputs import Outputs, Wanted
+from slotseg.painting.paint import Painted, paint, paint_png
 from slotseg.segmenting.segmenter import Segmenter
 
 

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from slotseg.cleaning import AS_PAINTED, Cleaning, absorb_small_parts
 from slotseg.errors import ConfigError
+from slotseg.painting.cleaning import AS_PAINTED, Cleaning, absorb_small_parts
 
 IGNORE = 255
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from slotseg.errors import DataError
 from slotseg.files import write_bytes, writing
 from slotseg.labels.label_map import LabelMap
-from slotseg.regions import find_regions
+from slotseg.painting.regions import find_regions
 
 VERSION = "5.5.0"
 """Of labelme, whose files these are like; later versions read them too."""
@@ -51,7 +51,7 @@ class LabelmeWriter:
         confidence: NDArray[np.uint8] | None = None,
         photo: Path | None = None,
     ) -> None:
-        """Write the file of a photo; as ``slotseg.annotations.Writer.add``."""
+        """Write the file of a photo; as ``slotseg.painting.annotations.Writer.add``."""
         target = file_of(name)
         if target in self._written:
             raise DataError(
@@ -104,7 +104,7 @@ def shapes(
         tolerance: In pixels.
 
     Raises:
-        DataError: As ``slotseg.regions.find_regions``.
+        DataError: As ``slotseg.painting.regions.find_regions``.
     """
     regions = find_regions(class_map, labels, confidence, name)
     covered = np.zeros(class_map.shape, bool)

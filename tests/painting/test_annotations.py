@@ -17,15 +17,15 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
-from slotseg.annotations import WRITERS, files_of, open_writer
-from slotseg.annotations_coco import encode_mask
-from slotseg.annotations_cvat import raw_labels, run_lengths
-from slotseg.annotations_labelme import IGNORED, shapes
-from slotseg.annotations_summary import image_summary
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError, DataError
 from slotseg.labels.label_map import IGNORE, LabelMap, palette
-from slotseg.regions import BAND, find_regions
+from slotseg.painting.annotations import WRITERS, files_of, open_writer
+from slotseg.painting.coco import encode_mask
+from slotseg.painting.cvat import raw_labels, run_lengths
+from slotseg.painting.labelme import IGNORED, shapes
+from slotseg.painting.regions import BAND, find_regions
+from slotseg.painting.summary import image_summary
 
 NAMES = ("sky", "Bäume & <Büsche>", 'a "road"', "家")
 LABELS = LabelMap.of_classes(NAMES, palette(len(NAMES)))
@@ -343,7 +343,7 @@ PEAK = """
 import os, sys, tracemalloc
 from pathlib import Path
 import numpy as np
-from slotseg.annotations import open_writer
+from slotseg.painting.annotations import open_writer
 from slotseg.labels.label_map import LabelMap
 
 os.fsync = lambda _: None  # thousands of files
