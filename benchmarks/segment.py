@@ -32,10 +32,10 @@ from slotseg.data.images import list_images, read_image
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table
+from slotseg.exchange.onnx_export import export_onnx
 from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
-from slotseg.onnx_export import export_onnx
 from slotseg.painting import paint
 from slotseg.painting.outputs import Outputs, Wanted
 from slotseg.presets import PRESETS

@@ -17,6 +17,7 @@ from slotseg.eval.evaluate import label_map
 from slotseg.eval.named import NAMED
 from slotseg.eval.predictors import Predictor, SegmenterPredictor
 from slotseg.eval.report import PredictorInfo, Result
+from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.files import write_json
 from slotseg.labels.label_map import read_labels
 from slotseg.labels.naming import Naming
@@ -28,7 +29,6 @@ from slotseg.runs.scores import write_score
 from slotseg.segmenting.guided import EPSILON, RADIUS
 from slotseg.segmenting.looks import Size, default_size
 from slotseg.segmenting.segmenter import Segmenter
-from slotseg.weights import adopt, load_into, read_weights
 
 log = logging.getLogger(__name__)
 

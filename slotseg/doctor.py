@@ -17,11 +17,11 @@ from slotseg.config import TrainConfig, from_dict
 from slotseg.data.datasets import Source
 from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, DataError, SlotSegError
+from slotseg.exchange.weights import read_weights
 from slotseg.method.building import build_model
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint, run_of
 from slotseg.trial import Cost
-from slotseg.weights import read_weights
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow")
 LOOKED_AT = 200

@@ -14,11 +14,11 @@ from slotseg.data.datasets import PhotoFolder, Scenes, Source
 from slotseg.data.unlabelled import NUM_PHOTOS, photo_folders
 from slotseg.devices import precision_name
 from slotseg.errors import ConfigError
+from slotseg.exchange.weights import adopt, read_weights
 from slotseg.presets import DATASET_PRESETS, auto_epochs, resolve
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import new_run, run_to_resume
 from slotseg.trainer import Trainer
-from slotseg.weights import adopt, read_weights
 
 log = logging.getLogger(__name__)
 

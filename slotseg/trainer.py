@@ -25,6 +25,7 @@ from slotseg.data.batches import ViewBatch, steps_per_epoch, view_batches
 from slotseg.data.datasets import Source
 from slotseg.devices import keep_freed_memory, precision_name, resolve_device, resolve_workers
 from slotseg.errors import ConfigError, DataError, SlotSegError
+from slotseg.exchange.weights import load_into, read_weights
 from slotseg.guard import MAX_IN_A_ROW, Guard
 from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.method import schedules
@@ -40,7 +41,6 @@ from slotseg.signals import deferred_signals
 from slotseg.state import restore_state, state_tensors
 from slotseg.usage import count_wins
 from slotseg.watch import Watch
-from slotseg.weights import load_into, read_weights
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ def command(form: str, output: Path | None, checkpoint: Path | None, overwrite: 
     if form == "onnx":
         click.echo(str(_export_onnx(output, checkpoint, overwrite=overwrite)))
         return
-    from slotseg.exports import default_output, export
-    from slotseg.twins import read_backbone
+    from slotseg.exchange.exports import default_output, export
+    from slotseg.exchange.twins import read_backbone
 
     backbone = read_backbone(checkpoint)
     click.echo(f"Exporting the backbone of {backbone.source}", err=True)
@@ -41,7 +41,7 @@ def command(form: str, output: Path | None, checkpoint: Path | None, overwrite: 
 
 
 def _export_onnx(output: Path | None, checkpoint: Path | None, *, overwrite: bool) -> Path:
-    from slotseg.onnx_export import SUFFIX, export_onnx
+    from slotseg.exchange.onnx_export import SUFFIX, export_onnx
     from slotseg.runs.folder import find_checkpoint, name_of
     from slotseg.segmenting.segmenter import Segmenter
 

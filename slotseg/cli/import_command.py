@@ -23,6 +23,6 @@ def command(file: Path, out: Path | None) -> None:
     slotseg segment photo.jpg -o mask.png --checkpoint runs/official-1
     slotseg train PHOTOS --resume runs/official-1
     """  # noqa: D301
-    from slotseg.importing import import_run
+    from slotseg.exchange.importing import import_run
 
     click.echo(str(import_run(file, out).path))

@@ -19,7 +19,7 @@ class Backbone(nn.Module):
     """One feature level of a timm model.
 
     Args:
-        config: Which model and level; weights are random until loaded (``slotseg.weights``).
+        config: Which model and level; weights are random until loaded (``slotseg.exchange.weights``).
 
     Attributes:
         channels: Channels of the dense map.

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from slotseg.config import TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.method.building import build_model, build_optimizer
-from slotseg.method.model import SlotCon
-from slotseg.official_settings import (
+from slotseg.exchange.official_settings import (
     NAME,
     is_number,
     listed,
@@ -25,6 +23,8 @@ from slotseg.official_settings import (
     refusal,
     shown,
 )
+from slotseg.method.building import build_model, build_optimizer
+from slotseg.method.model import SlotCon
 from slotseg.runs.checkpoint import Checkpoint
 from slotseg.state import trained_names
 
@@ -48,7 +48,7 @@ def converted(content: Any) -> Checkpoint:
     """A full checkpoint of the published code as one of ours, from which training can be resumed.
 
     Args:
-        content: Of the file, as ``slotseg.unpickling.load_plain`` returns it.
+        content: Of the file, as ``slotseg.exchange.unpickling.load_plain`` returns it.
 
     Returns:
         Tensors and header as a run of ours writes them, but that the photos are not known; the header's

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.exchange.official import converted
+from slotseg.exchange.official_settings import NAME
+from slotseg.exchange.unpickling import load_plain
 from slotseg.files import write_json
 from slotseg.launch import NOTES
-from slotseg.official import converted
-from slotseg.official_settings import NAME
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder, new_run
-from slotseg.unpickling import load_plain
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from torch import Tensor
 import slotseg
 from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.exchange.twins import TrainedBackbone, torchvision_twin
 from slotseg.files import missing_space, replacing
 from slotseg.method.backbones import Backbone
 from slotseg.runs.folder import name_of
-from slotseg.twins import TrainedBackbone, torchvision_twin
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def _differences(config: BackboneConfig, form: str, missing: list[str]) -> list[
 
 
 def _safetensors(backbone: TrainedBackbone) -> bytes:
-    """A file with the metadata that ``slotseg.weights`` reads; ``save_file`` would make one only its owner can read."""
+    """A file with the metadata that ``slotseg.exchange.weights`` reads; ``save_file`` would make one only its owner can read."""
     config = backbone.config
     metadata = {
         "format": "pt",

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from slotseg.config import BackboneConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.exchange.official_settings import ARCHITECTURES
+from slotseg.exchange.unpickling import load_plain
 from slotseg.method.backbones import Backbone
-from slotseg.official_settings import ARCHITECTURES
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint
-from slotseg.unpickling import load_plain
 
 log = logging.getLogger(__name__)
 

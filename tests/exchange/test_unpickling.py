@@ -18,9 +18,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slotseg import unpickling
 from slotseg.errors import CheckpointError
-from slotseg.unpickling import load_plain
+from slotseg.exchange import unpickling
+from slotseg.exchange.unpickling import load_plain
 
 
 @pytest.fixture

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from slotseg.cli import export_command, main
 from slotseg.config import BackboneConfig, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.exports import FORMATS, default_output, detectron2_name, export
+from slotseg.exchange.exports import FORMATS, default_output, detectron2_name, export
+from slotseg.exchange.twins import read_backbone
+from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.method.backbones import Backbone
 from slotseg.runs import checkpoint
-from slotseg.twins import read_backbone
-from slotseg.weights import adopt, load_into, read_weights
 
-PAGE = Path(__file__).parent.parent / "docs" / "exports.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "exports.md"
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 
 foreign = pytest.mark.filterwarnings("ignore")

@@ -19,19 +19,19 @@ from torch import Tensor
 from slotseg.cli import main
 from slotseg.config import BackboneConfig, TrainConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.importing import import_run
+from slotseg.exchange.importing import import_run
+from slotseg.exchange.official import converted
+from slotseg.exchange.official_settings import SOURCE
+from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.launch import plan_training, resumed_training
 from slotseg.method import schedules
 from slotseg.method.backbones import Backbone
 from slotseg.method.building import build_model, build_optimizer
-from slotseg.official import converted
-from slotseg.official_settings import SOURCE
 from slotseg.presets import flatten
 from slotseg.runs import checkpoint
 from slotseg.state import trained_names
-from slotseg.weights import adopt, load_into, read_weights
 
-FACTS = json.loads((Path(__file__).parent / "golden" / "official_checkpoint.json").read_text())
+FACTS = json.loads((Path(__file__).parent.parent / "golden" / "official_checkpoint.json").read_text())
 SMALL = {"4096": 24, "256": 10}
 """The sizes of the heads in small files; a layer of the backbone keeps its own."""
 HEADS = ("projector_q", "projector_k", "grouping_q", "grouping_k", "predictor_slot", "center")
@@ -126,7 +126,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
 def test_the_published_order_of_parameters_is_ours(arch: str) -> None:
-    from slotseg.official import _our_name, _skeleton, _their_parameters
+    from slotseg.exchange.official import _our_name, _skeleton, _their_parameters
 
     model = _skeleton(TrainConfig(backbone=BackboneConfig(name=arch)))
     theirs = shapes(arch, small=False)
@@ -228,7 +228,7 @@ def test_settings_and_where_they_came_from(content: Content) -> None:
     ],
 )
 def test_the_data_set_gives_the_preset(changes: Content, preset: str, number: int) -> None:
-    from slotseg.official_settings import our_settings, read_options, read_progress
+    from slotseg.exchange.official_settings import our_settings, read_options, read_progress
 
     parts = official(**changes)
     options = read_options(parts["args"])

@@ -21,18 +21,18 @@ import slotseg
 from slotseg.cli import main
 from slotseg.config import BackboneConfig, ModelConfig, SegmentConfig, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.exchange.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap, palette
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
-from slotseg.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
 from slotseg.runs import checkpoint
 from slotseg.segmenting.segmenter import Segmenter
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-PAGE = Path(__file__).parent.parent / "docs" / "exports.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "exports.md"
 SMALL = {"channels": [8, 16, 16, 16], "layers": [1, 1, 1, 1]}
 BACKBONES = {
     "resnet": BackboneConfig(name="resnet18", options=SMALL),
@@ -311,6 +311,6 @@ def test_what_torch_cannot_export_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_model_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slotseg.onnx_export.LIMIT", 1000)
+    monkeypatch.setattr("slotseg.exchange.onnx_export.LIMIT", 1000)
     with pytest.raises(ConfigError, match=r"the model takes .* GB; expected at most"):
         export_onnx(make(), Path("w.onnx"))

@@ -1,0 +1,1 @@
+"""Weights from others and for others: pretrained backbones, published checkpoints, exports, ONNX."""
