@@ -28,7 +28,7 @@ from slotseg.labels.label_map import Color, LabelMap
 from slotseg.labels.naming import Naming
 from slotseg.pages import render_page
 from slotseg.painting.outputs import Outputs
-from slotseg.run_page import Finding, count_text, date_text, duration_text
+from slotseg.watching.run_page import Finding, count_text, date_text, duration_text
 
 NUM_EXAMPLES = 12
 """Photos that are shown."""

@@ -14,7 +14,6 @@ from slotseg.concept_figure import concept_figure, telling
 from slotseg.concept_page import write_concept_page
 from slotseg.concepts import read_concepts, write_concepts
 from slotseg.data.inputs import Inputs
-from slotseg.diagnosis import diagnose
 from slotseg.discovery_page import Report, about_duration, examples, write_report
 from slotseg.discovery_record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing
@@ -24,12 +23,13 @@ from slotseg.launch import new_training, resumed_training
 from slotseg.painting import paint
 from slotseg.painting.outputs import Outputs, Wanted
 from slotseg.painting.render import save_picture
-from slotseg.run_page import write_run_page
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.record import read_run
 from slotseg.runs.scores import read_scores
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.watching.diagnosis import diagnose
+from slotseg.watching.run_page import write_run_page
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,6 @@ from slotseg.method import schedules
 from slotseg.method.backbones import Backbone
 from slotseg.method.building import build_model, build_optimizer, compile_networks
 from slotseg.method.model import SlotConOutput
-from slotseg.monitor import collapse_figures
 from slotseg.precision import autocast, choose_precision
 from slotseg.runs.checkpoint import Checkpoint
 from slotseg.runs.folder import RunFolder
@@ -40,7 +39,8 @@ from slotseg.runs.journal import Journal
 from slotseg.signals import deferred_signals
 from slotseg.state import restore_state, state_tensors
 from slotseg.usage import count_wins
-from slotseg.watch import Watch
+from slotseg.watching.monitor import collapse_figures
+from slotseg.watching.watch import Watch
 
 log = logging.getLogger(__name__)
 

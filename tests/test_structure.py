@@ -102,7 +102,7 @@ def test_public_names_are_documented(module: str) -> None:
     [
         "import slotseg",
         "import slotseg.config, slotseg.presets, slotseg.errors, slotseg.files, slotseg.labels.label_map",
-        "import slotseg.run_page, slotseg.diagnosis",
+        "import slotseg.watching.run_page, slotseg.watching.diagnosis",
         "import slotseg.eval.matching, slotseg.eval.metrics",
         "\n".join(
             f"main({[*command, '--help']}, standalone_mode=False)" for command in [[], *([name] for name in COMMANDS)]

@@ -20,9 +20,9 @@ def command(run: Path | None, output: Path | None, overwrite: bool) -> None:
     slotseg report
     slotseg report runs/photos-1 -o photos-1.html
     """  # noqa: D301
-    from slotseg.diagnosis import diagnose
-    from slotseg.run_page import write_run_page
     from slotseg.runs.record import newest_run, read_run
+    from slotseg.watching.diagnosis import diagnose
+    from slotseg.watching.run_page import write_run_page
 
     folder = run or newest_run(Path("runs"))
     file = output or folder / "report.html"

@@ -171,7 +171,7 @@ def _differences(config: BackboneConfig, form: str, missing: list[str]) -> list[
 
 
 def _safetensors(backbone: TrainedBackbone) -> bytes:
-    """A file with the metadata that ``slotseg.exchange.weights`` reads; ``save_file`` would make one only its owner can read."""
+    """A file with the metadata that ``read_weights`` reads; ``save_file`` would make one only its owner can read."""
     config = backbone.config
     metadata = {
         "format": "pt",

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from slotseg.cli import main
-from slotseg.diagnosis import Finding
-from slotseg.run_page import is_run_page
+from slotseg.watching.diagnosis import Finding
+from slotseg.watching.run_page import is_run_page
 
 
 def slotseg(*arguments: object) -> Result:
@@ -92,7 +92,7 @@ def test_findings_of_the_monitor_are_on_the_page(work: Path, monkeypatch: pytest
         assert config["steps"] == 4
         return [Finding(kind="trouble", what="Nothing moves.", advice="Push.", since_step=3)]
 
-    monkeypatch.setattr("slotseg.diagnosis.diagnose", diagnose)
+    monkeypatch.setattr("slotseg.watching.diagnosis.diagnose", diagnose)
     assert slotseg("report").exit_code == 0
     text = (work / "runs" / "mine" / "report.html").read_text(encoding="utf-8")
     assert "Nothing moves." in text
@@ -149,5 +149,5 @@ def test_torch_is_not_loaded(work: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     file, modules = done.stdout.splitlines()
     assert file == "runs/mine/report.html"
-    assert "slotseg.run_page" in modules.split()
+    assert "slotseg.watching.run_page" in modules.split()
     assert {"torch", "timm"}.isdisjoint(modules.split())

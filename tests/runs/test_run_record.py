@@ -241,6 +241,6 @@ def test_no_run_at_all(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_loaded() -> None:
-    code = "import sys, slotseg.run_page, slotseg.runs.record; print('torch' in sys.modules)"
+    code = "import sys, slotseg.watching.run_page, slotseg.runs.record; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -16,8 +16,8 @@ from typing import Any
 from PIL import Image
 
 from slotseg.errors import ConfigError
-from slotseg.figures import CHARTS
 from slotseg.files import append
+from slotseg.watching.charts import CHARTS
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slotseg.curves import HEIGHT, NUM_BUCKETS, WIDTH, draw, number_text, svg_path, thinned, tick_labels, ticks
-from slotseg.figures import CHARTS, Chart
+from slotseg.watching.charts import CHARTS, Chart
+from slotseg.watching.curves import HEIGHT, NUM_BUCKETS, WIDTH, draw, number_text, svg_path, thinned, tick_labels, ticks
 
 LOSS = Chart(title="Loss", group="loss", keys={"loss": "total", "slot_loss": "slot"})
 SHARE = Chart(title="Share", group="share", keys={"share": "share"}, low=0, high=1, percent=True)

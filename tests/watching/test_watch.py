@@ -13,7 +13,7 @@ from slotseg.data.datasets import Scenes
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.trainer import Trainer
-from slotseg.watch import is_due
+from slotseg.watching.watch import is_due
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_a_finding_is_said_once_and_again_only_after_a_recovery(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from slotseg import watch as module
-    from slotseg.diagnosis import Finding
+    from slotseg.watching import watch as module
+    from slotseg.watching.diagnosis import Finding
 
     ill = {2, 3, 6}
 

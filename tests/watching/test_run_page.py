@@ -18,7 +18,8 @@ from slotseg.config import to_dict
 from slotseg.errors import DataError
 from slotseg.labels.label_map import LabelMap
 from slotseg.presets import PRESETS
-from slotseg.run_page import (
+from slotseg.runs.record import CheckpointFile, RunRecord
+from slotseg.watching.run_page import (
     MAX_SHEET_BYTES,
     MAX_SHEETS,
     NUM_FAILURES,
@@ -31,7 +32,6 @@ from slotseg.run_page import (
     sheets,
     write_run_page,
 )
-from slotseg.runs.record import CheckpointFile, RunRecord
 
 SCRIPT = "<script>document.documentElement.dataset.hacked = 1</script>"
 BREAKOUT = '"\'><img src=x onerror="document.documentElement.dataset.hacked=1"></style></title>{{ 7 * 7 }}'

@@ -14,8 +14,8 @@ from slotseg.config import TrainConfig
 from slotseg.data.datasets import PhotoFolder, Scenes, Source
 from slotseg.labels.label_map import palette
 from slotseg.method.model import Encoder, SlotCon
-from slotseg.preview import GAP, NUM_COLUMNS, NUM_PHOTOS, THUMBNAIL, Previews, arranged, first_prototypes
 from slotseg.runs.folder import RunFolder
+from slotseg.watching.preview import GAP, NUM_COLUMNS, NUM_PHOTOS, THUMBNAIL, Previews, arranged, first_prototypes
 
 Config = Callable[..., TrainConfig]
 Model = Callable[..., SlotCon]
@@ -202,7 +202,7 @@ def test_device_without_memory_costs_the_sheet_and_is_logged(
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("slotseg.preview.Segmenter.scores", full)
+    monkeypatch.setattr("slotseg.watching.preview.Segmenter.scores", full)
     with caplog.at_level(logging.WARNING, "slotseg"):
         assert previews(tmp_path, Scenes(1), tiny_config()).write(tiny_model().teacher, 7) is None
     assert caplog.messages == ["The device has no memory left to paint photos after step 7; training goes on"]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from slotseg.config import TrainConfig, to_dict, with_values
-from slotseg.diagnosis import IN_A_ROW, Finding, diagnose
+from slotseg.watching.diagnosis import IN_A_ROW, Finding, diagnose
 
-RUNS = Path(__file__).parent / "golden" / "monitor"
+RUNS = Path(__file__).parent.parent / "golden" / "monitor"
 """Named by what is to be said of them, and what they are."""
 
 

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 from PIL import Image
 
 import slotseg
-from slotseg.curves import HEIGHT, WIDTH, Drawing, draw, number_text
 from slotseg.errors import DataError
-from slotseg.figures import CHARTS
 from slotseg.files import write_bytes
 from slotseg.pages import render_page
 from slotseg.presets import flatten
 from slotseg.runs.record import RunRecord
+from slotseg.watching.charts import CHARTS
+from slotseg.watching.curves import HEIGHT, WIDTH, Drawing, draw, number_text
 
 MARK = '<meta name="generator" content="slotseg report">'
 """Stands in every page, so that one of ours can be told from a file of somebody else's."""
@@ -114,7 +114,7 @@ def render(run: RunRecord, findings: Sequence[Finding] = ()) -> str:
     ]
     all_settings = settings(run.settings)
     return render_page(
-        "slotseg",
+        "slotseg.watching",
         "run_page.html",
         {
             "number": number_text,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slotseg.method.model import Grouped, SlotConOutput
-from slotseg.monitor import assignment_figures, collapse_figures
+from slotseg.watching.monitor import assignment_figures, collapse_figures
 
 K = 4
 

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from slotseg import distributed
-from slotseg.boards import Board
 from slotseg.config import TrainConfig, to_dict
 from slotseg.data.datasets import Source
-from slotseg.diagnosis import diagnose
 from slotseg.method.model import Encoder
-from slotseg.preview import Previews
 from slotseg.runs.folder import RunFolder
+from slotseg.watching.diagnosis import diagnose
+from slotseg.watching.preview import Previews
+from slotseg.watching.tensorboard import Board
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slotseg.boards import TAGS, Board
 from slotseg.errors import ConfigError
 from slotseg.painting.render import save_picture
+from slotseg.watching.tensorboard import TAGS, Board
 
 
 def line(step: int, **values: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.figures import Chart
+from slotseg.watching.charts import Chart
 
 WIDTH, HEIGHT = 1000, 240
 """Units of a drawing; it is stretched to its place on the page."""
