@@ -17,7 +17,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.datasets import PhotoFolder, Scenes, Source
 from slotseg.presets import resolve
 from slotseg.runs.folder import RunFolder
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 
 SETUPS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": ("tiny", {}),

@@ -28,10 +28,10 @@ from slotseg.eval.predictors import Predictor
 from slotseg.eval.report import text_table
 from slotseg.eval.scoring import baseline_predictor, run_predictor
 from slotseg.files import write_json
-from slotseg.launch import new_training
 from slotseg.method.merging import merge_confused
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint
+from slotseg.training.launch import new_training
 
 PLAIN = "plain"
 OURS = ("slotseg", PLAIN)

@@ -33,7 +33,6 @@ from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table
 from slotseg.exchange.onnx_export import export_onnx
-from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
 from slotseg.painting import paint
@@ -41,6 +40,7 @@ from slotseg.painting.outputs import Outputs, Wanted
 from slotseg.presets import PRESETS
 from slotseg.segmenting.looks import working_size
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.training.prototypes import kmeans_prototypes, sample_directions
 
 HEIGHT, WIDTH = 480, 640
 NUM_PROTOTYPES = 256

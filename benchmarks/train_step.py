@@ -18,7 +18,7 @@ from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, TrainCo
 from slotseg.devices import keep_freed_memory, resolve_device, resolve_precision
 from slotseg.eval.report import text_table
 from slotseg.method.building import build_model, build_optimizer, compile_networks
-from slotseg.precision import autocast
+from slotseg.training.precision import autocast
 
 SETUPS = [("resnet18", 128, 16), ("resnet50", 224, 8)]
 

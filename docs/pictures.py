@@ -24,9 +24,9 @@ from slotseg.eval.evaluate import evaluate
 from slotseg.eval.named import name_by_majority
 from slotseg.eval.scoring import run_predictor
 from slotseg.labels.naming import read_names
-from slotseg.launch import new_training
 from slotseg.painting.render import colored, contact_sheet
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.training.launch import new_training
 
 DOCS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -11,9 +11,9 @@ from slotseg.eval.report import result_table
 from slotseg.eval.scoring import baseline_predictor, keep_match, keep_scores, run_predictor
 from slotseg.files import write_bytes, write_json
 from slotseg.labels.label_map import LabelMap
-from slotseg.launch import new_training
 from slotseg.painting.render import colored, contact_sheet, overlay, save_legend, save_mask, save_picture
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.training.launch import new_training
 
 NUM_PAINTED = 8
 

@@ -17,8 +17,8 @@ from slotseg.discovery_record import DiscoveryRecord, Stage, read_record
 from slotseg.discovery_stages import PRESET, Stages, outputs_of, run_in
 from slotseg.errors import ConfigError, DataError
 from slotseg.labels.naming import Naming, read_names
-from slotseg.launch import plan_training
 from slotseg.stage_costs import MAX_PAINTED, measure_stages
+from slotseg.training.launch import plan_training
 
 log = logging.getLogger(__name__)
 

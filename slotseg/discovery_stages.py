@@ -19,7 +19,6 @@ from slotseg.discovery_record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing
 from slotseg.labels.label_map import LabelMap
 from slotseg.labels.naming import Naming
-from slotseg.launch import new_training, resumed_training
 from slotseg.painting import paint
 from slotseg.painting.outputs import Outputs, Wanted
 from slotseg.painting.render import save_picture
@@ -28,6 +27,7 @@ from slotseg.runs.folder import RunFolder
 from slotseg.runs.record import read_run
 from slotseg.runs.scores import read_scores
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.training.launch import new_training, resumed_training
 from slotseg.watching.diagnosis import diagnose
 from slotseg.watching.run_page import write_run_page
 

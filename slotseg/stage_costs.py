@@ -11,13 +11,13 @@ import torch
 from slotseg.config import TrainConfig
 from slotseg.data.inputs import Input
 from slotseg.devices import resolve_device
-from slotseg.launch import Plan
 from slotseg.method.building import build_model
 from slotseg.painting.render import mask_png, overlay, save_picture
 from slotseg.segmenting.segmenter import Segmenter
-from slotseg.trainer import INITIAL_STEPS
-from slotseg.trial import measure_cost, peak_memory
-from slotseg.usage import COUNTED_PHOTOS
+from slotseg.training.launch import Plan
+from slotseg.training.trainer import INITIAL_STEPS
+from slotseg.training.trial import measure_cost, peak_memory
+from slotseg.training.usage import COUNTED_PHOTOS
 
 SECONDS = 6.0
 """For which photos are painted; the first one, which warms up, comes on top."""
@@ -67,7 +67,7 @@ def measure_stages(
         workers: Loader processes; None chooses.
 
     Raises:
-        ConfigError: As ``slotseg.trial.measure_cost``.
+        ConfigError: As ``slotseg.training.trial.measure_cost``.
         DataError: If a photo that is tried cannot be read.
     """
     config, before = plan.config, peak_memory(CPU)

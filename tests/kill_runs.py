@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from slotseg.files import LEFTOVERS
-from slotseg.launch import new_training, resumed_training
 from slotseg.runs.checkpoint import load, read_header
 from slotseg.runs.folder import RunFolder
+from slotseg.training.launch import new_training, resumed_training
 
 STEPS = 16
 SETTINGS = {

@@ -14,11 +14,11 @@ from slotseg.changes import MAY_CHANGE, changed
 from slotseg.config import TrainConfig, to_dict
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import CheckpointError, ConfigError, DataError
-from slotseg.launch import new_training, resumed_training
 from slotseg.presets import flatten
 from slotseg.runs import checkpoint
-from slotseg.state import state_tensors
-from slotseg.trainer import Trainer
+from slotseg.training.launch import new_training, resumed_training
+from slotseg.training.state import state_tensors
+from slotseg.training.trainer import Trainer
 
 Config = Callable[..., TrainConfig]
 

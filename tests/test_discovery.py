@@ -25,10 +25,10 @@ from slotseg.discovery_stages import run_in
 from slotseg.errors import ConfigError, DataError
 from slotseg.files import LEFTOVERS
 from slotseg.labels.label_map import IGNORE
-from slotseg.launch import plan_training, resumed_training
 from slotseg.runs import checkpoint
 from slotseg.runs.scores import write_score
 from slotseg.stage_costs import StageCosts, measure_stages
+from slotseg.training.launch import plan_training, resumed_training
 
 NUMBER = 6
 SETTINGS = {
@@ -188,7 +188,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, target: str, after: int) -> None:
 @pytest.mark.parametrize(
     ("target", "after", "done"),
     [
-        ("slotseg.trainer::Trainer.train_step", 2, []),
+        ("slotseg.training.trainer::Trainer.train_step", 2, []),
         ("slotseg.collecting::_Look.batch_scores", 1, ["training"]),
         ("slotseg.discovery_stages.write_concepts", 1, ["training"]),
         ("slotseg.painting.paint::_Painting._take_result", 3, ["training", "concepts"]),

@@ -25,7 +25,7 @@ from slotseg.method.building import build_model
 from slotseg.method.losses import slot_loss
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 
 
 @contextmanager

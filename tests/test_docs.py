@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from slotseg.cli import COMMANDS, main
 from slotseg.config import TrainConfig, to_dict
 from slotseg.presets import PRESETS, flatten
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

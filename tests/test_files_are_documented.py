@@ -11,11 +11,11 @@ from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.data.photos import Photo
 from slotseg.errors import DataError
-from slotseg.launch import new_training
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.segmenting.segmenter import Segmenter
-from slotseg.trainer import Trainer
+from slotseg.training.launch import new_training
+from slotseg.training.trainer import Trainer
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "files.md").read_text()
 WORDS = set(re.findall(r"`([^`\n]+)`", DOCUMENT))

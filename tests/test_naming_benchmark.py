@@ -19,7 +19,7 @@ from slotseg.data.scenes import draw_scene
 from slotseg.eval.named import name_by_majority
 from slotseg.files import write_json
 from slotseg.runs.folder import RunFolder
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 
 SPEC = importlib.util.spec_from_file_location("naming", Path(__file__).parents[1] / "benchmarks" / "naming.py")
 assert SPEC is not None

@@ -58,10 +58,10 @@ def command(
         raise ConfigError(
             f"torch and torchvision do not fit each other ({error}); expected a pair: install both anew, together"
         ) from error
-    from slotseg import doctor
     from slotseg.files import write_json
-    from slotseg.launch import plan_training
-    from slotseg.trial import measure_cost
+    from slotseg.training import doctor
+    from slotseg.training.launch import plan_training
+    from slotseg.training.trial import measure_cost
 
     found: list[doctor.Finding] = []
 

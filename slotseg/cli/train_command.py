@@ -73,7 +73,7 @@ def command(
     if resume and out and out.resolve() != resume.resolve():
         raise ConfigError(f"--resume {resume} goes on in its own folder and --out is {out}; expected no --out")
     from slotseg import distributed
-    from slotseg.launch import new_training, resumed_training
+    from slotseg.training.launch import new_training, resumed_training
 
     with distributed.joined():
         if resume:

@@ -12,9 +12,9 @@ from slotseg.exchange.official import converted
 from slotseg.exchange.official_settings import NAME
 from slotseg.exchange.unpickling import load_plain
 from slotseg.files import write_json
-from slotseg.launch import NOTES
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder, new_run
+from slotseg.training.launch import NOTES
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from slotseg.exchange.official_settings import (
 from slotseg.method.building import build_model, build_optimizer
 from slotseg.method.model import SlotCon
 from slotseg.runs.checkpoint import Checkpoint
-from slotseg.state import trained_names
+from slotseg.training.state import trained_names
 
 PARTS = ("args", "model", "optimizer", "scheduler", "epoch")
 PREFIXES = {

@@ -31,7 +31,6 @@ from slotseg.method.alignment import resample
 from slotseg.method.backbones import Backbone
 from slotseg.method.building import compile_encoder
 from slotseg.method.model import Encoder
-from slotseg.precision import autocast, inference_precision
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint, run_of
 from slotseg.segmenting.confidence import confidence
@@ -40,6 +39,7 @@ from slotseg.segmenting.refinement import refined
 from slotseg.segmenting.streaming import PIXELS_AHEAD, Streamed, stream
 from slotseg.segmenting.tiles import TileAxis, blended
 from slotseg.segmenting.upsampling import bands
+from slotseg.training.precision import autocast, inference_precision
 
 TILE = 1024
 """Side of those tiles, pixels of the working image."""
@@ -90,7 +90,7 @@ class Segmenter:
             whole up to ``MAX_WORKING_PIXELS``, beyond in tiles of ``TILE``.
         confidence: Whether segmentations say how certain each pixel is.
         device: As in ``slotseg.devices.resolve_device``.
-        precision: As in ``slotseg.precision.inference_precision``.
+        precision: As in ``slotseg.training.precision.inference_precision``.
         compiled: Whether the network goes through ``torch.compile``, which takes its time at the first photo of a size.
 
     Example:
@@ -169,7 +169,7 @@ class Segmenter:
             tile: As of ``Segmenter``.
             confidence: As of ``Segmenter``.
             device: As in ``slotseg.devices.resolve_device``.
-            precision: As in ``slotseg.precision.inference_precision``.
+            precision: As in ``slotseg.training.precision.inference_precision``.
             compiled: Whether the network goes through ``torch.compile``.
 
         Raises:

@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options += ["--set", "previews=2", "--set", "optimizer.warmup_epochs=0"]
     options += ["--set", 'backbone.options={"channels":[8,8,8,8],"layers":[1,1,1,1]}']
     with pytest.MonkeyPatch.context() as patch:
-        from slotseg.trainer import Trainer
+        from slotseg.training.trainer import Trainer
 
         train_step = Trainer.train_step
 

@@ -24,7 +24,7 @@ from slotseg.eval.report import PredictorInfo, citation, result_table
 from slotseg.labels.naming import Naming
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 
 
 class Perfect:

@@ -23,13 +23,13 @@ from slotseg.exchange.importing import import_run
 from slotseg.exchange.official import converted
 from slotseg.exchange.official_settings import SOURCE
 from slotseg.exchange.weights import adopt, load_into, read_weights
-from slotseg.launch import plan_training, resumed_training
 from slotseg.method import schedules
 from slotseg.method.backbones import Backbone
 from slotseg.method.building import build_model, build_optimizer
 from slotseg.presets import flatten
 from slotseg.runs import checkpoint
-from slotseg.state import trained_names
+from slotseg.training.launch import plan_training, resumed_training
+from slotseg.training.state import trained_names
 
 FACTS = json.loads((Path(__file__).parent.parent / "golden" / "official_checkpoint.json").read_text())
 SMALL = {"4096": 24, "256": 10}

@@ -16,7 +16,7 @@ from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.scores import RunScores, Score, read_scores, write_score
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 from slotseg.watching.watch import is_due
 
 

@@ -20,7 +20,7 @@ from slotseg.method.model import SlotConOutput
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.segmenting.segmenter import Segmenter
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 
 Build = Callable[..., Trainer]
 

@@ -18,7 +18,7 @@ from slotseg.data.datasets import Source
 from slotseg.devices import precision_name, resolve_device
 from slotseg.errors import ConfigError, DataError
 from slotseg.runs.folder import RunFolder
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 
 T = TypeVar("T")
 

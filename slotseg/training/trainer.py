@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from slotseg import distributed
-from slotseg.checkpointing import Checkpoints, State
 from slotseg.config import TrainConfig, to_dict
 from slotseg.data.augment import augment, draw_augmentation, normalize
 from slotseg.data.batches import ViewBatch, steps_per_epoch, view_batches
@@ -26,19 +25,20 @@ from slotseg.data.datasets import Source
 from slotseg.devices import keep_freed_memory, precision_name, resolve_device, resolve_workers
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.exchange.weights import load_into, read_weights
-from slotseg.guard import MAX_IN_A_ROW, Guard
-from slotseg.initialization import kmeans_prototypes, sample_directions
 from slotseg.method import schedules
 from slotseg.method.backbones import Backbone
 from slotseg.method.building import build_model, build_optimizer, compile_networks
 from slotseg.method.model import SlotConOutput
-from slotseg.precision import autocast, choose_precision
 from slotseg.runs.checkpoint import Checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.journal import Journal
 from slotseg.signals import deferred_signals
-from slotseg.state import restore_state, state_tensors
-from slotseg.usage import count_wins
+from slotseg.training.checkpoints import Checkpoints, State
+from slotseg.training.guard import MAX_IN_A_ROW, Guard
+from slotseg.training.precision import autocast, choose_precision
+from slotseg.training.prototypes import kmeans_prototypes, sample_directions
+from slotseg.training.state import restore_state, state_tensors
+from slotseg.training.usage import count_wins
 from slotseg.watching.monitor import collapse_figures
 from slotseg.watching.watch import Watch
 

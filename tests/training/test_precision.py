@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from slotseg import precision
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.errors import ConfigError
 from slotseg.method.model import SlotCon
-from slotseg.precision import choose_precision, inference_precision, time_precisions
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.trainer import Trainer
+from slotseg.training import precision
+from slotseg.training.precision import choose_precision, inference_precision, time_precisions
+from slotseg.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,7 @@ from slotseg.exchange.weights import adopt, read_weights
 from slotseg.presets import DATASET_PRESETS, auto_epochs, resolve
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import new_run, run_to_resume
-from slotseg.trainer import Trainer
+from slotseg.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from slotseg import checkpointing
-from slotseg.checkpointing import Checkpoints
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
 from slotseg.errors import CheckpointError
 from slotseg.files import read_json_lines
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.trainer import Trainer
+from slotseg.training import checkpoints as checkpointing
+from slotseg.training.checkpoints import Checkpoints
+from slotseg.training.trainer import Trainer
 
 Config = Callable[..., TrainConfig]
 Fill = Callable[[Path, int], None]

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import CheckpointError, ConfigError, DataError
-from slotseg.launch import new_training, resumed_training
 from slotseg.presets import auto_epochs
 from slotseg.runs.checkpoint import load
+from slotseg.training.launch import new_training, resumed_training
 
 SMALL = {"model.hidden_dim": 16, "optimizer.warmup_epochs": 0, "batch_size": 4}
 

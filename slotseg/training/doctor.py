@@ -21,7 +21,7 @@ from slotseg.exchange.weights import read_weights
 from slotseg.method.building import build_model
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint, run_of
-from slotseg.trial import Cost
+from slotseg.training.trial import Cost
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow")
 LOOKED_AT = 200

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from slotseg import doctor, trial
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import PhotoFolder, Scenes
 from slotseg.data.scenes import draw_scene
@@ -16,8 +15,9 @@ from slotseg.errors import ConfigError
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.segmenting.segmenter import Segmenter
-from slotseg.trainer import Trainer
-from slotseg.trial import Cost, measure_cost
+from slotseg.training import doctor, trial
+from slotseg.training.trainer import Trainer
+from slotseg.training.trial import Cost, measure_cost
 
 
 def texts(findings: Iterable[doctor.Finding], level: str) -> str:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from slotseg.errors import ConfigError
-from slotseg.initialization import kmeans_prototypes, sample_directions
+from slotseg.training.prototypes import kmeans_prototypes, sample_directions
 
 
 def test_prototypes_lie_in_the_clusters() -> None:
