@@ -17,8 +17,8 @@ from urllib.parse import quote
 from PIL import Image
 
 import slotseg
-from slotseg.concept_figure import GAP, HEAD, SIDE
-from slotseg.concepts import Collection
+from slotseg.concepts.collection import Collection
+from slotseg.concepts.concept_figure import GAP, HEAD, SIDE
 from slotseg.data.images import shown
 from slotseg.data.windows import open_windows
 from slotseg.discovery_record import DiscoveryRecord
@@ -83,7 +83,7 @@ class Report:
     naming: Naming | None
     """What a person has named so far."""
     figure: Path
-    """By ``slotseg.concept_figure``, of the concepts ``record.figure``."""
+    """By ``slotseg.concepts.concept_figure``, of the concepts ``record.figure``."""
     examples: Sequence[Example]
     """Some of the photos."""
     failures: Sequence[str]
@@ -157,7 +157,7 @@ def examples(outputs: Outputs) -> list[Example]:
 
 
 def figure_columns(figure: Path) -> list[list[Picture]]:
-    """The pictures of a figure by ``slotseg.concept_figure``, column by column."""
+    """The pictures of a figure by ``slotseg.concepts.concept_figure``, column by column."""
     with Image.open(figure) as image:
         lefts, tops = range(GAP, image.width, SIDE + GAP), range(HEAD, image.height, SIDE + GAP)
         return [[_picture(image.crop((x, y, x + SIDE, y + SIDE))) for y in tops] for x in lefts]

@@ -9,10 +9,10 @@ import logging
 from functools import cached_property
 from pathlib import Path
 
-from slotseg.collecting import collect
-from slotseg.concept_figure import concept_figure, telling
-from slotseg.concept_page import write_concept_page
-from slotseg.concepts import read_concepts, write_concepts
+from slotseg.concepts.collecting import collect
+from slotseg.concepts.collection import read_concepts, write_concepts
+from slotseg.concepts.concept_figure import concept_figure, telling
+from slotseg.concepts.concept_page import write_concept_page
 from slotseg.data.inputs import Inputs
 from slotseg.discovery_page import Report, about_duration, examples, write_report
 from slotseg.discovery_record import DiscoveryRecord, Stage

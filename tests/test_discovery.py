@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.concepts import read_concepts
+from slotseg.concepts.collection import read_concepts
 from slotseg.data.images import read_label
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
@@ -189,7 +189,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, target: str, after: int) -> None:
     ("target", "after", "done"),
     [
         ("slotseg.training.trainer::Trainer.train_step", 2, []),
-        ("slotseg.collecting::_Look.batch_scores", 1, ["training"]),
+        ("slotseg.concepts.collecting::_Look.batch_scores", 1, ["training"]),
         ("slotseg.discovery_stages.write_concepts", 1, ["training"]),
         ("slotseg.painting.paint::_Painting._take_result", 3, ["training", "concepts"]),
         ("slotseg.discovery_stages.write_report", 1, ["training", "concepts", "masks"]),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.concept_figure import concept_figure
-from slotseg.concept_page import Thumbnail
-from slotseg.concepts import Collection, Concept, Segment
+from slotseg.concepts.collection import Collection, Concept, Segment
+from slotseg.concepts.concept_figure import concept_figure
+from slotseg.concepts.concept_page import Thumbnail
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.discovery_page import (

@@ -75,11 +75,11 @@ def command(
 
     inputs = Inputs(photos, leave_out=output)
 
-    from slotseg.carrying import Overlap, carry
-    from slotseg.collecting import collect
-    from slotseg.concept_figure import concept_figure
-    from slotseg.concept_page import write_concept_page
-    from slotseg.concepts import write_concepts
+    from slotseg.concepts.carrying import Overlap, carry
+    from slotseg.concepts.collecting import collect
+    from slotseg.concepts.collection import write_concepts
+    from slotseg.concepts.concept_figure import concept_figure
+    from slotseg.concepts.concept_page import write_concept_page
     from slotseg.files import write_json, writing
     from slotseg.labels.naming import read_names
     from slotseg.painting.render import save_picture

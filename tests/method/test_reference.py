@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from slotseg import distributed
+from slotseg.concepts.retrieval import segment_scores
 from slotseg.config import ModelConfig
 from slotseg.method import schedules
 from slotseg.method.lars import LARS
 from slotseg.method.model import SlotCon, SlotConOutput
-from slotseg.retrieval import segment_scores
 
 REFERENCE = Path(os.environ.get("SLOTSEG_REFERENCE_DIR", Path(__file__).parent.parent / "golden" / "slotcon"))
 META = json.loads((REFERENCE / "meta.json").read_text())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.concepts import Carried, Collection
+from slotseg.concepts.collection import Carried, Collection
 from slotseg.eval.contingency import UNASSIGNED, contingency_table
 from slotseg.labels.naming import Naming, name_key
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.collecting import Collected, collect, suggested_merges
-from slotseg.concept_figure import concept_figure, telling
+from slotseg.concepts.collecting import Collected, collect, suggested_merges
+from slotseg.concepts.concept_figure import concept_figure, telling
+from slotseg.concepts.retrieval import LEAST_SHARE, segment_scores
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
-from slotseg.retrieval import LEAST_SHARE, segment_scores
 from slotseg.segmenting.segmenter import Segmenter
 
 K = 6
@@ -81,7 +81,7 @@ def test_photos_of_segments_have_thumbnails_and_broken_ones_a_line(folder: Path,
 
 def test_huge_photos_are_seen_reduced(segmenter: Segmenter, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slotseg.segmenting.streaming.PIXELS_AHEAD", 1000)
-    monkeypatch.setattr("slotseg.collecting.LARGEST", 48)
+    monkeypatch.setattr("slotseg.concepts.collecting.LARGEST", 48)
     found = collect(segmenter, Inputs([folder / "photos"]), failures=folder / "f.jsonl", run="mine", checkpoint="0123")
     assert found.collection.num_photos == 8
     boxes = np.array([s.box for c in found.collection.concepts for s in c.segments])

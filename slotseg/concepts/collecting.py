@@ -17,15 +17,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from slotseg.concept_page import SIDES, Thumbnail
-from slotseg.concepts import Box, Collection, Concept, Merge, Related, Segment
+from slotseg.concepts.collection import Box, Collection, Concept, Merge, Related, Segment
+from slotseg.concepts.concept_page import SIDES, Thumbnail
+from slotseg.concepts.retrieval import Found, Occurrences
 from slotseg.data.images import MAX_PIXELS
 from slotseg.data.inputs import Input
 from slotseg.data.windows import Windows
 from slotseg.failures import note_failure
 from slotseg.labels.label_map import palette
 from slotseg.method.merging import CONFUSED, SIZE_EXPONENT
-from slotseg.retrieval import Found, Occurrences
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.segmenting.streaming import stream
 
@@ -107,7 +107,7 @@ def suggested_merges(assigned: NDArray[np.floating[Any]]) -> tuple[Merge, ...]:
     Measure and bound are those of ``slotseg.method.merging``, here with the mean of both ways for the confusion.
 
     Args:
-        assigned: Row i: assignment to all prototypes of cells that i wins, as of ``slotseg.retrieval.Occurrences``,
+        assigned: Row i: assignment to all prototypes of cells that i wins, as of ``slotseg.concepts.retrieval.Occurrences``,
             ``(K, K)``.
 
     Returns:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slotseg.retrieval import LEAST_SHARE, Occurrences, segment_scores
+from slotseg.concepts.retrieval import LEAST_SHARE, Occurrences, segment_scores
 
 K, N, TEMPERATURE = 5, 40, 0.07
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 import slotseg
-from slotseg.concepts import Collection
+from slotseg.concepts.collection import Collection
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
 from slotseg.labels import colors as hashed_colors
@@ -103,10 +103,10 @@ def render(
     scores: Sequence[str] = (),
 ) -> str:
     """The page's HTML."""
-    script = "\n".join(page_text("slotseg", name).strip() for name in ("concept_names.js", "concept_page.js"))
+    script = "\n".join(page_text("slotseg.concepts", name).strip() for name in ("concept_names.js", "concept_page.js"))
     digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode()
     return render_page(
-        "slotseg",
+        "slotseg.concepts",
         "concept_page.html",
         {},
         mark=MARK,
@@ -116,7 +116,7 @@ def render(
         num_photos=collection.num_photos,
         num_prototypes=len(collection.concepts),
         scores=scores,
-        style=Markup(page_text("slotseg", "concept_page.css").strip()),
+        style=Markup(page_text("slotseg.concepts", "concept_page.css").strip()),
         script=Markup(script),
         script_digest=digest,
         data=Markup(_script_json(page_data(collection, thumbnails, names))),

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from slotseg.carrying import Carrying, Overlap, carry
-from slotseg.collecting import Collected, collect
-from slotseg.concepts import Carried
+from slotseg.concepts.carrying import Carrying, Overlap, carry
+from slotseg.concepts.collecting import Collected, collect
+from slotseg.concepts.collection import Carried
 from slotseg.config import TrainConfig
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from slotseg.concept_page import Thumbnail
-from slotseg.concepts import Collection, Concept, Segment
+from slotseg.concepts.collection import Collection, Concept, Segment
+from slotseg.concepts.concept_page import Thumbnail
 from slotseg.errors import ConfigError
 
 SIDE = 200

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slotseg.concepts import Carried, Collection, Concept, Merge, Segment, read_concepts, write_concepts
+from slotseg.concepts.collection import Carried, Collection, Concept, Merge, Segment, read_concepts, write_concepts
 from slotseg.errors import DataError
 
 SEGMENT = Segment(photo="deep/ä.jpg", score=0.8125, pixels=120, box=(3, 4, 20, 30))
@@ -82,7 +82,7 @@ def test_figures_are_short() -> None:
 
 
 def test_every_field_is_documented() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "concepts.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent.parent / "docs" / "concepts.md").read_text(encoding="utf-8")
     words = set(re.findall(r"`(\w+)`", text[text.index("## concepts.json") :]))
     values = COLLECTION.to_dict()
     (segment,) = values["concepts"][0]["segments"]
