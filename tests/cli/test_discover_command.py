@@ -15,7 +15,7 @@ from PIL import Image
 
 from slotseg.cli import main
 from slotseg.data.scenes import draw_scene
-from slotseg.discovery_record import read_record
+from slotseg.discovery.record import read_record
 
 CLI = Path(__file__).parents[2] / "cli.py"  # with `-m`, Python itself may end by the signal after Ctrl-C
 SMALL = (
@@ -85,7 +85,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, swallowed: bo
             raise (ValueError("shape") if swallowed else error) from None
 
     with monkeypatch.context() as patch:
-        patch.setattr("slotseg.discovery_stages.collect", pressed)
+        patch.setattr("slotseg.discovery.stages.collect", pressed)
         result = discover(*SMALL)
     assert result.exit_code == 130
     assert result.stderr.endswith("The same command goes on from here.\nInterrupted.\n")

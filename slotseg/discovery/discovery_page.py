@@ -21,7 +21,7 @@ from slotseg.concepts.collection import Collection
 from slotseg.concepts.concept_figure import GAP, HEAD, SIDE
 from slotseg.data.images import shown
 from slotseg.data.windows import open_windows
-from slotseg.discovery_record import DiscoveryRecord
+from slotseg.discovery.record import DiscoveryRecord
 from slotseg.errors import DataError
 from slotseg.files import write_bytes, writing
 from slotseg.labels.label_map import Color, LabelMap
@@ -109,7 +109,7 @@ def render(report: Report) -> str:
     record, collection = report.record, report.collection
     out = shlex.quote(str(record.path))
     return render_page(
-        "slotseg",
+        "slotseg.discovery",
         "discovery_page.html",
         {
             "count": count_text,

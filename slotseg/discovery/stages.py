@@ -14,8 +14,8 @@ from slotseg.concepts.collection import read_concepts, write_concepts
 from slotseg.concepts.concept_figure import concept_figure, telling
 from slotseg.concepts.concept_page import write_concept_page
 from slotseg.data.inputs import Inputs
-from slotseg.discovery_page import Report, about_duration, examples, write_report
-from slotseg.discovery_record import DiscoveryRecord, Stage
+from slotseg.discovery.discovery_page import Report, about_duration, examples, write_report
+from slotseg.discovery.record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing
 from slotseg.labels.label_map import LabelMap
 from slotseg.labels.naming import Naming

@@ -19,15 +19,15 @@ from slotseg.concepts.collection import read_concepts
 from slotseg.data.images import read_label
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
-from slotseg.discovery import Discovered, discover
-from slotseg.discovery_record import STAGES, read_record
-from slotseg.discovery_stages import run_in
+from slotseg.discovery.costs import StageCosts, measure_stages
+from slotseg.discovery.discover import Discovered, discover
+from slotseg.discovery.record import STAGES, read_record
+from slotseg.discovery.stages import run_in
 from slotseg.errors import ConfigError, DataError
 from slotseg.files import LEFTOVERS
 from slotseg.labels.label_map import IGNORE
 from slotseg.runs import checkpoint
 from slotseg.runs.scores import write_score
-from slotseg.stage_costs import StageCosts, measure_stages
 from slotseg.training.launch import plan_training, resumed_training
 
 NUMBER = 6
@@ -94,7 +94,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         asked.append(num_photos)
         return COSTS
 
-    monkeypatch.setattr("slotseg.discovery.measure_stages", instead)
+    monkeypatch.setattr("slotseg.discovery.discover.measure_stages", instead)
     return asked
 
 
@@ -190,9 +190,9 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, target: str, after: int) -> None:
     [
         ("slotseg.training.trainer::Trainer.train_step", 2, []),
         ("slotseg.concepts.collecting::_Look.batch_scores", 1, ["training"]),
-        ("slotseg.discovery_stages.write_concepts", 1, ["training"]),
+        ("slotseg.discovery.stages.write_concepts", 1, ["training"]),
         ("slotseg.painting.paint::_Painting._take_result", 3, ["training", "concepts"]),
-        ("slotseg.discovery_stages.write_report", 1, ["training", "concepts", "masks"]),
+        ("slotseg.discovery.stages.write_report", 1, ["training", "concepts", "masks"]),
     ],
 )
 def test_ctrl_c_in_any_stage_leaves_whole_files_and_the_next_call_goes_on(
@@ -225,7 +225,7 @@ def test_ctrl_c_in_any_stage_leaves_whole_files_and_the_next_call_goes_on(
 def test_ctrl_c_while_costs_are_measured_leaves_nothing(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupt(monkeypatch, "slotseg.stage_costs.measure_cost", 1)
+    interrupt(monkeypatch, "slotseg.discovery.costs.measure_cost", 1)
     with pytest.raises(KeyboardInterrupt):
         find(photos, tmp_path / "found")
     assert not (tmp_path / "found").exists()
@@ -236,7 +236,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(
 ) -> None:
     out = tmp_path / "found"
     with monkeypatch.context() as patch:
-        interrupt(patch, "slotseg.discovery_stages.new_training", 1)
+        interrupt(patch, "slotseg.discovery.stages.new_training", 1)
         with pytest.raises(KeyboardInterrupt):
             find(photos, out)
     (out / "run" / "checkpoints").mkdir(parents=True)

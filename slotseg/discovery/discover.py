@@ -1,7 +1,7 @@
 """From a folder of photos to concepts, masks and a report: three stages, each gone on with where it stopped.
 
 ``OUT/run`` is trained, ``OUT/concepts`` shows what was found, ``OUT/masks`` is painted with names or without, and
-``OUT/index.html`` reports. ``OUT/discover.json`` says what is whole (``slotseg.discovery_record``).
+``OUT/index.html`` reports. ``OUT/discover.json`` says what is whole (``slotseg.discovery.record``).
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from slotseg.data.inputs import Input, Inputs
-from slotseg.discovery_page import about_duration, about_memory
-from slotseg.discovery_record import DiscoveryRecord, Stage, read_record
-from slotseg.discovery_stages import PRESET, Stages, outputs_of, run_in
+from slotseg.discovery.costs import MAX_PAINTED, measure_stages
+from slotseg.discovery.discovery_page import about_duration, about_memory
+from slotseg.discovery.record import DiscoveryRecord, Stage, read_record
+from slotseg.discovery.stages import PRESET, Stages, outputs_of, run_in
 from slotseg.errors import ConfigError, DataError
 from slotseg.labels.naming import Naming, read_names
-from slotseg.stage_costs import MAX_PAINTED, measure_stages
 from slotseg.training.launch import plan_training
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from slotseg.concepts.concept_figure import concept_figure
 from slotseg.concepts.concept_page import Thumbnail
 from slotseg.data.inputs import Inputs
 from slotseg.data.scenes import draw_scene
-from slotseg.discovery_page import (
+from slotseg.discovery.discovery_page import (
     NUM_CLASSES,
     NUM_EXAMPLES,
     NUM_FAILURES,
@@ -27,7 +27,7 @@ from slotseg.discovery_page import (
     render,
     shares,
 )
-from slotseg.discovery_record import STAGES, DiscoveryRecord, Stage
+from slotseg.discovery.record import STAGES, DiscoveryRecord, Stage
 from slotseg.labels.label_map import LabelMap, palette
 from slotseg.labels.naming import Naming
 from slotseg.painting.outputs import Outputs, Wanted
