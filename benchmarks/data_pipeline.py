@@ -23,7 +23,7 @@ from slotseg.config import BackboneConfig, ViewsConfig
 from slotseg.data.augment import augment, draw_augmentation, normalize
 from slotseg.data.batches import ViewBatch, view_batches
 from slotseg.data.datasets import PhotoFolder
-from slotseg.data.photos import ArrayPhoto, Photo
+from slotseg.data.reading.photos import ArrayPhoto, Photo
 from slotseg.eval.report import text_table
 
 BATCH = 16

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig
 from slotseg.data.augment import normalize
-from slotseg.data.images import list_images, read_image
 from slotseg.data.inputs import Inputs
+from slotseg.data.reading.images import list_images, read_image
 from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table
 from slotseg.exchange.onnx_export import export_onnx

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from slotseg.data.listing import list_photos
-from slotseg.data.photos import ArrayPhoto, Photo, open_photo
+from slotseg.data.reading.photos import ArrayPhoto, Photo, open_photo
 from slotseg.data.scenes import draw_scene
 
 

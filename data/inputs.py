@@ -21,12 +21,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.images import MAX_PIXELS, image_size, shown
 from slotseg.data.output_names import below, common_folder, names_of_files, prefixes_of_trees
 from slotseg.data.path_lists import PathList, parse_path_list
 from slotseg.data.photo_trees import PHOTO_SUFFIXES, PhotoTree, split_pattern, stem
-from slotseg.data.photos import read_photo
-from slotseg.data.windows import Windows, open_windows
+from slotseg.data.reading.images import MAX_PIXELS, image_size, shown
+from slotseg.data.reading.photos import read_photo
+from slotseg.data.reading.windows import Windows, open_windows
 from slotseg.errors import ConfigError, DataError
 
 STDIN_LIMIT = 2_000_000_000
@@ -59,7 +59,7 @@ class Input:
         return self.relative.with_name(self.relative.name + suffix)
 
     def read(self, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Pixels ``(H, W, 3)`` and notes, as ``slotseg.data.photos.read_photo`` gives them.
+        """Pixels ``(H, W, 3)`` and notes, as ``slotseg.data.reading.photos.read_photo`` gives them.
 
         Raises:
             DataError: If it cannot be read; one such image is no reason to leave the others.

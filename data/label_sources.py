@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.images import read_image, read_label
+from slotseg.data.reading.images import read_image, read_label
 from slotseg.errors import DataError
 from slotseg.labels.label_map import Color
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.data.image_lists import ImageList
-from slotseg.data.images import list_images, read_image
 from slotseg.data.label_sources import LabelFiles, LabelSource
+from slotseg.data.reading.images import list_images, read_image
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.data.taxonomy import Taxonomy, plain_taxonomy
 from slotseg.errors import DataError, LabelError

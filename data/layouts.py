@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slotseg.data.coco import CocoAnnotations, PanopticAnnotations
-from slotseg.data.images import list_images
 from slotseg.data.label_sources import LabelFiles, LabelSource
+from slotseg.data.reading.images import list_images
 from slotseg.data.taxonomy import Taxonomy
 from slotseg.errors import DataError
 

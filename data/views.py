@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from slotseg.config import ViewsConfig
-from slotseg.data.photos import REDUCTIONS, Photo
+from slotseg.data.reading.photos import REDUCTIONS, Photo
 
 Box = tuple[int, int, int, int]
 

@@ -9,7 +9,7 @@ import pytest
 
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
-from slotseg.data.photos import Photo
+from slotseg.data.reading.photos import Photo
 from slotseg.errors import DataError
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder

@@ -19,8 +19,8 @@ from PIL import Image
 import slotseg
 from slotseg.concepts.collection import Collection
 from slotseg.concepts.concept_figure import GAP, HEAD, SIDE
-from slotseg.data.images import shown
-from slotseg.data.windows import open_windows
+from slotseg.data.reading.images import shown
+from slotseg.data.reading.windows import open_windows
 from slotseg.discovery.record import DiscoveryRecord
 from slotseg.errors import DataError
 from slotseg.files import write_bytes, writing

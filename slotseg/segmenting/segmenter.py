@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.config import TrainConfig, from_dict, to_dict, with_values
-from slotseg.data.images import MAX_PIXELS, image_size, read_image
 from slotseg.data.inputs import Input
-from slotseg.data.scaling import scaled_photo
-from slotseg.data.strips import scaled_strips
-from slotseg.data.windows import ArrayWindows, Windows, open_windows
+from slotseg.data.reading.images import MAX_PIXELS, image_size, read_image
+from slotseg.data.reading.scaling import scaled_photo
+from slotseg.data.reading.strips import scaled_strips
+from slotseg.data.reading.windows import ArrayWindows, Windows, open_windows
 from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels.label_map import LabelMap, read_labels

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.data.images import MAX_PIXELS, shown
 from slotseg.data.inputs import Input
-from slotseg.data.windows import Windows
+from slotseg.data.reading.images import MAX_PIXELS, shown
+from slotseg.data.reading.windows import Windows
 from slotseg.errors import DataError
 
 T = TypeVar("T")

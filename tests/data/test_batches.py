@@ -11,7 +11,7 @@ from PIL import Image
 from slotseg.config import ViewsConfig
 from slotseg.data.batches import Batches, ViewBatch, ViewPairs, steps_per_epoch, view_batches
 from slotseg.data.datasets import PhotoFolder, Scenes
-from slotseg.data.photos import ArrayPhoto
+from slotseg.data.reading.photos import ArrayPhoto
 from slotseg.errors import DataError
 
 CONFIG = ViewsConfig(image_size=16)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from slotseg.data import listing
-from slotseg.data.images import list_images
 from slotseg.data.listing import Listing, list_photos
+from slotseg.data.reading.images import list_images
 from slotseg.data.walk import IMAGE_SUFFIXES, NO_FOLDER, Walk, folder_state
 from slotseg.errors import DataError
 

@@ -4,7 +4,7 @@ import torch
 
 from slotseg.config import ViewsConfig
 from slotseg.data import views
-from slotseg.data.photos import ArrayPhoto
+from slotseg.data.reading.photos import ArrayPhoto
 from slotseg.data.views import coarsest_reduction, draw_crop, draw_crop_pair, make_views, overlap_box, reduced_box
 from slotseg.method.alignment import align
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slotseg.concepts.collection import read_concepts
-from slotseg.data.images import read_label
 from slotseg.data.inputs import Inputs
+from slotseg.data.reading.images import read_label
 from slotseg.data.scenes import draw_scene
 from slotseg.discovery.costs import StageCosts, measure_stages
 from slotseg.discovery.discover import Discovered, discover

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from slotseg.config import TrainConfig
-from slotseg.data.scaling import scaled_photo
+from slotseg.data.reading.scaling import scaled_photo
+from slotseg.data.reading.windows import ArrayWindows, open_windows
 from slotseg.data.scenes import draw_scene
-from slotseg.data.windows import ArrayWindows, open_windows
 from slotseg.errors import ConfigError
 from slotseg.labels.label_map import LabelMap
 from slotseg.method.model import SlotCon

@@ -13,7 +13,7 @@ import torch
 
 from slotseg.config import TrainConfig
 from slotseg.data.datasets import Scenes
-from slotseg.data.photos import Photo
+from slotseg.data.reading.photos import Photo
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.method.building import build_optimizer
 from slotseg.method.model import SlotConOutput

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slotseg.data.releasing import ReleasedRows
+from slotseg.data.reading.releasing import ReleasedRows
 
 
 def test_rows_below_stay_as_they_are() -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slotseg.data.windows import Windows
+from slotseg.data.reading.windows import Windows
 
 _ROWS = 128  # rows that are scaled at once
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.data.strips import scaled_strips
-from slotseg.data.windows import ArrayWindows
+from slotseg.data.reading.strips import scaled_strips
+from slotseg.data.reading.windows import ArrayWindows
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from slotseg.data import scaling
-from slotseg.data.scaling import scaled_photo
-from slotseg.data.windows import ArrayWindows
+from slotseg.data.reading import scaling
+from slotseg.data.reading.scaling import scaled_photo
+from slotseg.data.reading.windows import ArrayWindows
 
 SIZES = [(301, 203), (97, 60), (300, 100), (7, 5), (1, 1), (400, 250), (903, 609), (302, 203), (200, 203), (301, 101)]
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.data import photos
-from slotseg.data.images import image_size, read_image
-from slotseg.data.photos import REDUCTIONS, ArrayPhoto, open_photo
+from slotseg.data.reading import photos
+from slotseg.data.reading.images import image_size, read_image
+from slotseg.data.reading.photos import REDUCTIONS, ArrayPhoto, open_photo
 from slotseg.errors import DataError
 
 ORIENTATION = 274

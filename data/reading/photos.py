@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.images import (
+from slotseg.data.reading.images import (
     MAX_PIXELS,
     SIDEWAYS,
     opened_image,
@@ -24,7 +24,7 @@ from slotseg.data.images import (
     read_with_notes,
     upright_size,
 )
-from slotseg.data.releasing import ReleasedRows
+from slotseg.data.reading.releasing import ReleasedRows
 
 REDUCTIONS = (8, 4, 2, 1)
 """What ``Photo.pixels`` can be asked for, the coarsest first."""
@@ -117,7 +117,7 @@ def open_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
 def read_photo(
     source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str = ""
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """As ``slotseg.data.images.read_with_notes``, but sooner for plain JPEG files, which have no notes."""
+    """As ``slotseg.data.reading.images.read_with_notes``, but sooner for plain JPEG files, which have no notes."""
     if isinstance(source, Path) and source.suffix.lower() in (".jpg", ".jpeg"):
         with opened_image(source, max_pixels, name=name, allowed_by="--max-pixels") as image:
             turn = orientation(image) if image.format == "JPEG" and image.mode in ("RGB", "L") else 0

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.data import windows
-from slotseg.data.images import read_image
-from slotseg.data.windows import Windows, open_windows
+from slotseg.data.reading import windows
+from slotseg.data.reading.images import read_image
+from slotseg.data.reading.windows import Windows, open_windows
 from slotseg.errors import DataError
 
 HEIGHT, WIDTH = 203, 157
@@ -108,7 +108,7 @@ def test_png_in_many_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for p in [body[i : i + 100] for i in range(0, length, 100)]
     )
     path.write_bytes(content[: start - 4] + pieces + content[start + 8 + length :])
-    monkeypatch.setattr("slotseg.data.png_rows._PIECE", 37)
+    monkeypatch.setattr("slotseg.data.reading.png_rows._PIECE", 37)
     check(path, in_parts=True)
 
 
@@ -270,7 +270,7 @@ def test_a_photo_in_parts_is_never_whole_in_memory(tmp_path: Path, name: str) ->
     Image.fromarray(picture()).resize((6000, 6000), Image.Resampling.NEAREST).save(tmp_path / name, compress_level=1)
     code = """
 import resource, sys
-from slotseg.data.windows import open_windows
+from slotseg.data.reading.windows import open_windows
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 opened, before = open_windows(sys.argv[1]), peak()
 for top in range(0, 6000, 250):

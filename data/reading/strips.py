@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.data.windows import Windows
+from slotseg.data.reading.windows import Windows
 
 
 def scaled_strips(windows: Windows, size_hw: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:

@@ -21,7 +21,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from slotseg.data.listing import list_photos
-from slotseg.data.photo_notes import TRANSPARENT, header_notes, page_notes, pixel_notes
+from slotseg.data.reading.notes import TRANSPARENT, header_notes, page_notes, pixel_notes
 from slotseg.errors import DataError
 
 MAX_PIXELS = 500_000_000

@@ -1,0 +1,1 @@
+"""A file becomes pixels: photos and labels, whole or in rows."""
