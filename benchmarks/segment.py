@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig
 from slotseg.data.augment import normalize
-from slotseg.data.inputs import Inputs
+from slotseg.data.finding.inputs import Inputs
 from slotseg.data.reading.images import list_images, read_image
 from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table

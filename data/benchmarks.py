@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slotseg.data.coco import check_not_shifted
+from slotseg.data.finding.walk import IMAGE_SUFFIXES
 from slotseg.data.image_lists import ImageList, curated_list, read_image_list
 from slotseg.data.label_sources import LabelFiles
 from slotseg.data.labelled import LabelledPhotos
 from slotseg.data.layouts import FileLayout, JsonLayout, Layout, PanopticLayout, find_layout
 from slotseg.data.taxonomy import load_taxonomy
-from slotseg.data.walk import IMAGE_SUFFIXES
 
 WHOLE = "all"
 """The split of a set that has none."""

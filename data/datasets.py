@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from slotseg.data.listing import list_photos
+from slotseg.data.finding.listing import list_photos
 from slotseg.data.reading.photos import ArrayPhoto, Photo, open_photo
 from slotseg.data.scenes import draw_scene
 

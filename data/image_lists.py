@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from slotseg.data.finding.walk import IMAGE_SUFFIXES
 from slotseg.data.taxonomy import Taxonomy, load_taxonomy
-from slotseg.data.walk import IMAGE_SUFFIXES
 from slotseg.errors import DataError
 from slotseg.files import write_json
 

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from slotseg.data.listing import list_photos
+from slotseg.data.finding.listing import list_photos
 from slotseg.data.reading.notes import TRANSPARENT, header_notes, page_notes, pixel_notes
 from slotseg.errors import DataError
 

@@ -71,7 +71,7 @@ def command(
         raise ConfigError(f"{existing} exists; expected a new --output or --figure, or --overwrite")
     if figure and figure.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"{figure} is no name for a figure; expected one that ends in .png or .jpg")
-    from slotseg.data.inputs import Inputs
+    from slotseg.data.finding.inputs import Inputs
 
     inputs = Inputs(photos, leave_out=output)
 

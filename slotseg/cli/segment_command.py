@@ -95,7 +95,7 @@ def command(
     slotseg segment 'survey/**/*.tif' -o masks --min-area 200 --skip-existing
     curl -s https://example.org/photo.jpg | slotseg segment - -o - > mask.png
     """  # noqa: D301
-    from slotseg.data.inputs import Inputs
+    from slotseg.data.finding.inputs import Inputs
     from slotseg.painting.outputs import Outputs, Wanted, check_existing
 
     formats = [*([form] if form else []), *(["summary"] if summary else [])]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from slotseg.concepts.collection import Box, Collection, Concept, Merge, Related, Segment
 from slotseg.concepts.concept_page import SIDES, Thumbnail
 from slotseg.concepts.retrieval import Found, Occurrences
-from slotseg.data.inputs import Input
+from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.data.reading.windows import Windows
 from slotseg.failures import note_failure

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from slotseg.config import TrainConfig
-from slotseg.data.inputs import Input
+from slotseg.data.finding.inputs import Input
 from slotseg.devices import resolve_device
 from slotseg.method.building import build_model
 from slotseg.painting.render import mask_png, overlay, save_picture

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slotseg.data.inputs import Input, Inputs
+from slotseg.data.finding.inputs import Input, Inputs
 from slotseg.discovery.costs import MAX_PAINTED, measure_stages
 from slotseg.discovery.discovery_page import about_duration, about_memory
 from slotseg.discovery.record import DiscoveryRecord, Stage, read_record

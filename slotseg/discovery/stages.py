@@ -13,7 +13,7 @@ from slotseg.concepts.collecting import collect
 from slotseg.concepts.collection import read_concepts, write_concepts
 from slotseg.concepts.concept_figure import concept_figure, telling
 from slotseg.concepts.concept_page import write_concept_page
-from slotseg.data.inputs import Inputs
+from slotseg.data.finding.inputs import Inputs
 from slotseg.discovery.discovery_page import Report, about_duration, examples, write_report
 from slotseg.discovery.record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing

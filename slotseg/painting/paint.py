@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from slotseg.data.inputs import Input
+from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS, read_label
 from slotseg.errors import DataError
 from slotseg.failures import note_failure

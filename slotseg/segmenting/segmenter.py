@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.config import TrainConfig, from_dict, to_dict, with_values
-from slotseg.data.inputs import Input
+from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS, image_size, read_image
 from slotseg.data.reading.scaling import scaled_photo
 from slotseg.data.reading.strips import scaled_strips
@@ -280,7 +280,7 @@ class Segmenter:
         """Segment files one after another, reading ahead and computing photos of one size together.
 
         Args:
-            photos: Files, or what ``slotseg.data.inputs.Inputs`` finds; no more of them are asked for than are
+            photos: Files, or what ``slotseg.data.finding.inputs.Inputs`` finds; no more of them are asked for than are
                 worked on.
             batch_size: Most photos that the network sees at once.
             max_pixels: Photos with more are refused.

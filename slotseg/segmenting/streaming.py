@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.data.inputs import Input
+from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS, shown
 from slotseg.data.reading.windows import Windows
 from slotseg.errors import DataError

@@ -13,7 +13,7 @@ from slotseg.concepts.carrying import Carrying, Overlap, carry
 from slotseg.concepts.collecting import Collected, collect
 from slotseg.concepts.collection import Carried
 from slotseg.config import TrainConfig
-from slotseg.data.inputs import Inputs
+from slotseg.data.finding.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import DataError
 from slotseg.labels.naming import Naming

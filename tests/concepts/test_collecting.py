@@ -10,7 +10,7 @@ from PIL import Image
 from slotseg.concepts.collecting import Collected, collect, suggested_merges
 from slotseg.concepts.concept_figure import concept_figure, telling
 from slotseg.concepts.retrieval import LEAST_SHARE, segment_scores
-from slotseg.data.inputs import Inputs
+from slotseg.data.finding.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
 from slotseg.segmenting.segmenter import Segmenter

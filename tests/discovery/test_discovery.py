@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slotseg.concepts.collection import read_concepts
-from slotseg.data.inputs import Inputs
+from slotseg.data.finding.inputs import Inputs
 from slotseg.data.reading.images import read_label
 from slotseg.data.scenes import draw_scene
 from slotseg.discovery.costs import StageCosts, measure_stages

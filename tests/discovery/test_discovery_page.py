@@ -11,7 +11,7 @@ from PIL import Image
 from slotseg.concepts.collection import Collection, Concept, Segment
 from slotseg.concepts.concept_figure import concept_figure
 from slotseg.concepts.concept_page import Thumbnail
-from slotseg.data.inputs import Inputs
+from slotseg.data.finding.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.discovery.discovery_page import (
     NUM_CLASSES,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from slotseg.data.inputs import Inputs
+from slotseg.data.finding.inputs import Inputs
 from slotseg.errors import ConfigError
 from slotseg.painting.outputs import Outputs, Wanted, check_existing
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slotseg.config import TrainConfig
-from slotseg.data.inputs import Input, Inputs
+from slotseg.data.finding.inputs import Input, Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError, DataError
 from slotseg.method.model import SlotCon

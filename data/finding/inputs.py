@@ -21,9 +21,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.output_names import below, common_folder, names_of_files, prefixes_of_trees
-from slotseg.data.path_lists import PathList, parse_path_list
-from slotseg.data.photo_trees import PHOTO_SUFFIXES, PhotoTree, split_pattern, stem
+from slotseg.data.finding.output_names import below, common_folder, names_of_files, prefixes_of_trees
+from slotseg.data.finding.path_lists import PathList, parse_path_list
+from slotseg.data.finding.photo_trees import PHOTO_SUFFIXES, PhotoTree, split_pattern, stem
 from slotseg.data.reading.images import MAX_PIXELS, image_size, shown
 from slotseg.data.reading.photos import read_photo
 from slotseg.data.reading.windows import Windows, open_windows

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slotseg.data import listing
-from slotseg.data.listing import Listing, list_photos
+from slotseg.data.finding import listing
+from slotseg.data.finding.listing import Listing, list_photos
+from slotseg.data.finding.walk import IMAGE_SUFFIXES, NO_FOLDER, Walk, folder_state
 from slotseg.data.reading.images import list_images
-from slotseg.data.walk import IMAGE_SUFFIXES, NO_FOLDER, Walk, folder_state
 from slotseg.errors import DataError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="made of links and of bytes as names")
@@ -249,7 +249,7 @@ def test_a_damaged_cache_is_walked_anew(tree, cache_dir, monkeypatch, caplog, da
 
 def test_a_cache_by_other_rules_is_not_used(tree, cache_dir, monkeypatch):
     with monkeypatch.context() as other:
-        other.setattr("slotseg.data.walk.IMAGE_SUFFIXES", (".webp",))
+        other.setattr("slotseg.data.finding.walk.IMAGE_SUFFIXES", (".webp",))
         other.setattr(listing, "_RULES", b"1 .webp")
         assert list(list_photos([tree])) == [tree / "a.webp"]
     assert list(list_photos([tree])) == expected(tree)
@@ -278,10 +278,10 @@ def test_a_folder_whose_time_says_nothing_is_not_cached(tree, cache_dir, monkeyp
     def states(name):
         return lambda path: (moments[name if str(path).endswith("b/c") else "settled"], moments["settled"], 1)
 
-    monkeypatch.setattr("slotseg.data.walk.folder_state", states(age))
+    monkeypatch.setattr("slotseg.data.finding.walk.folder_state", states(age))
     assert list(list_photos([tree])) == expected(tree)
     assert not cache_dir.exists()
-    monkeypatch.setattr("slotseg.data.walk.folder_state", states("settled"))
+    monkeypatch.setattr("slotseg.data.finding.walk.folder_state", states("settled"))
     list_photos([tree])
     assert cache_dir.exists()
 

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from slotseg.data.photo_trees import stem
+from slotseg.data.finding.photo_trees import stem
 
 
 def names_of_files(files: list[Path]) -> dict[Path, Path]:

@@ -15,7 +15,7 @@ from typing import overload
 
 import numpy as np
 
-from slotseg.data.walk import IMAGE_SUFFIXES, Walk, folder_state
+from slotseg.data.finding.walk import IMAGE_SUFFIXES, Walk, folder_state
 from slotseg.errors import DataError
 from slotseg.files import replacing
 
@@ -64,7 +64,7 @@ class Listing(Sequence[Path]):
 def list_photos(inputs: Sequence[Path]) -> Listing:
     """List the photos among files and folders.
 
-    Folders are searched as in ``slotseg.data.walk``; a file given by hand is taken as it is.
+    Folders are searched as in ``slotseg.data.finding.walk``; a file given by hand is taken as it is.
     The listing of a large folder is cached in ``$SLOTSEG_CACHE_DIR``, by default ``~/.cache/slotseg``.
 
     Returns:

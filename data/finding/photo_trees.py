@@ -1,6 +1,6 @@
 """The search for photos below a folder or by a pattern, one folder at a time, so that the first is there at once.
 
-In contrast to ``slotseg.data.walk``, which lists all photos for training and remembers what it saw,
+In contrast to ``slotseg.data.finding.walk``, which lists all photos for training and remembers what it saw,
 nothing is kept of a folder once its photos are used, and a closed subfolder does not end the search.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from slotseg.data.walk import IMAGE_SUFFIXES
+from slotseg.data.finding.walk import IMAGE_SUFFIXES
 
 PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".heic", ".heif", ".jfif", ".mpo")
 """What counts as a photo inside a folder, in any case."""

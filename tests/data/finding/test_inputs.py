@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.data.inputs import Inputs
-from slotseg.data.photo_trees import PhotoTree, split_pattern
+from slotseg.data.finding.inputs import Inputs
+from slotseg.data.finding.photo_trees import PhotoTree, split_pattern
 from slotseg.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="made of links and of bytes as names")
