@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import PhotoFolder, Scenes, Source
+from slotseg.data.views.sources import PhotoFolder, Scenes, Source
 from slotseg.presets import resolve
 from slotseg.runs.folder import RunFolder
 from slotseg.training.trainer import Trainer

@@ -20,10 +20,10 @@ from torch.utils.data import default_collate
 from torchvision import transforms
 
 from slotseg.config import BackboneConfig, ViewsConfig
-from slotseg.data.augment import augment, draw_augmentation, normalize
-from slotseg.data.batches import ViewBatch, view_batches
-from slotseg.data.datasets import PhotoFolder
 from slotseg.data.reading.photos import ArrayPhoto, Photo
+from slotseg.data.views.augment import augment, draw_augmentation, normalize
+from slotseg.data.views.batches import ViewBatch, view_batches
+from slotseg.data.views.sources import PhotoFolder
 from slotseg.eval.report import text_table
 
 BATCH = 16

@@ -27,10 +27,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig
-from slotseg.data.augment import normalize
 from slotseg.data.finding.inputs import Inputs
 from slotseg.data.reading.images import list_images, read_image
 from slotseg.data.scenes import draw_scene
+from slotseg.data.views.augment import normalize
 from slotseg.eval.report import text_table
 from slotseg.exchange.onnx_export import export_onnx
 from slotseg.method.backbones import Backbone

@@ -18,8 +18,8 @@ from torch import nn
 
 from slotseg import distributed
 from slotseg.config import BackboneConfig, TrainConfig, with_values
-from slotseg.data.datasets import Scenes
 from slotseg.data.reading.photos import Photo
+from slotseg.data.views.sources import Scenes
 from slotseg.errors import ConfigError, DataError
 from slotseg.method.building import build_model
 from slotseg.method.losses import slot_loss

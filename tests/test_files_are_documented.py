@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import Scenes
 from slotseg.data.reading.photos import Photo
+from slotseg.data.views.sources import Scenes
 from slotseg.errors import DataError
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder

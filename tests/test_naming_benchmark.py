@@ -14,8 +14,8 @@ from PIL import Image
 
 from slotseg.cli import main
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import Scenes
 from slotseg.data.scenes import draw_scene
+from slotseg.data.views.sources import Scenes
 from slotseg.eval.named import name_by_majority
 from slotseg.files import write_json
 from slotseg.runs.folder import RunFolder

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from slotseg.config import SEVERAL_SCALES
-from slotseg.data.unlabelled import DATASETS
+from slotseg.data.views.unlabelled import DATASETS
 from slotseg.errors import ConfigError
 
 PATH = click.Path(path_type=Path)

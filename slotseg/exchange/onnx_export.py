@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import slotseg
 from slotseg.config import SegmentConfig
-from slotseg.data.augment import normalize
+from slotseg.data.views.augment import normalize
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, write_bytes
 from slotseg.labels.label_map import IGNORE

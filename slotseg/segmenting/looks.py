@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.config import BackboneConfig, TrainConfig
-from slotseg.data.augment import normalize
+from slotseg.data.views.augment import normalize
 from slotseg.method.alignment import resample
 
 Size = int | Literal["full"]

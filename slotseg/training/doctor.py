@@ -14,7 +14,7 @@ import torch
 
 import slotseg
 from slotseg.config import TrainConfig, from_dict
-from slotseg.data.datasets import Source
+from slotseg.data.views.sources import Source
 from slotseg.devices import resolve_device
 from slotseg.errors import CheckpointError, DataError, SlotSegError
 from slotseg.exchange.weights import read_weights

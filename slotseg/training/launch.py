@@ -9,9 +9,9 @@ from typing import Any
 from slotseg import distributed
 from slotseg.changes import changed
 from slotseg.config import TrainConfig, from_dict
-from slotseg.data.batches import steps_per_epoch
-from slotseg.data.datasets import PhotoFolder, Scenes, Source
-from slotseg.data.unlabelled import NUM_PHOTOS, photo_folders
+from slotseg.data.views.batches import steps_per_epoch
+from slotseg.data.views.sources import PhotoFolder, Scenes, Source
+from slotseg.data.views.unlabelled import NUM_PHOTOS, photo_folders
 from slotseg.devices import precision_name
 from slotseg.errors import ConfigError
 from slotseg.exchange.weights import adopt, read_weights
@@ -56,7 +56,7 @@ def plan_training(
         photos: Files and folders, searched recursively; none for the built-in scenes.
         values: Settings by dotted name, laid over the preset.
         preset: A preset's name; by default ``photos``, the dataset's, or ``tiny`` for the built-in scenes.
-        dataset: Instead of photos: one of ``slotseg.data.unlabelled.DATASETS``.
+        dataset: Instead of photos: one of ``slotseg.data.views.unlabelled.DATASETS``.
         data_dir: Its folder, as it was published.
 
     Raises:

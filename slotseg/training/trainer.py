@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from slotseg import distributed
 from slotseg.config import TrainConfig, to_dict
-from slotseg.data.augment import augment, draw_augmentation, normalize
-from slotseg.data.batches import ViewBatch, steps_per_epoch, view_batches
-from slotseg.data.datasets import Source
+from slotseg.data.views.augment import augment, draw_augmentation, normalize
+from slotseg.data.views.batches import ViewBatch, steps_per_epoch, view_batches
+from slotseg.data.views.sources import Source
 from slotseg.devices import keep_freed_memory, precision_name, resolve_device, resolve_workers
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.exchange.weights import load_into, read_weights

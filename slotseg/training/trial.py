@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 
 from slotseg.config import TrainConfig
-from slotseg.data.batches import ViewPairs, steps_per_epoch
-from slotseg.data.datasets import Source
+from slotseg.data.views.batches import ViewPairs, steps_per_epoch
+from slotseg.data.views.sources import Source
 from slotseg.devices import precision_name, resolve_device
 from slotseg.errors import ConfigError, DataError
 from slotseg.runs.folder import RunFolder

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from slotseg import distributed
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import Source
+from slotseg.data.views.sources import Source
 from slotseg.errors import DataError
 from slotseg.method.model import Encoder
 from slotseg.segmenting.segmenter import Segmenter

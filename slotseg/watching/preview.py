@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slotseg.config import SegmentConfig, TrainConfig
-from slotseg.data.datasets import Source
 from slotseg.data.reading.photos import REDUCTIONS, Photo
+from slotseg.data.views.sources import Source
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
 from slotseg.labels.label_map import LabelMap

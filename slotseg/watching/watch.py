@@ -8,7 +8,7 @@ import torch
 
 from slotseg import distributed
 from slotseg.config import TrainConfig, to_dict
-from slotseg.data.datasets import Source
+from slotseg.data.views.sources import Source
 from slotseg.method.model import Encoder
 from slotseg.runs.folder import RunFolder
 from slotseg.watching.diagnosis import diagnose

@@ -11,9 +11,9 @@ from PIL import Image
 
 from slotseg.cli import main
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import Scenes
 from slotseg.data.labelled import LabelledScenes, Photo
 from slotseg.data.scenes import draw_scene
+from slotseg.data.views.sources import Scenes
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate

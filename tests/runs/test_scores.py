@@ -11,8 +11,8 @@ from PIL import Image
 
 from slotseg.cli import main
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import Scenes
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
+from slotseg.data.views.sources import Scenes
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.scores import RunScores, Score, read_scores, write_score

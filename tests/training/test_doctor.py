@@ -9,8 +9,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import PhotoFolder, Scenes
 from slotseg.data.scenes import draw_scene
+from slotseg.data.views.sources import PhotoFolder, Scenes
 from slotseg.errors import ConfigError
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import Scenes
+from slotseg.data.views.sources import Scenes
 from slotseg.errors import ConfigError
 from slotseg.method.model import SlotCon
 from slotseg.runs import checkpoint

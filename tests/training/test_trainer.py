@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import Scenes
 from slotseg.data.reading.photos import Photo
+from slotseg.data.views.sources import Scenes
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.method.building import build_optimizer
 from slotseg.method.model import SlotConOutput

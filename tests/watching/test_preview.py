@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import PhotoFolder, Scenes, Source
+from slotseg.data.views.sources import PhotoFolder, Scenes, Source
 from slotseg.labels.label_map import palette
 from slotseg.method.model import Encoder, SlotCon
 from slotseg.runs.folder import RunFolder

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slotseg.config import TrainConfig
-from slotseg.data.datasets import Scenes
+from slotseg.data.views.sources import Scenes
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.training.trainer import Trainer

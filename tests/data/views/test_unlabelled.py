@@ -2,7 +2,7 @@
 
 import pytest
 
-from slotseg.data.unlabelled import DATASETS, NUM_PHOTOS, photo_folders
+from slotseg.data.views.unlabelled import DATASETS, NUM_PHOTOS, photo_folders
 from slotseg.errors import ConfigError, DataError
 
 TRAIN, UNLABELLED = "train2017/000000000009.jpg", "unlabeled2017/000000000008.jpg"

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from slotseg.config import ViewsConfig
-from slotseg.data.batches import view_batches
-from slotseg.data.datasets import PhotoFolder
+from slotseg.data.views.batches import view_batches
+from slotseg.data.views.sources import PhotoFolder
 
 WORKERS, PHOTOS, BATCH, EPOCHS, SETTLED = 2, 32, 4, 50, 10
 LIMIT = 3 * 2**20

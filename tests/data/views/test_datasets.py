@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.data.datasets import PhotoFolder, Scenes
+from slotseg.data.views.sources import PhotoFolder, Scenes
 from slotseg.errors import DataError
 
 

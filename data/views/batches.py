@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from slotseg.config import ViewsConfig
-from slotseg.data.datasets import Source
-from slotseg.data.views import ViewPair, make_views
+from slotseg.data.views.crops import ViewPair, make_views
+from slotseg.data.views.sources import Source
 from slotseg.errors import DataError
 
 MAX_UNREADABLE_IN_A_ROW = 100

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from slotseg.config import ViewsConfig
-from slotseg.data.batches import Batches, ViewBatch, ViewPairs, steps_per_epoch, view_batches
-from slotseg.data.datasets import PhotoFolder, Scenes
 from slotseg.data.reading.photos import ArrayPhoto
+from slotseg.data.views.batches import Batches, ViewBatch, ViewPairs, steps_per_epoch, view_batches
+from slotseg.data.views.sources import PhotoFolder, Scenes
 from slotseg.errors import DataError
 
 CONFIG = ViewsConfig(image_size=16)

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from torchvision.transforms.v2 import functional as reference
 
 from slotseg.config import ViewsConfig
-from slotseg.data.augment import (
+from slotseg.data.views.augment import (
     augment,
     color_jitter,
     draw_augmentation,

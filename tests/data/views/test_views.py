@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from slotseg.config import ViewsConfig
-from slotseg.data import views
 from slotseg.data.reading.photos import ArrayPhoto
-from slotseg.data.views import coarsest_reduction, draw_crop, draw_crop_pair, make_views, overlap_box, reduced_box
+from slotseg.data.views import crops as views
+from slotseg.data.views.crops import coarsest_reduction, draw_crop, draw_crop_pair, make_views, overlap_box, reduced_box
 from slotseg.method.alignment import align
 
 SIZE = 64
