@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from slotseg.cli.options import quality
-from slotseg.data.labelled import Photo
+from slotseg.data.labelled.labelled import Photo
 from slotseg.eval.benchmark import open_benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.predictors import Predictor

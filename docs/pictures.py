@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from slotseg.cli import main as slotseg
-from slotseg.data.labelled import LabelledScenes
+from slotseg.data.labelled.labelled import LabelledScenes
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.named import name_by_majority

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from slotseg import distributed
 from slotseg.config import BackboneConfig
-from slotseg.data.labelled import Photo
+from slotseg.data.labelled.labelled import Photo
 from slotseg.devices import resolve_device
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark

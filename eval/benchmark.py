@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from slotseg import distributed
-from slotseg.data.benchmarks import SETS, open_set
-from slotseg.data.labelled import LabelledDataset, LabelledScenes, labelled_folder
+from slotseg.data.labelled.benchmarks import SETS, open_set
+from slotseg.data.labelled.labelled import LabelledDataset, LabelledScenes, labelled_folder
 from slotseg.errors import ConfigError, DataError
 from slotseg.eval.protocols import Protocol, find_protocol
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from slotseg.data.labelled import LabelledScenes
+from slotseg.data.labelled.labelled import LabelledScenes
 from slotseg.errors import ConfigError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate

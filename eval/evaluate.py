@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from slotseg import distributed
-from slotseg.data.labelled import LabelledDataset, LabelledImage
+from slotseg.data.labelled.labelled import LabelledDataset, LabelledImage
 from slotseg.errors import DataError, LabelError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import Contingency, ImageCounts

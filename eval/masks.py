@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.labelled import Photo
+from slotseg.data.labelled.labelled import Photo
 from slotseg.data.reading.images import read_label
 from slotseg.errors import DataError, LabelError
 from slotseg.eval.benchmark import Benchmark

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.labelled import Photo
+from slotseg.data.labelled.labelled import Photo
 from slotseg.eval.report import PredictorInfo
 from slotseg.segmenting.segmenter import Segmenter
 

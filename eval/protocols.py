@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.data.benchmarks import SETS
-from slotseg.data.labelled import LabelledImage
+from slotseg.data.labelled.benchmarks import SETS
+from slotseg.data.labelled.labelled import LabelledImage
 from slotseg.errors import ConfigError
 
 
@@ -106,7 +106,7 @@ def find_protocol(
     """The protocol of a set by name.
 
     Args:
-        dataset: A key of ``slotseg.data.benchmarks.SETS``, or a set of one's own such as ``folder``.
+        dataset: A key of ``slotseg.data.labelled.benchmarks.SETS``, or a set of one's own such as ``folder``.
         name: One of ``protocol_names``; by default the set's first.
         split: Instead of the one that papers score.
         matching: Instead of one-to-one.

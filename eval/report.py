@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import slotseg
-from slotseg.data.taxonomy import Taxonomy
+from slotseg.data.labelled.taxonomy import Taxonomy
 from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.matching import UNMATCHED, majority
 from slotseg.eval.metrics import Scores, score

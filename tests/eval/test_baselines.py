@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from slotseg.config import BackboneConfig
-from slotseg.data.labelled import LabelledImage, LabelledScenes
-from slotseg.data.taxonomy import plain_taxonomy
+from slotseg.data.labelled.labelled import LabelledImage, LabelledScenes
+from slotseg.data.labelled.taxonomy import plain_taxonomy
 from slotseg.errors import DataError
 from slotseg.eval.baselines import ColourKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark

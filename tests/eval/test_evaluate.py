@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.data.labelled import LabelledPhotos, LabelledScenes, Photo, labelled_folder
+from slotseg.data.labelled.labelled import LabelledPhotos, LabelledScenes, Photo, labelled_folder
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import ConfigError, LabelError
 from slotseg.eval.benchmark import Benchmark, open_benchmark
@@ -269,7 +269,7 @@ def test_arguments_that_do_not_go_together(arguments: dict[str, object], message
 TWO_PROCESSES = """
 import json, sys
 from slotseg import distributed
-from slotseg.data.labelled import LabelledScenes
+from slotseg.data.labelled.labelled import LabelledScenes
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.scoring import baseline_predictor

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slotseg.config import TrainConfig
-from slotseg.data.labelled import LabelledPhotos, labelled_folder
+from slotseg.data.labelled.labelled import LabelledPhotos, labelled_folder
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import DataError, LabelError
 from slotseg.eval.benchmark import Benchmark

@@ -11,7 +11,7 @@ from PIL import Image
 
 from slotseg.cli import main
 from slotseg.config import TrainConfig
-from slotseg.data.labelled import LabelledScenes, Photo
+from slotseg.data.labelled.labelled import LabelledScenes, Photo
 from slotseg.data.scenes import draw_scene
 from slotseg.data.views.sources import Scenes
 from slotseg.errors import DataError

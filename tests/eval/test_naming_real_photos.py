@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from slotseg.cli import main
-from slotseg.data.benchmarks import open_set
+from slotseg.data.labelled.benchmarks import open_set
 from slotseg.eval.named import name_by_majority
 from slotseg.labels.naming import read_names
 

@@ -17,9 +17,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.data.image_lists import ImageList
-from slotseg.data.labelled import LabelledImage, Photo
-from slotseg.data.taxonomy import Taxonomy, load_taxonomy, plain_taxonomy
+from slotseg.data.labelled.image_lists import ImageList
+from slotseg.data.labelled.labelled import LabelledImage, Photo
+from slotseg.data.labelled.taxonomy import Taxonomy, load_taxonomy, plain_taxonomy
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import UNASSIGNED, ImageCounts

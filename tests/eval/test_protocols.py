@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from slotseg.data.benchmarks import SETS
-from slotseg.data.labelled import LabelledImage
+from slotseg.data.labelled.benchmarks import SETS
+from slotseg.data.labelled.labelled import LabelledImage
 from slotseg.errors import ConfigError
 from slotseg.eval.protocols import find_protocol, protocol_names
 

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from slotseg.cli import main
-from slotseg.data.benchmarks import open_set
-from slotseg.data.coco import CocoAnnotations
+from slotseg.data.labelled.benchmarks import open_set
+from slotseg.data.labelled.coco import CocoAnnotations
 from slotseg.data.reading.images import read_label
 
 DATA = Path(os.environ.get("SLOTSEG_DATA_DIR", "no data"))

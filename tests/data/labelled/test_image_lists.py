@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slotseg.data.image_lists import PUBLISHED, ImageList, curated_list, is_curated, read_image_list
+from slotseg.data.labelled.image_lists import PUBLISHED, ImageList, curated_list, is_curated, read_image_list
 from slotseg.errors import DataError, LabelError
 
-FACTS = Path(__file__).parents[1] / "golden" / "cocostuff27.json"
+FACTS = Path(__file__).parent.parents[1] / "golden" / "cocostuff27.json"
 SKY, PERSON, VOID = 156, 0, 255
 
 
@@ -87,7 +87,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, content):
 
 
 def test_without_the_right_to_write_there_is_no_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("slotseg.data.image_lists.write_json", _refuse)
+    monkeypatch.setattr("slotseg.data.labelled.image_lists.write_json", _refuse)
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     assert curated_list("val2017", list(MAPS), Reader(MAPS), tmp_path).keys == CURATED
     assert list(tmp_path.iterdir()) == []

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slotseg.data.taxonomy import Taxonomy, load_taxonomy, plain_taxonomy, taxonomies, taxonomy_from_dict
+from slotseg.data.labelled.taxonomy import Taxonomy, load_taxonomy, plain_taxonomy, taxonomies, taxonomy_from_dict
 from slotseg.errors import DataError, LabelError
 
-FACTS = json.loads((Path(__file__).parent.parent / "golden" / "cocostuff27.json").read_text())
+FACTS = json.loads((Path(__file__).parent.parent.parent / "golden" / "cocostuff27.json").read_text())
 SIZES = {
     "ade150": 150, "camvid11": 11, "cityscapes19": 19, "cityscapes27": 27, "cocopanoptic27": 27, "cocostuff15": 15,
     "cocostuff171": 171, "cocostuff27": 27, "msrc21": 21, "msrc23": 23, "potsdam3": 3, "voc21": 21,

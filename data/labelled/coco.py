@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.label_sources import LabelSource
+from slotseg.data.labelled.label_sources import LabelSource
 from slotseg.data.reading.images import read_image
 from slotseg.errors import DataError, LabelError
 from slotseg.labels.label_map import IGNORE

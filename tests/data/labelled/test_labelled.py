@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.data.labelled import HELD_OUT_SCENES, LabelledScenes, labelled_folder
+from slotseg.data.labelled.labelled import HELD_OUT_SCENES, LabelledScenes, labelled_folder
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.data.views.sources import Scenes
 from slotseg.errors import DataError, LabelError

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.data.benchmarks import SETS, open_set
-from slotseg.data.taxonomy import load_taxonomy, taxonomies
+from slotseg.data.labelled.benchmarks import SETS, open_set
+from slotseg.data.labelled.taxonomy import load_taxonomy, taxonomies
 from slotseg.errors import DataError, LabelError
 
 SIZE = (24, 36)

@@ -1,6 +1,6 @@
 """Labelled photos to score on: a list of photos with a source of label maps, and the built-in scenes.
 
-Where the sets of the field lie on disk is known to ``slotseg.data.benchmarks``. Letters: C classes,
+Where the sets of the field lie on disk is known to ``slotseg.data.labelled.benchmarks``. Letters: C classes,
 H W pixels.
 """
 
@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.image_lists import ImageList
-from slotseg.data.label_sources import LabelFiles, LabelSource
+from slotseg.data.labelled.image_lists import ImageList
+from slotseg.data.labelled.label_sources import LabelFiles, LabelSource
+from slotseg.data.labelled.taxonomy import Taxonomy, plain_taxonomy
 from slotseg.data.reading.images import list_images, read_image
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
-from slotseg.data.taxonomy import Taxonomy, plain_taxonomy
 from slotseg.errors import DataError, LabelError
 from slotseg.labels.label_map import IGNORE
 

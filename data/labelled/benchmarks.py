@@ -7,13 +7,13 @@ What a set's ids mean is its taxonomy; how it is scored is the business of
 from dataclasses import dataclass
 from pathlib import Path
 
-from slotseg.data.coco import check_not_shifted
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
-from slotseg.data.image_lists import ImageList, curated_list, read_image_list
-from slotseg.data.label_sources import LabelFiles
-from slotseg.data.labelled import LabelledPhotos
-from slotseg.data.layouts import FileLayout, JsonLayout, Layout, PanopticLayout, find_layout
-from slotseg.data.taxonomy import load_taxonomy
+from slotseg.data.labelled.coco import check_not_shifted
+from slotseg.data.labelled.image_lists import ImageList, curated_list, read_image_list
+from slotseg.data.labelled.label_sources import LabelFiles
+from slotseg.data.labelled.labelled import LabelledPhotos
+from slotseg.data.labelled.layouts import FileLayout, JsonLayout, Layout, PanopticLayout, find_layout
+from slotseg.data.labelled.taxonomy import load_taxonomy
 
 WHOLE = "all"
 """The split of a set that has none."""

@@ -1,4 +1,4 @@
-"""Where label maps come from: one PNG per photo, or COCO's annotations (``slotseg.data.coco``).
+"""Where label maps come from: one PNG per photo, or COCO's annotations (``slotseg.data.labelled.coco``).
 
 A source gives the ids as the data set stores them; a ``Taxonomy`` turns them into classes.
 Letters: H W pixels.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
-from slotseg.data.taxonomy import Taxonomy, load_taxonomy
+from slotseg.data.labelled.taxonomy import Taxonomy, load_taxonomy
 from slotseg.errors import DataError
 from slotseg.files import write_json
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.data.benchmarks import open_set
-from slotseg.data.coco import AnnotationFile, CocoAnnotations, PanopticAnnotations, check_not_shifted
-from slotseg.data.label_sources import LabelFiles
-from slotseg.data.taxonomy import load_taxonomy
+from slotseg.data.labelled.benchmarks import open_set
+from slotseg.data.labelled.coco import AnnotationFile, CocoAnnotations, PanopticAnnotations, check_not_shifted
+from slotseg.data.labelled.label_sources import LabelFiles
+from slotseg.data.labelled.taxonomy import load_taxonomy
 from slotseg.errors import DataError, LabelError
 
 mask_tools = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")

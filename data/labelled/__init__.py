@@ -1,0 +1,1 @@
+"""What scoring reads: photos with labels, label sets, and where the sets of the field lie on disk."""
