@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from slotseg.amounts import percent_number
 from slotseg.cli.options import quality
 from slotseg.data.labelled.labelled import Photo
 from slotseg.eval.benchmark import open_benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import percent
 from slotseg.eval.scoring import run_predictor
 
 ROWS = (  # times the default size, --tta, --edges
@@ -76,7 +76,7 @@ def main() -> None:
         predictor = load(segment=quality(tta, edges), size=round(times * default))
         timed = Timed(predictor)
         scores = evaluate(timed, benchmark).scores
-        figures = f"{percent(scores.miou)} / {percent(scores.pixel_accuracy)}"
+        figures = f"{percent_number(scores.miou)} / {percent_number(scores.pixel_accuracy)}"
         milliseconds = 1000 * statistics.median(timed.seconds)
         print(f"{predictor.segmenter.size}, {tta}, {edges}: {figures}, {milliseconds:.0f} ms", flush=True)
 

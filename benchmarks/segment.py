@@ -28,15 +28,16 @@ from torch import Tensor, nn
 
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig
 from slotseg.data.finding.inputs import Inputs
-from slotseg.data.reading.images import list_images, read_image
+from slotseg.data.finding.listing import list_images
+from slotseg.data.reading.images import read_image
 from slotseg.data.scenes import draw_scene
 from slotseg.data.views.augment import normalize
 from slotseg.eval.report import text_table
 from slotseg.exchange.onnx_export import export_onnx
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
-from slotseg.painting import paint
 from slotseg.painting.outputs import Outputs, Wanted
+from slotseg.painting.paint import paint
 from slotseg.presets import PRESETS
 from slotseg.segmenting.looks import working_size
 from slotseg.segmenting.segmenter import Segmenter

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import torch
 
 from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, TrainConfig, ViewsConfig
-from slotseg.devices import keep_freed_memory, resolve_device, resolve_precision
+from slotseg.devices import autocast, keep_freed_memory, resolve_device, resolve_precision
 from slotseg.eval.report import text_table
 from slotseg.method.building import build_model, build_optimizer, compile_networks
-from slotseg.training.precision import autocast
 
 SETUPS = [("resnet18", 128, 16), ("resnet50", 224, 8)]
 

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.amounts import percent_number
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.examples import Example, Share, best_and_worst, example, largest
 from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.metrics import confusion_matrix
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import Result, ceiling_line, citation, percent
+from slotseg.eval.report import Result, ceiling_line, citation
 from slotseg.files import write_bytes
 from slotseg.pages import render_page
 
@@ -90,7 +91,7 @@ def render(result: Result, best: Sequence[Example] = (), worst: Sequence[Example
     return render_page(
         "slotseg.eval",
         "page.html",
-        {"percent": percent},
+        {"percent": percent_number},
         result=result,
         citation=citation(result),
         ceiling=ceiling_line(result),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import slotseg
+from slotseg.amounts import percent_number
 from slotseg.data.labelled.taxonomy import Taxonomy
 from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.matching import UNMATCHED, majority
@@ -164,7 +165,7 @@ def citation(result: Result) -> str:
     how.extend(f"{what}: {value}" for what, value in extras.items())
     name = who.name + (f" {who.checkpoint[:8]}" if who.checkpoint else "")
     return (
-        f"{name}: {percent(scores.miou, 2)} mIoU, {percent(scores.pixel_accuracy, 2)} pixel accuracy "
+        f"{name}: {percent_number(scores.miou, 2)} mIoU, {percent_number(scores.pixel_accuracy, 2)} pixel accuracy "
         f"({'; '.join([*where, *how])}; slotseg {p.version})"
     )
 
@@ -181,15 +182,15 @@ def result_table(results: dict[str, Result]) -> str:
             raise ValueError("results of different classes or matchings do not belong in one table")
     rows = [["", *results]]
     for i, name in enumerate(first.taxonomy.names):
-        rows.append([name, *(percent(r.scores.iou_per_class[i]) for r in results.values())])
+        rows.append([name, *(percent_number(r.scores.iou_per_class[i]) for r in results.values())])
     rows.append([])
-    rows.append(["mIoU", *(percent(r.scores.miou) for r in results.values())])
-    rows.append(["pixel accuracy", *(percent(r.scores.pixel_accuracy) for r in results.values())])
+    rows.append(["mIoU", *(percent_number(r.scores.miou) for r in results.values())])
+    rows.append(["pixel accuracy", *(percent_number(r.scores.pixel_accuracy) for r in results.values())])
     groups = {"things": [r.things for r in results.values()], "stuff": [r.stuff for r in results.values()]}
     for name, scores in groups.items():
         if any(scores):
-            rows.append([f"{name} mIoU", *(percent(s.miou if s else None) for s in scores)])
-            rows.append([f"{name} accuracy", *(percent(s.pixel_accuracy if s else None) for s in scores)])
+            rows.append([f"{name} mIoU", *(percent_number(s.miou if s else None) for s in scores)])
+            rows.append([f"{name} accuracy", *(percent_number(s.pixel_accuracy if s else None) for s in scores)])
     p = first.protocol
     prototypes = ", ".join(str(r.protocol.num_prototypes) for r in results.values())
     matching = "named by a person" if p.matching == NAMED else f"{p.matching} matching found on {p.matched_on}"
@@ -202,7 +203,7 @@ def ceiling_line(result: Result) -> str:
     if ceiling is None:
         return ""
     prototypes = "the one prototype" if number == 1 else f"these {number:,} prototypes"
-    reached = f"{percent(ceiling.miou)} mIoU / {percent(ceiling.pixel_accuracy)} pixel accuracy"
+    reached = f"{percent_number(ceiling.miou)} mIoU / {percent_number(ceiling.pixel_accuracy)} pixel accuracy"
     return f"Perfect naming of {prototypes} could reach {reached}."
 
 
@@ -215,11 +216,6 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
         cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=False))]
         lines.append("  ".join(cells) if row else "-" * (sum(widths) + 2 * (num_columns - 1)))
     return "\n".join(lines)
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """A fraction as per cent, without the sign; a dash for None."""
-    return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
 def _pair(scores: Scores | None) -> dict[str, float] | None:

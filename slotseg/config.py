@@ -313,6 +313,17 @@ def to_dict(config: object) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     """Build a config from plain values, nested ones included.
 

@@ -5,6 +5,8 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -58,6 +60,29 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype | None:
     return precisions[name]
 
 
+def inference_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type to segment in; None for plain float32.
+
+    Nothing is measured, as that would take longer than a photo: ``auto`` is bf16 on GPUs that compute in it and on CPUs
+    with matrix tiles for it (AMX), else fp32; a CPU without them is slower in bf16.
+
+    Args:
+        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        device: Where to compute.
+
+    Raises:
+        ConfigError: As ``resolve_precision``.
+    """
+    if name == "auto" and device.type == "cpu":
+        name = "bf16" if _has_tiles() else "fp32"
+    return resolve_precision(name, device)
+
+
+def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Compute in a precision, where it is not plain float32."""
+    return torch.autocast(device.type, precision) if precision else nullcontext()
+
+
 def precision_name(precision: torch.dtype | None) -> str:
     """What a precision is called on the command line: ``fp32``, ``bf16`` or ``fp16``."""
     return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[precision]
@@ -90,5 +115,15 @@ def resolve_workers(workers: int | None) -> int:
     """Loader processes; by default one per core beside the main process, at most 16; processes share the cores."""
     if workers is not None:
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, max(1, cores // distributed.local_world_size() - 1))
+    return min(16, max(1, num_cores() // distributed.local_world_size() - 1))
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _has_tiles() -> bool:
+    """Whether the CPU has matrix tiles for bf16, as far as this version of torch can tell."""
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return supported is not None and bool(supported())

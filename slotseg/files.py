@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from slotseg import amounts
 from slotseg.errors import DataError
 
 PART = ".part"
@@ -94,6 +95,22 @@ def append(path: Path, content: bytes) -> None:
             raise
 
 
+def note_failure(file: Path, name: str, message: str) -> None:
+    """Add a photo that could not be used to ``failures.jsonl``, a line each, so that an interruption does not lose it.
+
+    Args:
+        file: ``failures.jsonl``; its folder exists.
+        name: Of the photo.
+        message: What is wrong with it, a sentence.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    line = json.dumps({"file": name, "error": message}, ensure_ascii=False) + "\n"
+    with writing(file):
+        append(file, line.encode(errors="backslashreplace"))
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process has left half-written in a folder of which this process is the only user."""
     for pattern in LEFTOVERS:
@@ -107,7 +124,7 @@ def missing_space(path: Path, size: int) -> str:
     free = shutil.disk_usage(folder).free
     if free >= size:
         return ""
-    need, have, lack = (f"{n / 1e6:,.1f} MB" for n in (size, free, size - free))
+    need, have, lack = (amounts.size(n) for n in (size, free, size - free))
     return f"it takes {need} and its disk has {have} free: make room for {lack} more"
 
 

@@ -1,4 +1,4 @@
-"""The presets: named training configurations, and how a user's options are laid over them."""
+"""The presets: named configurations, and how a user's options are laid over them, at the start or mid-run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from slotseg.config import (
     SegmentConfig,
     TrainConfig,
     ViewsConfig,
+    flatten,
     to_dict,
     with_values,
 )
@@ -125,6 +126,28 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
 DATASET_PRESETS = {"coco": "coco-r50", "cocoplus": "cocoplus-r50", "imagenet": "imagenet-r50"}
 """The paper's recipe for each unlabelled training set."""
 
+MAY_CHANGE = (
+    "steps",
+    "epochs",
+    "optimizer.learning_rate",
+    "optimizer.final_learning_rate",
+    "optimizer.weight_decay",
+    "optimizer.backbone_scale",
+    "segment.scales",
+    "segment.mirror",
+    "segment.refinement",
+    "segment.edges",
+    "precision",
+    "compile",
+    "log_every",
+    "checkpoint_every",
+    "checkpoint_minutes",
+    "keep_every",
+    "previews",
+    "tensorboard",
+)
+"""Settings that the state of a run does not depend on, by dotted name."""
+
 
 def auto_epochs(steps_per_epoch: int) -> int:
     """Epochs where neither they nor steps are given: 600 steps or 5 epochs, whichever is more."""
@@ -148,8 +171,7 @@ def resolve(preset: str, values: Mapping[str, Any]) -> tuple[TrainConfig, dict[s
     if preset not in PRESETS:
         raise ConfigError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
     base = PRESETS[preset]()
-    if "steps" in values or "epochs" in values:  # one replaces the other
-        values = {"steps": None, "epochs": None, **values}
+    values = _of_one_length(values)
     config = with_values(base, values)
     defaults, chosen = flatten(to_dict(TrainConfig())), flatten(to_dict(base))
     sources = {}
@@ -161,12 +183,32 @@ def resolve(preset: str, values: Mapping[str, Any]) -> tuple[TrainConfig, dict[s
     return config, sources
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
+def changed(config: TrainConfig, values: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, tuple[Any, Any]]]:
+    """The configuration of a run that goes on with other settings.
+
+    Args:
+        config: It was started with.
+        values: Settings by dotted name; those that are as they were change nothing.
+
+    Returns:
+        The new configuration; by name, what was and what is.
+
+    Raises:
+        ConfigError: If a setting is unknown or out of range, or cannot change in the middle of a run.
+    """
+    new = with_values(config, _of_one_length(values))
+    before, after = flatten(to_dict(config)), flatten(to_dict(new))
+    differences = {name: (before.get(name), after.get(name)) for name in {**after, **before}}
+    differences = {name: pair for name, pair in differences.items() if pair[0] != pair[1]}
+    for name, (was, wanted) in differences.items():
+        if name not in MAY_CHANGE:
+            raise ConfigError(
+                f"{name} was {was!r} when the run was started and is to be {wanted!r}; expected no change in the "
+                "middle of a run: leave it out, or start a new run and take this one's weights with --init"
+            )
+    return new, differences
+
+
+def _of_one_length(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings in which steps replace epochs, or epochs steps."""
+    return {"steps": None, "epochs": None, **values} if "steps" in values or "epochs" in values else values

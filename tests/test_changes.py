@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from slotseg.changes import MAY_CHANGE, changed
-from slotseg.config import TrainConfig, to_dict
+from slotseg.config import TrainConfig, flatten, to_dict
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import CheckpointError, ConfigError, DataError
-from slotseg.presets import flatten
+from slotseg.presets import MAY_CHANGE, changed
 from slotseg.runs import checkpoint
 from slotseg.training.launch import new_training, resumed_training
 from slotseg.training.state import state_tensors

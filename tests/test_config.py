@@ -13,12 +13,13 @@ from slotseg.config import (
     SegmentConfig,
     TrainConfig,
     ViewsConfig,
+    flatten,
     from_dict,
     to_dict,
     with_values,
 )
 from slotseg.errors import ConfigError
-from slotseg.presets import PRESETS, flatten, resolve
+from slotseg.presets import PRESETS, resolve
 
 PAPER = {  # the published COCO recipe
     "backbone.name": "resnet50",

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from slotseg.cli import COMMANDS, main
-from slotseg.config import TrainConfig, to_dict
-from slotseg.presets import PRESETS, flatten
+from slotseg.config import TrainConfig, flatten, to_dict
+from slotseg.presets import PRESETS
 from slotseg.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent

@@ -12,6 +12,19 @@ import pytest
 from slotseg.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
+ORDER = [  # a module imports from its room and from earlier lines; rooms of one line do not know each other
+    "errors signals amounts",
+    "config files distributed labels",
+    "presets devices pages data method",
+    "runs",
+    "segmenting",
+    "painting exchange concepts",
+    "watching",
+    "training",
+    "eval discovery",
+    "cli",
+]
+ORDER_OF_DATA = ["scenes reading", "finding", "views labelled"]
 
 
 def _modules() -> dict[str, Path]:
@@ -28,9 +41,7 @@ def _modules() -> dict[str, Path]:
 MODULES = _modules()
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 OURS = [name for name, path in MODULES.items() if path.name != "__init__.py" or name == "slotseg.cli"]
-ROOMS = [
-    name for name, path in MODULES.items() if path.name == "__init__.py" and name not in ("slotseg", "slotseg.cli")
-]
+ROOMS = [name for name in MODULES if name not in (*OURS, "slotseg")]
 
 
 def imports(module: str) -> set[str]:
@@ -45,6 +56,28 @@ def imports(module: str) -> set[str]:
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
             names |= (whole & MODULES.keys()) or {node.module}
     return names
+
+
+def room(module: str, depth: int) -> str:
+    """The room of a module, or the module itself where it lies beside the rooms."""
+    return module.split(".")[depth]
+
+
+def misplaced(module: str, imported: str, order: list[str], depth: int) -> bool:
+    """Whether an import goes to a later line of an order, or to another room of the same line."""
+    here, there = room(module, depth), room(imported, depth)
+    lines = {name: number for number, line in enumerate(order) for name in line.split()}
+    assert {here, there} <= lines.keys(), f"{here} or {there} has no line in the order; give it one"
+    return here != there and lines[there] >= lines[here]
+
+
+@pytest.mark.parametrize("module", OURS)
+def test_imports_flow_one_way(module: str) -> None:
+    known = imports(module) & set(OURS)
+    wrong = {m for m in known if misplaced(module, m, ORDER, 1)}
+    if module.startswith("slotseg.data."):
+        wrong |= {m for m in known if m.startswith("slotseg.data.") and misplaced(module, m, ORDER_OF_DATA, 2)}
+    assert not wrong
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
@@ -101,8 +134,9 @@ def test_public_names_are_documented(module: str) -> None:
     "code",
     [
         "import slotseg",
-        "import slotseg.config, slotseg.presets, slotseg.errors, slotseg.files, slotseg.labels.label_map",
-        "import slotseg.watching.run_page, slotseg.watching.diagnosis",
+        "import slotseg.config, slotseg.presets, slotseg.errors, slotseg.files, slotseg.amounts, slotseg.pages",
+        "import slotseg.labels.label_map, slotseg.labels.naming, slotseg.labels.colors",
+        "import slotseg.runs.folder, slotseg.runs.record, slotseg.watching.run_page, slotseg.watching.diagnosis",
         "import slotseg.eval.matching, slotseg.eval.metrics",
         "\n".join(
             f"main({[*command, '--help']}, standalone_mode=False)" for command in [[], *([name] for name in COMMANDS)]

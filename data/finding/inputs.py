@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from slotseg.data.finding.output_names import below, common_folder, names_of_files, prefixes_of_trees
 from slotseg.data.finding.path_lists import PathList, parse_path_list
-from slotseg.data.finding.photo_trees import PHOTO_SUFFIXES, PhotoTree, split_pattern, stem
+from slotseg.data.finding.photo_trees import PhotoTree, split_pattern, stem
+from slotseg.data.finding.walk import IMAGE_SUFFIXES
 from slotseg.data.reading.images import MAX_PIXELS, image_size, shown
 from slotseg.data.reading.photos import read_photo
 from slotseg.data.reading.windows import Windows, open_windows
@@ -173,7 +174,7 @@ class _Tree:
                 yield Input(source=path, relative=relative, name=shown(path), problem=problem)
             for stem_, group in groupby(folder.photos, key=stem):
                 names = list(group)
-                keep = len(names) > 1 or f"{stem_}.png" in folder.subfolders or stem_.lower().endswith(PHOTO_SUFFIXES)
+                keep = len(names) > 1 or f"{stem_}.png" in folder.subfolders or stem_.lower().endswith(IMAGE_SUFFIXES)
                 for name in names:
                     photo = path / name
                     yield Input(source=photo, relative=relative / (name if keep else stem_), name=shown(photo))
@@ -254,7 +255,7 @@ def _searched(tree: PhotoTree, word: str) -> _Tree:
         raise DataError(f"cannot list {shown(tree.top)} ({error.strerror}): check its path and permissions") from error
     if tree.patterns:
         raise DataError(f"no photo fits {shown(word)}; expected one at least: check the pattern and its quotes")
-    raise DataError(f"no photo in {shown(word)}: expected files ending in {', '.join(PHOTO_SUFFIXES)}")
+    raise DataError(f"no photo in {shown(word)}: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
 
 
 def _read_stdin(word: str, stdin: BinaryIO | None) -> bytes:
@@ -274,7 +275,7 @@ def _read_list(file: Path) -> PathList:
     if not os.path.isfile(file):
         wrong = "is a folder, a pipe or a device" if os.path.exists(file) else "does not exist"
         raise DataError(f"the list {shown(file)} {wrong}; expected a text file: check the path, or pipe it into @-")
-    if file.suffix.lower() in PHOTO_SUFFIXES:
+    if file.suffix.lower() in IMAGE_SUFFIXES:
         raise DataError(f"{shown(file)} is a photo and no list of paths: leave out the @")
     try:
         content = file.read_bytes()

@@ -86,6 +86,22 @@ def list_photos(inputs: Sequence[Path]) -> Listing:
     return Listing(b"".join(path + b"\0" for path in ordered))
 
 
+def list_images(inputs: Path | str | Sequence[Path | str]) -> list[Path]:
+    """List the images among files and folders.
+
+    Folders are searched recursively by suffix, following links, without hidden files and folders
+    (the ``._x`` files of macOS among them). A file given by hand is taken as it is.
+
+    Returns:
+        Sorted paths, each file once.
+
+    Raises:
+        DataError: If an input does not exist, or a folder cannot be listed or has no image.
+    """
+    items = [inputs] if isinstance(inputs, str | Path) else inputs
+    return list(list_photos([Path(item) for item in items]))
+
+
 def _start(path: Path) -> bytes:
     """What the paths below an input start with; a file is itself."""
     return os.fsencode(str(path / "_")[:-1] if os.path.isdir(path) else path)

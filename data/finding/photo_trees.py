@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from slotseg.data.finding.walk import IMAGE_SUFFIXES
-
-PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".heic", ".heif", ".jfif", ".mpo")
-"""What counts as a photo inside a folder, in any case."""
+from slotseg.data.finding.walk import IMAGE_SUFFIXES, is_folder
 
 _SEPARATORS = re.compile(r"[/\\]" if os.sep == "\\" else "/")
 _WILDCARD = re.compile(r"[*?\[]")
@@ -113,7 +110,7 @@ class PhotoTree:
                 after = self._after(levels, name) if self.patterns else levels
                 if name.startswith(".") or not after:
                     continue
-                if _is_folder(entry):
+                if is_folder(entry):
                     yield name, True, after
                 elif len(self.patterns) in after and name.lower().endswith(suffixes):
                     yield name, False, after
@@ -153,11 +150,4 @@ def stem(name: str) -> str:
 def _suffixes(patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Ends of the names, in small letters, that are taken."""
     last = os.path.splitext(patterns[-1])[1].lower() if patterns else ""
-    return PHOTO_SUFFIXES if len(last) < 2 or _WILDCARD.search(last) else (*PHOTO_SUFFIXES, last)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle, or into a place that is closed to us
-        return False
+    return IMAGE_SUFFIXES if len(last) < 2 or _WILDCARD.search(last) else (*IMAGE_SUFFIXES, last)

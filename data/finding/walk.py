@@ -10,7 +10,10 @@ from pathlib import Path
 
 from slotseg.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".ppm", ".pgm"),
+    *(".avif", ".heic", ".heif", ".mpo"),
+)
 """What counts as an image inside a folder, in any case; a file given by hand is tried whatever its suffix."""
 
 NO_FOLDER = (-1, -1, -1)
@@ -75,7 +78,7 @@ class Walk:
                 for entry in entries:
                     if entry.name[0] == ".":
                         continue
-                    if _is_folder(entry):
+                    if is_folder(entry):
                         folders.append(entry.name)
                     elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                         photos.append(entry.name)
@@ -99,7 +102,8 @@ class Walk:
         return entering
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link in a circle, or into a place that is closed to us

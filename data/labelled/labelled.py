@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.data.finding.listing import list_images
 from slotseg.data.labelled.image_lists import ImageList
 from slotseg.data.labelled.label_sources import LabelFiles, LabelSource
 from slotseg.data.labelled.taxonomy import Taxonomy, plain_taxonomy
-from slotseg.data.reading.images import list_images, read_image
+from slotseg.data.reading.images import read_image
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import DataError, LabelError
 from slotseg.labels.label_map import IGNORE

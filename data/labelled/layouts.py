@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slotseg.data.finding.listing import list_images
 from slotseg.data.labelled.coco import CocoAnnotations, PanopticAnnotations
 from slotseg.data.labelled.label_sources import LabelFiles, LabelSource
 from slotseg.data.labelled.taxonomy import Taxonomy
-from slotseg.data.reading.images import list_images
 from slotseg.errors import DataError
 
 

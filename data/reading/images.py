@@ -1,4 +1,4 @@
-"""Robust reading of images and label maps with Pillow, and the listing of inputs.
+"""Robust reading of images and label maps with Pillow.
 
 Whatever Pillow does with a bad file (exceptions of many kinds, warnings, a global pixel limit)
 ends here: callers see an array or a ``DataError`` of one sentence. Letters: H W pixels.
@@ -8,7 +8,7 @@ import importlib
 import io
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,6 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from slotseg.data.finding.listing import list_photos
 from slotseg.data.reading.notes import TRANSPARENT, header_notes, page_notes, pixel_notes
 from slotseg.errors import DataError
 
@@ -44,22 +43,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def list_images(inputs: Path | str | Sequence[Path | str]) -> list[Path]:
-    """List the images among files and folders.
-
-    Folders are searched recursively by suffix, following links, without hidden files and folders
-    (the ``._x`` files of macOS among them). A file given by hand is taken as it is.
-
-    Returns:
-        Sorted paths, each file once.
-
-    Raises:
-        DataError: If an input does not exist, or a folder cannot be listed or has no image.
-    """
-    items = [inputs] if isinstance(inputs, str | Path) else inputs
-    return list(list_photos([Path(item) for item in items]))
 
 
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

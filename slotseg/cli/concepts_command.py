@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from slotseg import amounts
 from slotseg.cli import options
 from slotseg.errors import ConfigError
 
@@ -101,7 +102,7 @@ def command(
         names.check(segmenter.encoder.num_concepts)
     scores = [of.sentence() for of in read_scores(file, segmenter.encoder.num_concepts)]
     number = sum(1 for _ in inputs)
-    click.echo(f"Looking at {options.counted(number, 'photo')} with {file}", err=True)
+    click.echo(f"Looking at {amounts.count(number, 'photo')} with {file}", err=True)
     failures = output / "failures.jsonl"
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -133,7 +134,7 @@ def command(
         save_picture(figure, concept_figure(collection, found.thumbnails, ids, names=called))
     shown = sum(1 for concept in collection.concepts if concept.segments)
     failed = f"; {found.num_failures} photos failed: see {failures}" if found.num_failures else ""
-    click.echo(f"{options.counted(shown, 'concept')} of {collection.num_photos:,} photos: open {page}{failed}")
+    click.echo(f"{amounts.count(shown, 'concept')} of {collection.num_photos:,} photos: open {page}{failed}")
     if found.num_failures:
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from slotseg import amounts
 from slotseg.cli import options
 from slotseg.cli.train_command import SETTINGS
 from slotseg.signals import no_interrupt_lost
@@ -58,7 +59,7 @@ def command(
     context = click.get_current_context()
     settings = {SETTINGS[name]: value for name, value in values.items() if value is not None}
     settings.update(options.settings(extra))
-    from slotseg.discovery import discover
+    from slotseg.discovery.discover import discover
 
     try:
         with no_interrupt_lost():
@@ -70,9 +71,9 @@ def command(
         click.echo("The same command goes on from here." if begun else "Nothing was begun.", err=True)
         raise
     done = "" if found.anything_done else "There was nothing left to do: "
-    failed = f"; {options.counted(found.num_failures, 'photo')} failed: see the report" if found.num_failures else ""
+    failed = f"; {amounts.count(found.num_failures, 'photo')} failed: see the report" if found.num_failures else ""
     click.echo(
-        f"{done}{options.counted(found.num_concepts, 'concept')} in {options.counted(found.num_photos, 'photo')}: "
+        f"{done}{amounts.count(found.num_concepts, 'concept')} in {amounts.count(found.num_photos, 'photo')}: "
         f"open {found.report}{failed}"
     )
     if found.num_failures:

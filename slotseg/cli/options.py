@@ -85,11 +85,6 @@ extra = click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help
 seed = click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random.  [default: 0]")
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and what it counts: ``1 photo``, ``2 photos``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def check_dataset(dataset: str | None, data_dir: Path | None, photos: tuple[Path, ...]) -> None:
     """Refuse ``--dataset`` without ``--data-dir``, the other way round, and either beside photos.
 

@@ -20,11 +20,12 @@ def command(run: Path | None, output: Path | None, overwrite: bool) -> None:
     slotseg report
     slotseg report runs/photos-1 -o photos-1.html
     """  # noqa: D301
-    from slotseg.runs.record import newest_run, read_run
+    from slotseg.runs.folder import newest_run
+    from slotseg.runs.record import read_run
     from slotseg.watching.diagnosis import diagnose
     from slotseg.watching.run_page import write_run_page
 
-    folder = run or newest_run(Path("runs"))
+    folder = run or newest_run().path
     file = output or folder / "report.html"
     record = read_run(folder)
     write_run_page(file, record, diagnose(record.lines, record.config), overwrite=overwrite)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from slotseg import amounts
 from slotseg.cli import options
 from slotseg.errors import ConfigError
 
@@ -109,8 +110,8 @@ def command(
         check_existing(found, allowed=overwrite or skip_existing)
 
     from slotseg.labels.naming import read_labels_or_names
-    from slotseg.painting import paint, paint_png
     from slotseg.painting.cleaning import Cleaning
+    from slotseg.painting.paint import paint, paint_png
     from slotseg.runs.folder import find_checkpoint, find_labels
     from slotseg.segmenting.segmenter import Segmenter
 
@@ -137,7 +138,7 @@ def command(
         sys.stdout.buffer.flush()
         _say_notes(dict.fromkeys(notes, (1, photo.name)))
         return
-    click.echo(f"Segmenting {options.counted(found.num_photos, 'photo')} with {file}", err=True)
+    click.echo(f"Segmenting {amounts.count(found.num_photos, 'photo')} with {file}", err=True)
     painted = paint(
         segmenter,
         outputs,
@@ -153,7 +154,7 @@ def command(
         click.echo(f"Skipped: {message}", err=True)
     kept = f", {painted.num_kept} were there" if painted.num_kept else ""
     failed = f", {len(painted.failures)} failed: see {outputs.failures}" if painted.failures else ""
-    click.echo(f"{options.counted(painted.num_masks, 'mask')} written to {output}{kept}{failed}")
+    click.echo(f"{amounts.count(painted.num_masks, 'mask')} written to {output}{kept}{failed}")
     if painted.failures:
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.concepts.collection import Carried, Collection
-from slotseg.eval.contingency import UNASSIGNED, contingency_table
 from slotseg.labels.naming import Naming, name_key
 
 SURE = 0.75
@@ -41,8 +40,8 @@ class Overlap:
     def add(self, image: NDArray[np.uint8], new: NDArray[np.uint16]) -> None:
         """Add a photo, by its pixels ``(H, W, 3)`` and the prototype map ``(H, W)`` of the new run."""
         num_old, num_new = self.table.shape
-        counts = contingency_table(self.look(image), new, num_old, num_new, ignore_index=UNASSIGNED)
-        self.table += counts[:-1] / new.size
+        pairs = self.look(image).astype(np.int64) * num_new + new
+        self.table += np.bincount(pairs.ravel(), minlength=self.table.size).reshape(num_old, num_new) / new.size
 
 
 @dataclass(frozen=True, kw_only=True)

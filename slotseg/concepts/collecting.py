@@ -23,7 +23,7 @@ from slotseg.concepts.retrieval import Found, Occurrences
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.data.reading.windows import Windows
-from slotseg.failures import note_failure
+from slotseg.files import note_failure
 from slotseg.labels.label_map import palette
 from slotseg.method.merging import CONFUSED, SIZE_EXPONENT
 from slotseg.segmenting.segmenter import Segmenter
@@ -107,7 +107,7 @@ def suggested_merges(assigned: NDArray[np.floating[Any]]) -> tuple[Merge, ...]:
     Measure and bound are those of ``slotseg.method.merging``, here with the mean of both ways for the confusion.
 
     Args:
-        assigned: Row i: assignment to all prototypes of cells that i wins, as of ``slotseg.concepts.retrieval.Occurrences``,
+        assigned: Row i: assignment to all prototypes of cells that i wins, as in ``Occurrences``,
             ``(K, K)``.
 
     Returns:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slotseg import amounts
 from slotseg.data.finding.inputs import Input, Inputs
 from slotseg.discovery.costs import MAX_PAINTED, measure_stages
-from slotseg.discovery.discovery_page import about_duration, about_memory
 from slotseg.discovery.record import DiscoveryRecord, Stage, read_record
 from slotseg.discovery.stages import PRESET, Stages, outputs_of, run_in
 from slotseg.errors import ConfigError, DataError
@@ -109,12 +109,12 @@ def _begin(
     seconds = {"training": costs.training, "concepts": costs.concepts, "masks": costs.masks}
     log.info(
         "This will take: training %s (%d steps at %.3g photos/s), concepts %s, masks %s; about %s of memory",
-        about_duration(costs.training),
+        amounts.about_duration(costs.training),
         costs.steps,
         costs.photos_per_second,
-        about_duration(costs.concepts),
-        about_duration(costs.masks),
-        about_memory(costs.memory),
+        amounts.about_duration(costs.concepts),
+        amounts.about_duration(costs.masks),
+        amounts.about_size(costs.memory),
     )
     record = DiscoveryRecord(
         path=output,

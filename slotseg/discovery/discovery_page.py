@@ -10,13 +10,13 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from urllib.parse import quote
 
 from PIL import Image
 
 import slotseg
+from slotseg import amounts
 from slotseg.concepts.collection import Collection
 from slotseg.concepts.concept_figure import GAP, HEAD, SIDE
 from slotseg.data.reading.images import shown
@@ -28,7 +28,7 @@ from slotseg.labels.label_map import Color, LabelMap
 from slotseg.labels.naming import Naming
 from slotseg.pages import render_page
 from slotseg.painting.outputs import Outputs
-from slotseg.watching.run_page import Finding, count_text, date_text, duration_text
+from slotseg.watching.run_page import Finding
 
 NUM_EXAMPLES = 12
 """Photos that are shown."""
@@ -112,11 +112,11 @@ def render(report: Report) -> str:
         "slotseg.discovery",
         "discovery_page.html",
         {
-            "count": count_text,
-            "date": date_text,
-            "duration": duration_text,
-            "about": about_duration,
-            "percent": percent,
+            "count": amounts.count,
+            "date": amounts.date,
+            "duration": amounts.duration,
+            "about": amounts.about_duration,
+            "percent": amounts.percent,
         },
         version=slotseg.__version__,
         report=report,
@@ -172,7 +172,8 @@ def named_words(collection: Collection, naming: Naming | None) -> str:
     total = sum(c.share for c in collection.concepts) or 1
     share = sum(c.share for c in collection.concepts if c.id in named or c.id in ignored) / total
     left_out = f", {len(ignored)} ignored" if ignored else ""
-    return f"{len(named)} of {len(collection.concepts)} concepts named{left_out}: {percent(share)} of the pixels"
+    of_all = f"{len(named)} of {len(collection.concepts)} concepts"
+    return f"{of_all} named{left_out}: {amounts.percent(share)} of the pixels"
 
 
 def shares(collection: Collection, labels: LabelMap) -> list[Share]:
@@ -183,24 +184,6 @@ def shares(collection: Collection, labels: LabelMap) -> list[Share]:
             sums[class_id] += concept.share
     found = [Share(name=labels.names[i], color=labels.colors[i], share=share) for i, share in enumerate(sums) if share]
     return sorted(found, key=lambda s: -s.share)
-
-
-def about_duration(seconds: float) -> str:
-    """A duration that is foretold, as coarsely as that can be: about 40 s, about 9 min, about 1 h 30 min."""
-    steps = ((55, 10), (1200, 60), (3600, 300), (36_000, 1800), (inf, 3600))
-    step = next(step for limit, step in steps if seconds < limit)
-    return f"about {duration_text(max(step, step * round(seconds / step)))}"
-
-
-def about_memory(size: int) -> str:
-    """Memory that is foretold, such as ``700 MB`` or ``1.3 GB``; rounded up."""
-    tenths = -(-size // 10**8)
-    return f"{100 * tenths} MB" if tenths < 10 else f"{tenths / 10:.1f} GB"
-
-
-def percent(share: float) -> str:
-    """A share of 0..1 for people: 62 %, 0.4 %."""
-    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.2g} %"
 
 
 def _captions(report: Report) -> list[str]:

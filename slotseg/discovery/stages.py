@@ -9,18 +9,19 @@ import logging
 from functools import cached_property
 from pathlib import Path
 
+from slotseg import amounts
 from slotseg.concepts.collecting import collect
 from slotseg.concepts.collection import read_concepts, write_concepts
 from slotseg.concepts.concept_figure import concept_figure, telling
 from slotseg.concepts.concept_page import write_concept_page
 from slotseg.data.finding.inputs import Inputs
-from slotseg.discovery.discovery_page import Report, about_duration, examples, write_report
+from slotseg.discovery.discovery_page import Report, examples, write_report
 from slotseg.discovery.record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing
 from slotseg.labels.label_map import LabelMap
 from slotseg.labels.naming import Naming
-from slotseg.painting import paint
 from slotseg.painting.outputs import Outputs, Wanted
+from slotseg.painting.paint import paint
 from slotseg.painting.render import save_picture
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
@@ -72,11 +73,11 @@ class Stages:
         stages, words = self.record.stages, []
         share = self._training_left()
         if share:
-            words.append(f"training {about_duration(share * stages['training'].expected_seconds)}")
+            words.append(f"training {amounts.about_duration(share * stages['training'].expected_seconds)}")
         if share or not self._concepts_are_whole():
-            words.append(f"concepts {about_duration(stages['concepts'].expected_seconds)}")
+            words.append(f"concepts {amounts.about_duration(stages['concepts'].expected_seconds)}")
         if share := 1.0 if share else self._masks_left():
-            words.append(f"masks {about_duration(share * stages['masks'].expected_seconds)}")
+            words.append(f"masks {amounts.about_duration(share * stages['masks'].expected_seconds)}")
         return words
 
     def train(self) -> None:

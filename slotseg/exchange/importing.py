@@ -14,7 +14,6 @@ from slotseg.exchange.unpickling import load_plain
 from slotseg.files import write_json
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder, new_run
-from slotseg.training.launch import NOTES
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def import_run(file: Path, out: Path | None = None) -> RunFolder:
         said = str(error)
         raise error if said.startswith(str(file)) else CheckpointError(f"{file} cannot be imported: {said}") from error
     run = new_run(out, NAME)
-    notes = {name: content.info[name] for name in NOTES}
+    notes = {name: content.info[name] for name in checkpoint.NOTES}
     with _whole_or_nothing(run):
         write_json(run.config, {"config": content.info["config"], **notes})
         checkpoint.save(run.last, content.tensors, content.info, readable=True)

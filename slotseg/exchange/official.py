@@ -23,10 +23,9 @@ from slotseg.exchange.official_settings import (
     refusal,
     shown,
 )
-from slotseg.method.building import build_model, build_optimizer
+from slotseg.method.building import build_model, build_optimizer, trained_names
 from slotseg.method.model import SlotCon
 from slotseg.runs.checkpoint import Checkpoint
-from slotseg.training.state import trained_names
 
 PARTS = ("args", "model", "optimizer", "scheduler", "epoch")
 PREFIXES = {

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from slotseg.config import TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.presets import resolve
+from slotseg.presets import DATASET_PRESETS, resolve
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,6 @@ NAME = "official"
 SOURCE = "official checkpoint"
 """Where a setting came from that the file has said."""
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-PRESETS = {"coco": "coco-r50", "cocoplus": "cocoplus-r50", "imagenet": "imagenet-r50"}
-"""Our preset for each data set of theirs, in small letters; it has the settings that they have no option for."""
 WHOLE = {
     "dim_hidden": "model.hidden_dim",
     "dim_out": "model.projection_dim",
@@ -187,7 +185,7 @@ def our_settings(
         values["model.assignment_temperature"] = values["model.teacher_temperature"]
     if options.get("min_scale") is not None:
         values["views.area"] = (_number(options, "min_scale"), 1.0)
-    preset = PRESETS.get(str(options.get("dataset", "")).lower(), "coco-r50")
+    preset = DATASET_PRESETS.get(str(options.get("dataset", "")).lower(), "coco-r50")
     try:
         config, sources = resolve(preset, values)
     except ConfigError as error:

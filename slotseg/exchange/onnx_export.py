@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import slotseg
+from slotseg import amounts
 from slotseg.config import SegmentConfig
 from slotseg.data.views.augment import normalize
 from slotseg.errors import CheckpointError, ConfigError
@@ -157,7 +158,9 @@ def _graph(network: Network, name: str) -> bytes:
     """The exported model, traced with an image of no ViT's own size: at that it would not resample its embedding."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     if size > LIMIT:
-        raise ConfigError(f"the model takes {size / 1e9:.1f} GB; expected at most 2.1 GB, which an ONNX file can hold")
+        raise ConfigError(
+            f"the model takes {amounts.size(size)}; expected at most {amounts.size(LIMIT)}, which an ONNX file can hold"
+        )
     example = torch.rand(2, 3, 3 * network.stride - 1, 5 * network.stride - 1)
     axes = {0: "batch", 2: "height", 3: "width"}
     written: Any = io.BytesIO()  # torch's types ask for a path, which only its other exporter needs

@@ -15,9 +15,9 @@ import timm
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from slotseg import amounts
 from slotseg.config import BackboneConfig, from_dict
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.exchange.official_settings import ARCHITECTURES
 from slotseg.exchange.unpickling import load_plain
 from slotseg.method.backbones import Backbone
 from slotseg.runs import checkpoint
@@ -175,7 +175,8 @@ def _from_torch_file(path: Path) -> Weights:
     if not teacher:
         return Weights(source=str(path), state=state)
     arch = getattr(whole.get("args"), "arch", None)
-    return Weights(source=str(path), state=teacher, name=arch if arch in ARCHITECTURES else None, whole=True)
+    name = arch if isinstance(arch, str) and timm.is_model(arch) else None
+    return Weights(source=str(path), state=teacher, name=name, whole=True)
 
 
 def _from_checkpoint(path: Path) -> Weights:
@@ -204,12 +205,12 @@ def _from_timm(name: str) -> Weights:
     pretrained = _pretrained_settings(name)
     if pretrained is None or not (pretrained.hf_hub_id or pretrained.url or pretrained.file):
         raise CheckpointError(f"timm has no pretrained weights for {name!r}; expected a name such as resnet50.a1_in1k")
-    size = sum(p.numel() for p in timm.create_model(name, pretrained=False).parameters()) * 4 / 1e6
+    size = sum(p.numel() for p in timm.create_model(name, pretrained=False).parameters()) * 4
     place = f"huggingface.co/{pretrained.hf_hub_id}" if pretrained.hf_hub_id else pretrained.url or pretrained.file
     log.info(
-        "Weights %s: %.0f MB from %s (license: %s), downloaded once",
+        "Weights %s: %s from %s (license: %s), downloaded once",
         name,
-        size,
+        amounts.size(size),
         place,
         pretrained.license or "not said",
     )

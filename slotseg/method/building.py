@@ -53,3 +53,9 @@ def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:
         return LARS(settings, config.learning_rate, config.momentum, trust_coefficient=config.trust_coefficient)
     device = next(model.parameters()).device.type
     return torch.optim.AdamW(settings, lr=config.learning_rate, fused=device in ("cpu", "cuda"))
+
+
+def trained_names(model: nn.Module, optimizer: Optimizer) -> list[str]:
+    """Names of the optimiser's parameters, in the order in which it counts them; groups may differ from run to run."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]

@@ -15,8 +15,7 @@ from tqdm import tqdm
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS, read_label
 from slotseg.errors import DataError
-from slotseg.failures import note_failure
-from slotseg.files import write_bytes
+from slotseg.files import note_failure, write_bytes
 from slotseg.labels.label_map import LabelMap
 from slotseg.painting.annotations import Writer, open_writer
 from slotseg.painting.cleaning import AS_PAINTED, Cleaning

@@ -21,7 +21,8 @@ from slotseg.errors import CheckpointError
 from slotseg.files import missing_space, replacing, write_json
 
 FORMAT = 1
-SUFFIX = ".safetensors"
+NOTES = ("preset", "photos", "sources", "official")
+"""Fields of a run's header that training does not make: where the run came from."""
 
 
 @dataclass(frozen=True, kw_only=True)

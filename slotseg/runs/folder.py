@@ -6,9 +6,10 @@
 from pathlib import Path
 
 from slotseg.errors import CheckpointError, ConfigError, DataError
-from slotseg.runs.checkpoint import SUFFIX
 
 RUNS = Path("runs")
+SUFFIX = ".safetensors"
+"""The end of every checkpoint's name."""
 
 
 class RunFolder:
@@ -102,12 +103,29 @@ def find_checkpoint(path: Path | None) -> Path:
     """
     if path is not None:
         return open_run(path).last if path.is_dir() else path
-    candidates = sorted(RUNS.glob(f"*/checkpoints/last{SUFFIX}"), key=lambda p: p.stat().st_mtime)
-    if not candidates:
+    return newest_run().last
+
+
+def newest_run(runs: Path = RUNS) -> RunFolder:
+    """The run below a folder that was last heard of, of those with a checkpoint: the newest, for every command.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    found = [RunFolder(file.parents[1]) for file in runs.glob(f"*/checkpoints/last{SUFFIX}")]
+    if not found:
         raise CheckpointError(
-            f"there is no run under {RUNS.resolve()}; train one with `slotseg train`, or name one with --checkpoint"
+            f"there is no run under {runs.resolve()}; train one with `slotseg train`, or give the folder of one"
         )
-    return candidates[-1]
+    return max(found, key=lambda run: max(map(modified, (run.config, run.metrics, run.last))))
+
+
+def modified(path: Path) -> float:
+    """When a file was last written, in seconds since the epoch; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:

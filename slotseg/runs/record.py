@@ -16,6 +16,7 @@ from typing import Any
 from slotseg.errors import CheckpointError, DataError
 from slotseg.files import read_json_lines
 from slotseg.labels.label_map import LabelMap, read_labels
+from slotseg.runs.folder import SUFFIX, RunFolder, modified
 
 PATIENCE = 60.0
 """Seconds without a sign of life after which a run may be taken for stopped..."""
@@ -165,40 +166,27 @@ def read_run(path: Path) -> RunRecord:
     Raises:
         CheckpointError: If it holds no run.
     """
-    config, metrics, log = path / "config.json", path / "metrics.jsonl", path / "log.txt"
-    checkpoints = path / "checkpoints"
-    header = checkpoints / "last.json"
-    settings = _object(config)
+    run = RunFolder(path)
+    header = run.last.with_suffix(".json")
+    settings = _object(run.config)
     if not isinstance(settings.get("config"), dict):
         raise CheckpointError(f"{path} has no config.json of a run; expected the folder of a training run")
-    times = {file: _modified(file) for file in (config, metrics, log, header)}
+    times = {file: modified(file) for file in (run.config, run.metrics, run.log, header)}
     return RunRecord(
         path=path,
         settings=settings,
         header=_object(header),
-        lines=_in_order(read_json_lines(metrics)),
-        failures=[str(line.get("error", "")) for line in read_json_lines(path / "failures.jsonl")],
-        checkpoints=_checkpoints(checkpoints),
-        previews=_previews(path / "preview"),
-        labels=_labels(path / "labels.json"),
-        last_words=_tail(log) if times[log] >= times[config] else "",
-        started=times[config],
+        lines=_in_order(read_json_lines(run.metrics)),
+        failures=[str(line.get("error", "")) for line in read_json_lines(run.failures)],
+        checkpoints=_checkpoints(run.last.parent),
+        previews=_previews(run.previews),
+        labels=_labels(run.labels),
+        last_words=_tail(run.log) if times[run.log] >= times[run.config] else "",
+        started=times[run.config],
         heard=max(times.values()),
-        step_by_checkpoint=times[header] >= times[metrics],
+        step_by_checkpoint=times[header] >= times[run.metrics],
         now=time.time(),
     )
-
-
-def newest_run(runs: Path) -> Path:
-    """The folder below ``runs`` whose run was last heard of.
-
-    Raises:
-        CheckpointError: If there is none.
-    """
-    found = [config.parent for config in runs.glob("*/config.json")]
-    if not found:
-        raise CheckpointError(f"there is no run under {runs.absolute()}; train one with `slotseg train`, or name one")
-    return max(found, key=lambda run: max(_modified(run / name) for name in ("config.json", "metrics.jsonl")))
 
 
 def _in_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -209,7 +197,7 @@ def _in_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _checkpoints(folder: Path) -> list[CheckpointFile]:
     found = []
-    for file in folder.glob("[!.]*.safetensors"):
+    for file in folder.glob(f"[!.]*{SUFFIX}"):
         with suppress(OSError):  # it was removed meanwhile
             state = file.stat()
             found.append(CheckpointFile(name=file.name, size=state.st_size, written=state.st_mtime))
@@ -243,13 +231,6 @@ def _tail(path: Path) -> str:
             return file.read().decode(errors="replace").strip()
     except OSError:
         return ""
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _whole(value: object) -> int | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slotseg.amounts import count, percent_number
 from slotseg.files import write_json
 from slotseg.runs import checkpoint as checkpoints
 from slotseg.runs.folder import RunFolder, run_of
@@ -60,9 +61,9 @@ class RunScores:
         for matching, words in WORDS.items():
             if score := self.scores.get(matching):
                 units = ("", "") if said else (" mIoU", " accuracy")
-                said.append(f"{words} {100 * score.miou:.1f}{units[0]} / {100 * score.pixel_accuracy:.1f}{units[1]}")
-        photos = f"{self.num_images:,} photo{'' if self.num_images == 1 else 's'}"
-        return f"On {self.dataset} ({photos}): {'; '.join(said)}."
+                miou, accuracy = map(percent_number, (score.miou, score.pixel_accuracy))
+                said.append(f"{words} {miou}{units[0]} / {accuracy}{units[1]}")
+        return f"On {self.dataset} ({count(self.num_images, 'photo')}): {'; '.join(said)}."
 
 
 def write_score(run: RunFolder, entry: Mapping[str, Any]) -> None:

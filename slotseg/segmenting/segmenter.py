@@ -23,7 +23,7 @@ from slotseg.data.reading.images import MAX_PIXELS, image_size, read_image
 from slotseg.data.reading.scaling import scaled_photo
 from slotseg.data.reading.strips import scaled_strips
 from slotseg.data.reading.windows import ArrayWindows, Windows, open_windows
-from slotseg.devices import resolve_device
+from slotseg.devices import autocast, inference_precision, resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels.label_map import LabelMap, read_labels
 from slotseg.labels.naming import Naming
@@ -32,14 +32,13 @@ from slotseg.method.backbones import Backbone
 from slotseg.method.building import compile_encoder
 from slotseg.method.model import Encoder
 from slotseg.runs import checkpoint
-from slotseg.runs.folder import find_checkpoint, run_of
+from slotseg.runs.folder import SUFFIX, find_checkpoint, run_of
 from slotseg.segmenting.confidence import confidence
 from slotseg.segmenting.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, scaled
 from slotseg.segmenting.refinement import refined
 from slotseg.segmenting.streaming import PIXELS_AHEAD, Streamed, stream
 from slotseg.segmenting.tiles import TileAxis, blended
 from slotseg.segmenting.upsampling import bands
-from slotseg.training.precision import autocast, inference_precision
 
 TILE = 1024
 """Side of those tiles, pixels of the working image."""
@@ -90,7 +89,7 @@ class Segmenter:
             whole up to ``MAX_WORKING_PIXELS``, beyond in tiles of ``TILE``.
         confidence: Whether segmentations say how certain each pixel is.
         device: As in ``slotseg.devices.resolve_device``.
-        precision: As in ``slotseg.training.precision.inference_precision``.
+        precision: As in ``slotseg.devices.inference_precision``.
         compiled: Whether the network goes through ``torch.compile``, which takes its time at the first photo of a size.
 
     Example:
@@ -169,7 +168,7 @@ class Segmenter:
             tile: As of ``Segmenter``.
             confidence: As of ``Segmenter``.
             device: As in ``slotseg.devices.resolve_device``.
-            precision: As in ``slotseg.training.precision.inference_precision``.
+            precision: As in ``slotseg.devices.inference_precision``.
             compiled: Whether the network goes through ``torch.compile``.
 
         Raises:
@@ -217,8 +216,8 @@ class Segmenter:
             CheckpointError: If it cannot be written or the suffix is another.
         """
         path = Path(path)
-        if path.suffix != checkpoint.SUFFIX:
-            raise CheckpointError(f"{path} ends in {path.suffix!r}; expected {checkpoint.SUFFIX}")
+        if path.suffix != SUFFIX:
+            raise CheckpointError(f"{path} ends in {path.suffix!r}; expected {SUFFIX}")
         tensors = {f"teacher.{k}": v for k, v in self.encoder.state_dict().items()}
         info = {"kind": "segmenter", "config": to_dict(self.config), "labels": self.labels.to_dict()}
         checkpoint.save(path, tensors, info)

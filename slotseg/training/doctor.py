@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 import slotseg
+from slotseg.amounts import duration, size
 from slotseg.config import TrainConfig, from_dict
 from slotseg.data.views.sources import Source
-from slotseg.devices import resolve_device
+from slotseg.devices import num_cores, resolve_device
 from slotseg.errors import CheckpointError, DataError, SlotSegError
 from slotseg.exchange.weights import read_weights
 from slotseg.method.building import build_model
@@ -69,15 +70,16 @@ def check_installation() -> Iterator[Finding]:
     """Versions, processor, memory and disk."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES if _installed(name))
     yield ok("installation", f"slotseg {slotseg.__version__} on Python {platform.python_version()}: {versions}")
-    if not _installed("pycocotools"):
-        yield note("installation", "scoring with COCO's annotation files needs pycocotools: pip install pycocotools")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = num_cores()
     disk = shutil.disk_usage(Path.cwd()).free
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
-    yield ok("machine", f"{cores} cores, {gib(memory)} of memory, {gib(disk)} free on the disk of this folder")
-    if disk < 2 << 30:
+    yield ok(
+        "machine",
+        f"{cores} cores, {size(memory)} of memory, {size(disk)} free on the disk of this folder",
+    )
+    if disk < 2e9:
         yield note(
-            "machine", "less than 2 GiB of disk are free, and a checkpoint of the paper's recipes takes about 1 GiB"
+            "machine", "less than 2 GB of disk are free, and a checkpoint of the paper's recipes takes about 0.8 GB"
         )
 
 
@@ -90,7 +92,7 @@ def check_device(name: str) -> Iterator[Finding]:
     computes = bool((x.grad[:, :, 1:-1, 1:-1] == 72).all())
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        text = f"{device}, {torch.cuda.get_device_name(device)}, {gib(free)} of {gib(total)} free"
+        text = f"{device}, {torch.cuda.get_device_name(device)}, {size(free)} of {size(total)} free"
     elif device.type == "cpu":
         text = f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     else:
@@ -185,20 +187,8 @@ def describe_cost(cost: Cost) -> Iterator[Finding]:
     yield ok("reading", f"{1000 * cost.reading:.3g} ms a photo on one core; {processes} it beside the step")
     if by_loader:
         yield note("reading", "reading sets the pace: more --workers or more cores would help, or smaller JPEG files")
-    yield ok("memory", f"{gib(cost.memory)} at most, besides the loader's processes")
-    yield ok("time", f"{duration(cost.hours)} for the whole run: {cost.num_photos:,} photos, counted each time")
-
-
-def gib(number: float) -> str:
-    """Bytes in words."""
-    return f"{number / 2**30:.1f} GiB"
-
-
-def duration(hours: float) -> str:
-    """Hours in words."""
-    if hours < 1:
-        return f"{max(1, round(hours * 60))} minutes"
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:,.0f} days"
+    yield ok("memory", f"{size(cost.memory)} at most, besides the loader's processes")
+    yield ok("time", f"{duration(cost.seconds)} for the whole run: {cost.num_photos:,} photos, counted each time")
 
 
 def _installed(name: str) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from slotseg import distributed
-from slotseg.changes import changed
 from slotseg.config import TrainConfig, from_dict
 from slotseg.data.views.batches import steps_per_epoch
 from slotseg.data.views.sources import PhotoFolder, Scenes, Source
@@ -15,15 +14,12 @@ from slotseg.data.views.unlabelled import NUM_PHOTOS, photo_folders
 from slotseg.devices import precision_name
 from slotseg.errors import ConfigError
 from slotseg.exchange.weights import adopt, read_weights
-from slotseg.presets import DATASET_PRESETS, auto_epochs, resolve
+from slotseg.presets import DATASET_PRESETS, auto_epochs, changed, resolve
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import new_run, run_to_resume
 from slotseg.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-NOTES = ("preset", "photos", "sources", "official")
-"""What a checkpoint says beside the trainer's own, and a resumed run keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +141,7 @@ def resumed_training(
     Args:
         path: The run's folder, or one of its numbered checkpoints to go back to.
         photos: Where its photos are now.
-        values: Settings by dotted name; see ``slotseg.changes`` for those that may differ from the run's.
+        values: Settings by dotted name; see ``slotseg.presets.changed`` for those that may differ from the run's.
         preset: The run's, if any.
         dataset: Instead of photos: a training set.
         data_dir: Its folder.
@@ -159,7 +155,7 @@ def resumed_training(
     """
     run, file = run_to_resume(path)
     content = checkpoint.load(file)
-    notes = {name: content.info[name] for name in NOTES if name in content.info}
+    notes = {name: content.info[name] for name in checkpoint.NOTES if name in content.info}
     if preset not in (None, notes["preset"]):
         raise ConfigError(f"the run's preset is {notes['preset']} and not {preset}; expected no other: leave it out")
     if dataset:

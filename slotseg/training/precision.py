@@ -2,14 +2,12 @@
 
 import copy
 import logging
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
 
 import torch
 
 from slotseg import distributed
-from slotseg.devices import resolve_precision, shortest_times
+from slotseg.devices import autocast, resolve_precision, shortest_times
 from slotseg.method.model import SlotCon
 
 log = logging.getLogger(__name__)
@@ -46,24 +44,6 @@ def choose_precision(
     return resolve_precision(name, device)
 
 
-def inference_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type to segment in; None for plain float32.
-
-    Nothing is measured, as that would take longer than a photo: ``auto`` is bf16 on GPUs that compute in it and on CPUs
-    with matrix tiles for it (AMX), else fp32; a CPU without them is slower in bf16.
-
-    Args:
-        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        device: Where to compute.
-
-    Raises:
-        ConfigError: As ``resolve_precision``.
-    """
-    if name == "auto" and device.type == "cpu":
-        name = "bf16" if _has_tiles() else "fp32"
-    return resolve_precision(name, device)
-
-
 def time_precisions(model: SlotCon, batch: int, image_size: int, device: torch.device) -> tuple[float, float]:
     """Seconds of a forward and backward in fp32 and in bf16, on a copy of the model."""
     model = copy.deepcopy(model)
@@ -80,18 +60,7 @@ def time_precisions(model: SlotCon, batch: int, image_size: int, device: torch.d
     return fp32, bf16
 
 
-def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Compute in a precision, where it is not plain float32."""
-    return torch.autocast(device.type, precision) if precision else nullcontext()
-
-
 def _has_bf16() -> bool:
     """Whether the CPU has instructions for bf16; builds without oneDNN, as for Macs, do not even have the question."""
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _has_tiles() -> bool:
-    """Whether the CPU has matrix tiles for bf16, as far as this version of torch can tell."""
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return supported is not None and bool(supported())

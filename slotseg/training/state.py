@@ -1,10 +1,11 @@
 """The state of a run as tensors by key, and back: the model's own keys, and ``optimizer.<parameter>.<value>``."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from slotseg.errors import CheckpointError
+from slotseg.method.building import trained_names
 from slotseg.method.model import SlotCon
 from slotseg.runs.checkpoint import Checkpoint
 
@@ -16,12 +17,6 @@ def state_tensors(model: SlotCon, optimizer: Optimizer) -> dict[str, Tensor]:
     for index, state in optimizer.state_dict()["state"].items():
         tensors.update({f"optimizer.{names[index]}.{name}": value for name, value in state.items()})
     return tensors
-
-
-def trained_names(model: nn.Module, optimizer: Optimizer) -> list[str]:
-    """Names of the optimiser's parameters, in the order in which it counts them; groups may differ from run to run."""
-    names = {id(p): name for name, p in model.named_parameters()}
-    return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
 
 
 def restore_state(model: SlotCon, optimizer: Optimizer, saved: Checkpoint) -> None:

@@ -22,7 +22,7 @@ from slotseg.config import TrainConfig, to_dict
 from slotseg.data.views.augment import augment, draw_augmentation, normalize
 from slotseg.data.views.batches import ViewBatch, steps_per_epoch, view_batches
 from slotseg.data.views.sources import Source
-from slotseg.devices import keep_freed_memory, precision_name, resolve_device, resolve_workers
+from slotseg.devices import autocast, keep_freed_memory, precision_name, resolve_device, resolve_workers
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.exchange.weights import load_into, read_weights
 from slotseg.method import schedules
@@ -35,7 +35,7 @@ from slotseg.runs.journal import Journal
 from slotseg.signals import deferred_signals
 from slotseg.training.checkpoints import Checkpoints, State
 from slotseg.training.guard import MAX_IN_A_ROW, Guard
-from slotseg.training.precision import autocast, choose_precision
+from slotseg.training.precision import choose_precision
 from slotseg.training.prototypes import kmeans_prototypes, sample_directions
 from slotseg.training.state import restore_state, state_tensors
 from slotseg.training.usage import count_wins

@@ -66,9 +66,9 @@ class Cost:
         return 1 / max(self.step, self.reading / max(self.workers, 1))
 
     @property
-    def hours(self) -> float:
-        """Of the whole run, at this rate."""
-        return self.num_photos / self.photos_per_second / 3600
+    def seconds(self) -> float:
+        """Seconds that the whole run will take at this rate."""
+        return self.num_photos / self.photos_per_second
 
 
 def measure_cost(config: TrainConfig, source: Source, *, device: str = "auto", workers: int | None = None) -> Cost:

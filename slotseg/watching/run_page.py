@@ -8,17 +8,17 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
 import slotseg
+from slotseg import amounts
+from slotseg.config import flatten
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
 from slotseg.pages import render_page
-from slotseg.presets import flatten
 from slotseg.runs.record import RunRecord
 from slotseg.watching.charts import CHARTS
 from slotseg.watching.curves import HEIGHT, WIDTH, Drawing, draw, number_text
@@ -118,11 +118,11 @@ def render(run: RunRecord, findings: Sequence[Finding] = ()) -> str:
         "run_page.html",
         {
             "number": number_text,
-            "date": date_text,
-            "duration": duration_text,
-            "bytes": bytes_text,
-            "count": count_text,
-            "tenths": tenths_text,
+            "date": amounts.date,
+            "duration": amounts.duration,
+            "bytes": amounts.size,
+            "count": amounts.count,
+            "tenths": amounts.tenths,
         },
         mark=MARK,
         version=slotseg.__version__,
@@ -146,13 +146,13 @@ def summary(run: RunRecord) -> str:
     where = ""
     if isinstance(computed, dict):
         where = f" on {computed.get('device', 'an unknown device')} in {computed.get('precision', 'unknown precision')}"
-    started, ago = date_text(run.started), duration_text(run.now - run.heard)
-    left = "" if run.seconds_left is None else f" About {duration_text(run.seconds_left)} left at its speed so far."
-    took = duration_text(run.heard - run.started)
+    started, ago = amounts.date(run.started), amounts.duration(run.now - run.heard)
+    left = "" if run.seconds_left is None else f" About {amounts.duration(run.seconds_left)} left at its speed so far."
+    ended, took = amounts.date(run.heard), amounts.duration(run.heard - run.started)
     return {
-        "finished": f"Finished {date_text(run.heard)}{where}; it took {took} since it was last started.",
+        "finished": f"Finished {ended}{where}; it took {took} since it was last started.",
         "imported": f"Imported {started} and not trained further; --resume goes on from there.",
-        "interrupted": f"Interrupted {date_text(run.heard)}, after {took}{where}; --resume goes on from there.{left}",
+        "interrupted": f"Interrupted {ended}, after {took}{where}; --resume goes on from there.{left}",
         "running": f"Running since {started}{where}, last heard of {ago} ago.{left}",
         "silent": f"Started {started}{where} and not heard of for {ago}: it was stopped, or hangs.{left}",
     }[run.state]
@@ -193,42 +193,6 @@ def settings(values: Mapping[str, Any]) -> list[Setting]:
     ]
     last = ("default", UNKNOWN)
     return sorted(found, key=lambda s: (s.source in last, s.source.startswith("preset"), s.source == "weights"))
-
-
-def date_text(seconds: float) -> str:
-    """A time of day in the reader's time zone, such as ``24 Nov 2026, 22:21``."""
-    moment = datetime.fromtimestamp(seconds).astimezone()
-    return f"{moment.day} {moment:%b %Y, %H:%M}"
-
-
-def duration_text(seconds: float) -> str:
-    """A duration in one or two units: 42 s, 3 min, 2 h 10 min, 1 d 4 h."""
-    total = max(0, round(seconds))
-    if total < 60:
-        return f"{total} s"
-    minutes = round(total / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days:,} d {hours} h" if hours else f"{days:,} d"
-
-
-def count_text(number: int, noun: str) -> str:
-    """So many of something: 1 photo, 1,234 photos, 2 classes."""
-    return f"{number:,} {noun if number == 1 else f'{noun}es' if noun.endswith('s') else f'{noun}s'}"
-
-
-def tenths_text(value: float) -> str:
-    """A number with one decimal unless it is whole: 9.7, 1,234.5, 800."""
-    return f"{value:,.1f}".removesuffix(".0")
-
-
-def bytes_text(size: int) -> str:
-    """A file's size, such as ``30.4 MB``."""
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
 def _size(file: Path) -> int:

@@ -18,12 +18,9 @@ from slotseg.discovery.discovery_page import (
     NUM_EXAMPLES,
     NUM_FAILURES,
     Report,
-    about_duration,
-    about_memory,
     examples,
     figure_columns,
     named_words,
-    percent,
     render,
     shares,
 )
@@ -158,25 +155,3 @@ def test_shares_are_of_classes(report: Report) -> None:
     naming = Naming(names={0: "sky", 2: "sky"}, ignore=frozenset([1]))
     assert [(s.name, round(s.share, 3)) for s in shares(report.collection, naming.label_map(4))] == [("sky", 0.7)]
     assert named_words(report.collection, naming) == "2 of 4 concepts named, 1 ignored: 100 % of the pixels"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.2, "about 10 s"), (44, "about 40 s"), (56, "about 1 min"), (523, "about 9 min"), (1400, "about 25 min"),
-        (5000, "about 1 h 30 min"), (40_000, "about 11 h"), (200_000, "about 2 d 8 h"),
-    ],
-)  # fmt: skip
-def test_what_is_foretold_is_coarse(seconds: float, words: str) -> None:
-    assert about_duration(seconds) == words
-
-
-def test_memory_and_shares_in_words() -> None:
-    assert [about_memory(size) for size in (310_000_000, 950_000_000, 1_310_000_000)] == ["400 MB", "1.0 GB", "1.4 GB"]
-    assert [percent(share) for share in (0, 0.00421, 0.0312, 0.0996, 0.624)] == [
-        "0 %",
-        "0.42 %",
-        "3.1 %",
-        "10 %",
-        "62 %",
-    ]

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from slotseg.cli import main
-from slotseg.config import BackboneConfig, TrainConfig, from_dict
+from slotseg.config import BackboneConfig, TrainConfig, flatten, from_dict
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.importing import import_run
 from slotseg.exchange.official import converted
@@ -25,11 +25,9 @@ from slotseg.exchange.official_settings import SOURCE
 from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.method import schedules
 from slotseg.method.backbones import Backbone
-from slotseg.method.building import build_model, build_optimizer
-from slotseg.presets import flatten
+from slotseg.method.building import build_model, build_optimizer, trained_names
 from slotseg.runs import checkpoint
 from slotseg.training.launch import plan_training, resumed_training
-from slotseg.training.state import trained_names
 
 FACTS = json.loads((Path(__file__).parent.parent / "golden" / "official_checkpoint.json").read_text())
 SMALL = {"4096": 24, "256": 10}

@@ -13,7 +13,7 @@ from slotseg.config import to_dict
 from slotseg.errors import CheckpointError
 from slotseg.labels.label_map import LabelMap
 from slotseg.presets import PRESETS
-from slotseg.runs.record import PATIENCE, PATIENCE_AT_START, RunRecord, newest_run, read_run
+from slotseg.runs.record import PATIENCE, PATIENCE_AT_START, RunRecord, read_run
 
 CONFIG = to_dict(PRESETS["tiny"]())
 START = 1_700_000_000.0
@@ -224,20 +224,6 @@ def test_checkpoints_previews_and_labels(tmp_path: Path) -> None:
         ("step-00000100.safetensors", 10),
     ]
     assert record.labels == labels
-
-
-def test_newest_run_is_the_one_last_heard_of(tmp_path: Path) -> None:
-    one, two = written(tmp_path / "one", lines=[line(20)]), written(tmp_path / "two", lines=[line(20)])
-    for run, seconds in ((one, 100), (two, 50)):
-        os.utime(run / "metrics.jsonl", (START + seconds, START + seconds))
-    assert newest_run(tmp_path) == one
-    os.utime(two / "config.json", (START + 200, START + 200))  # started anew, no line yet
-    assert newest_run(tmp_path) == two
-
-
-def test_no_run_at_all(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no run under .*; train one with `slotseg train`, or name"):
-        newest_run(tmp_path / "runs")
 
 
 def test_torch_is_not_loaded() -> None:

@@ -18,8 +18,10 @@ def make_run(path: Path, time: int = 0) -> runs.RunFolder:
     run = runs.RunFolder(path)
     run.last.parent.mkdir(parents=True)
     run.last.write_bytes(b"")
-    run.config.write_text("{}")
-    os.utime(run.last, (time, time))
+    for file in (run.config, run.metrics):
+        file.write_text("")
+    for file in (run.config, run.metrics, run.last):
+        os.utime(file, (time, time))
     return run
 
 
@@ -57,11 +59,16 @@ def test_a_folder_with_something_in_it_is_refused() -> None:
     assert Path("full/config.json").is_file()
 
 
-def test_the_newest_run_is_the_one_written_last() -> None:
+@pytest.mark.parametrize("heard", ["config.json", "metrics.jsonl", "checkpoints/last.safetensors"])
+def test_the_newest_run_is_the_one_last_heard_of(heard: str) -> None:
     for name, time in (("a", 10), ("b", 30), ("c", 20)):
         make_run(Path("runs") / name, time)
-    Path("runs/d").mkdir()  # no checkpoint yet
-    assert runs.find_checkpoint(None) == Path("runs/b/checkpoints/last.safetensors")
+    Path("runs/d").mkdir()
+    Path("runs/d/config.json").write_text("{}")  # ended before its first checkpoint
+    assert runs.newest_run().path == Path("runs/b")
+    os.utime(Path("runs/a") / heard, (40, 40))
+    assert runs.newest_run().path == Path("runs/a")
+    assert runs.find_checkpoint(None) == Path("runs/a/checkpoints/last.safetensors")
 
 
 def test_a_checkpoint_is_named_by_folder_or_file() -> None:

@@ -23,9 +23,6 @@ from slotseg.watching.run_page import (
     MAX_SHEET_BYTES,
     MAX_SHEETS,
     NUM_FAILURES,
-    bytes_text,
-    count_text,
-    duration_text,
     is_run_page,
     render,
     settings,
@@ -305,21 +302,6 @@ def test_unwritable_page_is_an_error_in_one_sentence(tmp_path: Path, place: str)
     with pytest.raises(DataError, match=r"cannot be written \(.*\); choose another --output$"):
         write_run_page(tmp_path / place, record())
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a file", "a folder"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0, "0 s"), (-5, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (3_599, "1 h"), (7_800, "2 h 10 min"),
-     (86_399, "1 d"), (100_800, "1 d 4 h"), (1e10, "115,740 d 17 h")],
-)  # fmt: skip
-def test_durations(seconds: float, expected: str) -> None:
-    assert duration_text(seconds) == expected
-
-
-def test_counts_and_sizes() -> None:
-    assert [count_text(n, "photo") for n in (0, 1, 2_000)] == ["0 photos", "1 photo", "2,000 photos"]
-    assert count_text(2, "class") == "2 classes"
-    assert [bytes_text(n) for n in (12, 30_400_000)] == ["0.0 kB", "30.4 MB"]
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from slotseg.data.finding import listing
-from slotseg.data.finding.listing import Listing, list_photos
+from slotseg.data.finding.inputs import Inputs
+from slotseg.data.finding.listing import Listing, list_images, list_photos
 from slotseg.data.finding.walk import IMAGE_SUFFIXES, NO_FOLDER, Walk, folder_state
-from slotseg.data.reading.images import list_images
 from slotseg.errors import DataError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="made of links and of bytes as names")
@@ -312,3 +312,13 @@ def test_only_a_folder_has_a_state(tree):
     assert min(folder_state(str(tree))) > 0
     assert folder_state(str(tree / "a.webp")) == folder_state(str(tree / "gone")) == NO_FOLDER
     assert set(Walk(tree).folders) == {"", "b", "b/c", "b/with spaces", "link"}
+
+
+def test_training_and_segmenting_find_the_same_photos(tmp_path: Path) -> None:
+    """By one list of suffixes: a folder of a phone's HEIC files is not empty for one and full for the other."""
+    for name in ("a.jpg", "b.HEIC", "c.jfif", "d.avif", "sub/e.mpo", "sub/f.Heif", "sub/.g.jpg", "notes.txt", "h.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    segmented = [Path(item.name) for item in Inputs([tmp_path])]
+    assert sorted(segmented) == list_images(tmp_path)
+    assert len(segmented) == 7

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from slotseg.data.finding.listing import list_images
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
 from slotseg.data.reading import images
-from slotseg.data.reading.images import image_size, list_images, read_image, read_label, read_with_notes
+from slotseg.data.reading.images import image_size, read_image, read_label, read_with_notes
 from slotseg.errors import DataError
 
 ORIENTATION = 274

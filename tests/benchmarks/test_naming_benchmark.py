@@ -21,7 +21,7 @@ from slotseg.files import write_json
 from slotseg.runs.folder import RunFolder
 from slotseg.training.trainer import Trainer
 
-SPEC = importlib.util.spec_from_file_location("naming", Path(__file__).parents[1] / "benchmarks" / "naming.py")
+SPEC = importlib.util.spec_from_file_location("naming", Path(__file__).parents[2] / "benchmarks" / "naming.py")
 assert SPEC is not None
 assert SPEC.loader is not None
 naming = importlib.util.module_from_spec(SPEC)

@@ -14,7 +14,7 @@ from slotseg.data.scenes import draw_scene
 from slotseg.method.model import SlotCon
 from slotseg.segmenting.segmenter import Segmenter
 
-SPEC = importlib.util.spec_from_file_location("inference", Path(__file__).parents[1] / "benchmarks" / "inference.py")
+SPEC = importlib.util.spec_from_file_location("inference", Path(__file__).parents[2] / "benchmarks" / "inference.py")
 assert SPEC is not None
 assert SPEC.loader is not None
 inference = importlib.util.module_from_spec(SPEC)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from slotseg.data.scenes import draw_scene
 
-SPEC = importlib.util.spec_from_file_location("quality", Path(__file__).parents[1] / "benchmarks" / "quality.py")
+SPEC = importlib.util.spec_from_file_location("quality", Path(__file__).parents[2] / "benchmarks" / "quality.py")
 assert SPEC is not None
 assert SPEC.loader is not None
 quality = importlib.util.module_from_spec(SPEC)
