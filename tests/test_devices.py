@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from slotseg.devices import (
+    inference_precision,
     precision_name,
     resolve_device,
     resolve_precision,
@@ -126,3 +127,24 @@ print(faults() - before)
     ]
     kept, given_back = (run.stdout for run in runs)
     assert int(kept) < 1000 < 10_000 < int(given_back)
+
+
+@pytest.mark.parametrize(
+    ("name", "tiles", "expected"),
+    [("auto", True, torch.bfloat16), ("auto", False, None), ("fp32", True, None), ("bf16", False, torch.bfloat16)],
+)
+def test_segmenting_takes_bf16_where_there_are_tiles_for_it(
+    name: str, tiles: bool, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles, raising=False)
+    assert inference_precision(name, CPU) == expected
+
+
+def test_a_torch_that_cannot_tell_of_tiles_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    assert inference_precision("auto", CPU) is None
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ConfigError, match="precision is 'int8'; expected auto, fp32, bf16, fp16"):
+        inference_precision("int8", CPU)

@@ -8,12 +8,11 @@ import torch
 
 from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Scenes
-from slotseg.errors import ConfigError
 from slotseg.method.model import SlotCon
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.training import precision
-from slotseg.training.precision import choose_precision, inference_precision, time_precisions
+from slotseg.training.precision import choose_precision, time_precisions
 from slotseg.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -49,27 +48,6 @@ def test_nothing_is_measured_where_there_is_nothing_to_decide(
     monkeypatch.setattr(precision, "_has_bf16", lambda: True)
     assert choose_precision("fp32", tiny_model(), 4, 64, CPU) is None
     assert choose_precision("bf16", tiny_model(), 4, 64, CPU) == torch.bfloat16
-
-
-@pytest.mark.parametrize(
-    ("name", "tiles", "expected"),
-    [("auto", True, torch.bfloat16), ("auto", False, None), ("fp32", True, None), ("bf16", False, torch.bfloat16)],
-)
-def test_segmenting_takes_bf16_where_there_are_tiles_for_it(
-    name: str, tiles: bool, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles, raising=False)
-    assert inference_precision(name, CPU) == expected
-
-
-def test_a_torch_that_cannot_tell_of_tiles_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
-    assert inference_precision("auto", CPU) is None
-
-
-def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ConfigError, match="precision is 'int8'; expected auto, fp32, bf16, fp16"):
-        inference_precision("int8", CPU)
 
 
 def test_measuring_leaves_the_model_as_it_was(tiny_model: Callable[..., SlotCon]) -> None:
