@@ -2,7 +2,7 @@
 
 A rule is broken by a line of ``metrics.jsonl``, looked at together with those just before it. It makes a finding
 once the newest lines break it one after another, and the finding dates from the first of these. Bounds lie
-between what healthy and deliberately collapsed runs showed: ``docs/watching.md``.
+between what healthy and deliberately collapsed runs showed: ``docs/experiments.md``.
 """
 
 import math
