@@ -25,7 +25,8 @@ from slotseg.data.finding.output_names import below, common_folder, names_of_fil
 from slotseg.data.finding.path_lists import PathList, parse_path_list
 from slotseg.data.finding.photo_trees import PhotoTree, split_pattern, stem
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
-from slotseg.data.reading.images import MAX_PIXELS, image_size, shown
+from slotseg.data.reading.images import MAX_PIXELS, image_size
+from slotseg.data.reading.notes import shown
 from slotseg.data.reading.photos import read_photo
 from slotseg.data.reading.windows import Windows, open_windows
 from slotseg.errors import ConfigError, DataError

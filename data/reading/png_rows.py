@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.reading.images import opened_image
+from slotseg.data.reading.pillow import opened_image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIECE = 1 << 18  # compressed bytes that are read at once

@@ -19,7 +19,7 @@ import slotseg
 from slotseg import amounts
 from slotseg.concepts.collection import Collection
 from slotseg.concepts.concept_figure import GAP, HEAD, SIDE
-from slotseg.data.reading.images import shown
+from slotseg.data.reading.notes import shown
 from slotseg.data.reading.windows import open_windows
 from slotseg.discovery.record import DiscoveryRecord
 from slotseg.errors import DataError

@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from slotseg.data.finding.listing import list_images
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
-from slotseg.data.reading import images
+from slotseg.data.reading import pillow
 from slotseg.data.reading.images import image_size, read_image, read_label, read_with_notes
 from slotseg.errors import DataError
 
@@ -374,7 +374,7 @@ def test_bands_of_rows_go_to_their_upright_place(tmp_path, monkeypatch, orientat
     path = save(tmp_path / "x.png", stored_for(orientation, upright), mode, exif=tagged(orientation))
     whole = read_image(path)
     assert mode in ("L", "P") or np.array_equal(whole, upright)
-    monkeypatch.setattr(images, "_BAND", 2)
+    monkeypatch.setattr(pillow, "_BAND", 2)
     assert np.array_equal(read_image(path), whole)
 
 
@@ -419,7 +419,7 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 32
 
 
 def test_heic_names_the_package_it_needs(monkeypatch):
-    monkeypatch.setattr(images, "_register_heif", lambda: None)
+    monkeypatch.setattr(pillow, "_register_heif", lambda: None)
     with pytest.raises(DataError, match=r"HEIC photo, which needs pillow-heif: pip install|cannot be decoded"):
         read_with_notes(HEIC)
 
