@@ -20,7 +20,7 @@ from slotseg.data.labelled.labelled import Photo
 from slotseg.devices import resolve_device
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
-from slotseg.eval.report import PredictorInfo
+from slotseg.eval.result import PredictorInfo
 from slotseg.method.backbones import Backbone
 from slotseg.segmenting.looks import dense_maps, scaled, working_size
 from slotseg.segmenting.upsampling import upsampled_argmax

@@ -17,7 +17,7 @@ from slotseg.errors import DataError, LabelError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import PredictorInfo
+from slotseg.eval.result import PredictorInfo
 from slotseg.labels.label_map import IGNORE, LabelMap
 from slotseg.painting.render import save_legend, save_mask
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.data.labelled.labelled import Photo
-from slotseg.eval.report import PredictorInfo
+from slotseg.eval.result import PredictorInfo
 from slotseg.segmenting.segmenter import Segmenter
 
 

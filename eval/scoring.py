@@ -16,7 +16,7 @@ from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import label_map
 from slotseg.eval.named import NAMED
 from slotseg.eval.predictors import Predictor, SegmenterPredictor
-from slotseg.eval.report import PredictorInfo, Result
+from slotseg.eval.result import PredictorInfo, Result
 from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.files import write_json
 from slotseg.labels.label_map import read_labels

@@ -114,7 +114,8 @@ def command(
     from slotseg.eval.masks import MaskFolder, Saving
     from slotseg.eval.page import write_page
     from slotseg.eval.predictors import Predictor
-    from slotseg.eval.report import ceiling_line, citation, result_table
+    from slotseg.eval.report import ceiling_line, result_table
+    from slotseg.eval.result import citation
     from slotseg.eval.scoring import baseline_predictor, keep_match, keep_scores, run_predictor
     from slotseg.files import write_json
     from slotseg.labels.naming import read_names

@@ -18,7 +18,8 @@ from slotseg.errors import ConfigError, LabelError
 from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.evaluate import evaluate, label_map
-from slotseg.eval.report import PredictorInfo, Result, ceiling_line, citation, result_table
+from slotseg.eval.report import ceiling_line, result_table
+from slotseg.eval.result import PredictorInfo, Result, citation
 from slotseg.files import write_json
 from slotseg.labels.label_map import IGNORE
 

@@ -20,7 +20,8 @@ from slotseg.eval.evaluate import evaluate
 from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.named import assign_by_name
 from slotseg.eval.page import render
-from slotseg.eval.report import PredictorInfo, citation, result_table
+from slotseg.eval.report import result_table
+from slotseg.eval.result import PredictorInfo, citation
 from slotseg.labels.naming import Naming
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder

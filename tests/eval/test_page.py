@@ -27,7 +27,7 @@ from slotseg.eval.evaluate import evaluate
 from slotseg.eval.examples import PICTURE_SIDE, best_and_worst, example, paint
 from slotseg.eval.metrics import confusion_matrix, score
 from slotseg.eval.page import class_rows, frequent_confusions, matrix_rows, outcome, prototype_rows, render, write_page
-from slotseg.eval.report import PredictorInfo, Provenance, Result, citation
+from slotseg.eval.result import PredictorInfo, Provenance, Result, citation
 from slotseg.labels.label_map import LabelMap
 
 SCRIPT = "<script>document.documentElement.dataset.hacked = 1</script>"
