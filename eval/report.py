@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from slotseg.amounts import percent_number
-from slotseg.eval.named import NAMED
 from slotseg.eval.result import Result
+from slotseg.labels.label_map import NAMED
 
 
 def result_table(results: dict[str, Result]) -> str:

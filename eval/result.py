@@ -15,7 +15,7 @@ from slotseg.data.labelled.taxonomy import Taxonomy
 from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.matching import UNMATCHED, majority
 from slotseg.eval.metrics import Scores, score
-from slotseg.eval.named import NAMED
+from slotseg.labels.label_map import NAMED
 
 MATCHED_ON_SCORED = "the scored images"
 """What a result says of a match that was found on no other split."""

@@ -14,12 +14,11 @@ from slotseg.errors import ConfigError
 from slotseg.eval.baselines import ColourKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import label_map
-from slotseg.eval.named import NAMED
 from slotseg.eval.predictors import Predictor, SegmenterPredictor
 from slotseg.eval.result import PredictorInfo, Result
 from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.files import write_json
-from slotseg.labels.label_map import read_labels
+from slotseg.labels.label_map import NAMED, read_labels
 from slotseg.labels.naming import Naming
 from slotseg.method.backbones import Backbone
 from slotseg.presets import photos
@@ -141,7 +140,7 @@ def keep_match(result: Result, checkpoint: Path | None) -> None:
         return
     if run is None:
         log.info("%s lies in no run, so the match is not kept.", file)
-    elif run.labels.is_file() and read_labels(run.labels).origin == "names":
+    elif run.labels.is_file() and read_labels(run.labels).origin == NAMED:
         log.info("%s holds names given by a person and is left as it is.", run.labels)
     else:
         write_json(run.labels_of(result.protocol.dataset), label_map(result).to_dict())

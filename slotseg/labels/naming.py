@@ -16,7 +16,7 @@ from typing import Any
 
 from slotseg.errors import DataError
 from slotseg.labels.colors import hashed_color
-from slotseg.labels.label_map import IGNORE, IGNORE_16, Color, LabelMap, palette
+from slotseg.labels.label_map import IGNORE, IGNORE_16, NAMED, Color, LabelMap, palette
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class Naming:
             classes=tuple(ids[keys[p]] if p in keys else ignore for p in range(num_prototypes)),
             names=names,
             colors=colors,
-            origin="names",
+            origin=NAMED,
             source=self.where,
         )
 
