@@ -61,7 +61,7 @@ class RandomAssignment:
         return rng.integers(0, self.num_prototypes, photo.image.shape[:2])
 
 
-class ColourKMeans:
+class ColorKMeans:
     """K-means on the colour (RGB in 0..1) and position (x, y in 0..1) of each pixel.
 
     Args:
@@ -71,14 +71,14 @@ class ColourKMeans:
     """
 
     def __init__(self, benchmark: Benchmark, num_clusters: int, *, seed: int = 0) -> None:
-        vectors = (_colour_and_position(image).reshape(-1, 5) for image in benchmark.unlabelled())
+        vectors = (_color_and_position(image).reshape(-1, 5) for image in benchmark.unlabelled())
         self.vectors = _fit(vectors, benchmark, num_clusters, seed)
         self.num_prototypes = num_clusters
         self.info = PredictorInfo(name="k-means on colour and position", seed=seed)
 
     def __call__(self, photo: Photo) -> NDArray[np.int64]:
         """Cluster ``(H, W)`` of each pixel."""
-        vectors = _colour_and_position(photo.image)
+        vectors = _color_and_position(photo.image)
         nearest: NDArray[np.int64] = (vectors @ self.vectors.T - (self.vectors**2).sum(axis=1) / 2).argmax(axis=2)
         return nearest
 
@@ -153,7 +153,7 @@ def _k_means(
     return centers
 
 
-def _colour_and_position(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _color_and_position(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     height, width = image.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     position = np.stack([(x + 0.5) / width, (y + 0.5) / height], axis=2)

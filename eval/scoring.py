@@ -11,7 +11,7 @@ import torch
 from slotseg import distributed
 from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig, from_dict
 from slotseg.errors import ConfigError
-from slotseg.eval.baselines import ColourKMeans, FeatureKMeans, OneClass, RandomAssignment
+from slotseg.eval.baselines import ColorKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import label_map
 from slotseg.eval.predictors import Predictor, SegmenterPredictor
@@ -117,7 +117,7 @@ def baseline_predictor(
     if name == "random":
         return RandomAssignment(clusters, seed=seed)
     if name == "colour":
-        return ColourKMeans(benchmark, clusters, seed=seed)
+        return ColorKMeans(benchmark, clusters, seed=seed)
     if name != "features":
         raise ConfigError(f"baseline is {name!r}; expected one of {', '.join(BASELINES)}")
     network, config, default = _untrained(checkpoint, init, backbone, stride, seed)

@@ -17,7 +17,7 @@ MAX_PIXELS = 500_000_000
 """Larger images are refused as likely decompression bombs."""
 
 _RAW_SUFFIXES = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw")
-_GREY_STRETCH = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
+_GRAY_STRETCH = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
 
 
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -92,7 +92,7 @@ def read_label(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
                 f"{path} is a colour image (mode {image.mode}), but a label map holds one class id per "
                 "pixel: convert its colours to ids and save them as an indexed or grey PNG"
             )
-        turn, stretch = turn_of(image), _grey_stretch(image)
+        turn, stretch = turn_of(image), _gray_stretch(image)
         image.load()  # a TIFF changes its size here
         stored = np.asarray(image)
         ids = np.empty(stored.T.shape if turn in SIDEWAYS else stored.shape, stored.dtype)
@@ -114,8 +114,8 @@ def image_size(source: Path | str | bytes, max_pixels: int = MAX_PIXELS) -> tupl
         return upright_size(image)
 
 
-def _grey_stretch(image: ImageFile) -> int:
+def _gray_stretch(image: ImageFile) -> int:
     """Return what Pillow will multiply the stored grey values by; ask before the pixels are loaded."""
     args = image.tile[0][3] if image.tile else None
     raw_mode = args[0] if isinstance(args, tuple) else args
-    return _GREY_STRETCH.get(str(raw_mode), 1)
+    return _GRAY_STRETCH.get(str(raw_mode), 1)
