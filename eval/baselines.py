@@ -16,7 +16,7 @@ from torch import Tensor
 
 from slotseg import distributed
 from slotseg.config import BackboneConfig
-from slotseg.data.labelled.labelled import Photo
+from slotseg.data.labelled.labelled import ScoredPhoto
 from slotseg.devices import resolve_device
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
@@ -36,7 +36,7 @@ class OneClass:
     vectors = None
     info = PredictorInfo(name="one class for everything")
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         """Zeros ``(H, W)``."""
         return np.zeros(photo.image.shape[:2], dtype=np.int64)
 
@@ -55,7 +55,7 @@ class RandomAssignment:
         self.num_prototypes, self.seed = num_clusters, seed
         self.info = PredictorInfo(name="random assignment", seed=seed)
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         """Random clusters ``(H, W)``."""
         rng = np.random.default_rng([self.seed, zlib.crc32(photo.key.encode())])
         return rng.integers(0, self.num_prototypes, photo.image.shape[:2])
@@ -76,7 +76,7 @@ class ColorKMeans:
         self.num_prototypes = num_clusters
         self.info = PredictorInfo(name="k-means on colour and position", seed=seed)
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         """Cluster ``(H, W)`` of each pixel."""
         vectors = _color_and_position(photo.image)
         nearest: NDArray[np.int64] = (vectors @ self.vectors.T - (self.vectors**2).sum(axis=1) / 2).argmax(axis=2)
@@ -121,7 +121,7 @@ class FeatureKMeans:
             seed=seed,
         )
 
-    def __call__(self, photo: Photo) -> NDArray[np.uint16]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.uint16]:
         """Cluster ``(H, W)`` of each pixel."""
         features, covered = self._features(photo.image)
         scores = torch.einsum("kd,dhw->khw", self.centers, features)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.labelled.labelled import Photo
+from slotseg.data.labelled.labelled import ScoredPhoto
 from slotseg.eval.result import PredictorInfo
 from slotseg.segmenting.segmenter import Segmenter
 
@@ -31,7 +31,7 @@ class Predictor(Protocol):
         """For the result."""
         ...
 
-    def __call__(self, photo: Photo) -> NDArray[Any]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[Any]:
         """Prototype of each pixel ``(H, W)``, or ``contingency.UNASSIGNED``."""
         ...
 
@@ -49,6 +49,6 @@ class SegmenterPredictor:
         self.num_prototypes = segmenter.encoder.num_concepts
         self.vectors: NDArray[np.float32] = segmenter.encoder.concept_vectors().cpu().numpy()
 
-    def __call__(self, photo: Photo) -> NDArray[np.uint16]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.uint16]:
         """Nearest prototype ``(H, W)`` of each pixel."""
         return self.segmenter.prototype_map(photo.image)
