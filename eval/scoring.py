@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from slotseg import distributed
-from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig, from_dict
+from slotseg.config import BackboneConfig, SegmentConfig, TrainConfig
 from slotseg.errors import ConfigError
 from slotseg.eval.baselines import ColorKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark
@@ -28,6 +28,7 @@ from slotseg.runs.scores import write_score
 from slotseg.segmenting.guided import EPSILON, RADIUS
 from slotseg.segmenting.looks import Size, default_size
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.values import from_dict
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from slotseg.config import TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.presets import DATASET_PRESETS, resolve
+from slotseg.values import is_number, is_whole
 
 log = logging.getLogger(__name__)
 
@@ -195,21 +196,21 @@ def our_settings(
 
 def _number(values: Mapping[str, Any], name: str, where: str = "") -> float:
     value = values.get(name)
-    if not is_number(value):
+    if not is_option_number(value):
         raise refusal(f"{where}{name} is {shown(value)}", "a number")
     return float(value)
 
 
 def _whole(values: Mapping[str, Any], name: str, least: int, where: str = "") -> int:
     value = values.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
+    if not is_whole(value) or not least <= value <= LARGEST:
         raise refusal(f"{where}{name} is {shown(value)}", f"a whole number of at least {least}")
     return value
 
 
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a number that can be computed with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+def is_option_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number that an option or a state of the optimiser can be."""
+    return is_number(value) and abs(value) <= LARGEST
 
 
 def shown(value: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from slotseg.errors import DataError
 from slotseg.labels.colors import hashed_color
 from slotseg.labels.label_map import IGNORE, IGNORE_16, NAMED, Color, LabelMap, palette
+from slotseg.values import is_whole
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +251,7 @@ def _list(values: Any, key: str, where: str) -> list[Any]:
 
 def _number(value: Any, where: str) -> int:
     """A prototype, as a number or as text such as ``3`` or ``prototype 3``."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if is_whole(value):
         return value
     found = re.fullmatch(r"\s*(?:prototype)?\s*(\d{1,9})\s*", value) if isinstance(value, str) else None
     if not found:

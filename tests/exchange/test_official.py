@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from slotseg.cli import main
-from slotseg.config import BackboneConfig, TrainConfig, flatten, from_dict
+from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.importing import import_run
 from slotseg.exchange.official import converted
@@ -28,6 +28,7 @@ from slotseg.method.backbones import Backbone
 from slotseg.method.building import build_model, build_optimizer, trained_names
 from slotseg.runs import checkpoint
 from slotseg.training.launch import plan_training, resumed_training
+from slotseg.values import flatten, from_dict
 
 FACTS = json.loads((Path(__file__).parent.parent / "golden" / "official_checkpoint.json").read_text())
 SMALL = {"4096": 24, "256": 10}
