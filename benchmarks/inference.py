@@ -18,8 +18,7 @@ from slotseg.cli.options import quality
 from slotseg.data.labelled.labelled import ScoredPhoto
 from slotseg.eval.benchmark import open_benchmark
 from slotseg.eval.evaluate import evaluate
-from slotseg.eval.predictors import Predictor
-from slotseg.eval.scoring import run_predictor
+from slotseg.eval.predictors import Predictor, run_predictor
 
 ROWS = (  # times the default size, --tta, --edges
     (1.0, "none", "none"),

@@ -240,10 +240,10 @@ def test_matching_modes_and_match_on_another_split(work: Path) -> None:
 
 
 def test_choices_of_eval_are_those_of_the_library() -> None:
-    from slotseg.eval import benchmark, matching, scoring
+    from slotseg.eval import baselines, benchmark, matching
 
     assert set(DATASETS) == set(benchmark.DATASETS)
-    assert BASELINES == scoring.BASELINES
+    assert BASELINES == baselines.BASELINES
     text = slotseg("eval", "--help").output
     assert all(mode in text for mode in matching.MATCHINGS)
 

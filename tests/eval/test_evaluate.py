@@ -273,7 +273,7 @@ from slotseg import distributed
 from slotseg.data.labelled.labelled import LabelledScenes
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
-from slotseg.eval.scoring import baseline_predictor
+from slotseg.eval.baselines import baseline_predictor
 
 with distributed.joined():
     benchmark = Benchmark.of(LabelledScenes(7))
