@@ -10,7 +10,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from slotseg.data.finding.path_lists import PathList, parse_path_list
 from slotseg.data.finding.photo_trees import PhotoTree, split_pattern, stem
-from slotseg.data.finding.walk import IMAGE_SUFFIXES
+from slotseg.data.finding.walk import IMAGE_SUFFIXES, real_folder
 from slotseg.data.reading.notes import shown
 from slotseg.errors import ConfigError, DataError
 
@@ -97,12 +96,7 @@ def identity(source: Path | bytes) -> int:
     """A number that is the same for paths that lead to one file through different folders."""
     if isinstance(source, bytes):
         return 0
-    return hash((_real(os.path.dirname(os.path.abspath(source))), source.name))
-
-
-@lru_cache(maxsize=1024)
-def _real(folder: str) -> str:
-    return os.path.realpath(folder)
+    return hash((real_folder(os.path.dirname(os.path.abspath(source))), source.name))
 
 
 def _common_folder(folders: list[str]) -> str:
