@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slotseg.config import TrainConfig, with_values
+from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
 from slotseg.eval.report import text_table
 from slotseg.method.building import build_model
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.values import with_values
 
 SIDES = (12_000, 20_000)
 FORMATS = ("jpg", "png", "tif")

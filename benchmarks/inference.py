@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from slotseg.amounts import percent_number
 from slotseg.cli.options import quality
-from slotseg.data.labelled.labelled import Photo
+from slotseg.data.labelled.labelled import ScoredPhoto
 from slotseg.eval.benchmark import open_benchmark
 from slotseg.eval.evaluate import evaluate
-from slotseg.eval.predictors import Predictor
-from slotseg.eval.scoring import run_predictor
+from slotseg.eval.predictors import Predictor, run_predictor
 
 ROWS = (  # times the default size, --tta, --edges
     (1.0, "none", "none"),
@@ -45,7 +44,7 @@ class Timed:
         self.num_prototypes, self.vectors, self.info = predictor.num_prototypes, predictor.vectors, predictor.info
         self.seconds: list[float] = []
 
-    def __call__(self, photo: Photo) -> NDArray[Any]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[Any]:
         """As without a clock."""
         start = time.process_time()
         prototype_map = self.predictor(photo)

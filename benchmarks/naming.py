@@ -18,8 +18,8 @@ from slotseg.eval.evaluate import evaluate
 from slotseg.eval.matching import UNMATCHED, match
 from slotseg.eval.metrics import score
 from slotseg.eval.named import assign_by_name, name_by_majority
+from slotseg.eval.predictors import run_predictor
 from slotseg.eval.report import text_table
-from slotseg.eval.scoring import run_predictor
 
 
 def main() -> None:

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from slotseg import config
 from slotseg.errors import ConfigError
+from slotseg.eval.baselines import baseline_predictor
 from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.matching import match
 from slotseg.eval.metrics import score
-from slotseg.eval.predictors import Predictor
+from slotseg.eval.predictors import Predictor, run_predictor
 from slotseg.eval.report import text_table
-from slotseg.eval.scoring import baseline_predictor, run_predictor
 from slotseg.files import write_json
 from slotseg.method.merging import merge_confused
 from slotseg.runs import checkpoint

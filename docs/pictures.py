@@ -22,7 +22,7 @@ from slotseg.data.labelled.labelled import LabelledScenes
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.named import name_by_majority
-from slotseg.eval.scoring import run_predictor
+from slotseg.eval.predictors import run_predictor
 from slotseg.labels.naming import read_names
 from slotseg.painting.render import colored, contact_sheet
 from slotseg.segmenting.segmenter import Segmenter

@@ -6,6 +6,8 @@ D dimension of what is clustered, H W pixels, h w feature cells.
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,24 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from slotseg import distributed
-from slotseg.config import BackboneConfig
-from slotseg.data.labelled.labelled import Photo
+from slotseg.config import BackboneConfig, TrainConfig
+from slotseg.data.labelled.labelled import ScoredPhoto
 from slotseg.devices import resolve_device
-from slotseg.errors import DataError
+from slotseg.errors import ConfigError, DataError
 from slotseg.eval.benchmark import Benchmark
-from slotseg.eval.report import PredictorInfo
+from slotseg.eval.predictors import Predictor
+from slotseg.eval.result import PredictorInfo
+from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.method.backbones import Backbone
-from slotseg.segmenting.looks import dense_maps, scaled, working_size
+from slotseg.presets import photos
+from slotseg.runs import checkpoint as checkpoints
+from slotseg.runs.folder import find_checkpoint
+from slotseg.segmenting.looks import default_size, dense_maps, scaled, working_size
 from slotseg.segmenting.upsampling import upsampled_argmax
+from slotseg.values import from_dict
+
+BASELINES = ("colour", "features", "one-class", "random")
+"""Names of the baselines."""
 
 MAX_SAMPLES = 50_000
 """Vectors that k-means is fitted on, drawn evenly from the images."""
@@ -36,7 +47,7 @@ class OneClass:
     vectors = None
     info = PredictorInfo(name="one class for everything")
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         """Zeros ``(H, W)``."""
         return np.zeros(photo.image.shape[:2], dtype=np.int64)
 
@@ -55,13 +66,13 @@ class RandomAssignment:
         self.num_prototypes, self.seed = num_clusters, seed
         self.info = PredictorInfo(name="random assignment", seed=seed)
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         """Random clusters ``(H, W)``."""
         rng = np.random.default_rng([self.seed, zlib.crc32(photo.key.encode())])
         return rng.integers(0, self.num_prototypes, photo.image.shape[:2])
 
 
-class ColourKMeans:
+class ColorKMeans:
     """K-means on the colour (RGB in 0..1) and position (x, y in 0..1) of each pixel.
 
     Args:
@@ -71,14 +82,14 @@ class ColourKMeans:
     """
 
     def __init__(self, benchmark: Benchmark, num_clusters: int, *, seed: int = 0) -> None:
-        vectors = (_colour_and_position(image).reshape(-1, 5) for image in benchmark.unlabelled())
+        vectors = (_color_and_position(image).reshape(-1, 5) for image in benchmark.unlabelled())
         self.vectors = _fit(vectors, benchmark, num_clusters, seed)
         self.num_prototypes = num_clusters
         self.info = PredictorInfo(name="k-means on colour and position", seed=seed)
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         """Cluster ``(H, W)`` of each pixel."""
-        vectors = _colour_and_position(photo.image)
+        vectors = _color_and_position(photo.image)
         nearest: NDArray[np.int64] = (vectors @ self.vectors.T - (self.vectors**2).sum(axis=1) / 2).argmax(axis=2)
         return nearest
 
@@ -121,7 +132,7 @@ class FeatureKMeans:
             seed=seed,
         )
 
-    def __call__(self, photo: Photo) -> NDArray[np.uint16]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.uint16]:
         """Cluster ``(H, W)`` of each pixel."""
         features, covered = self._features(photo.image)
         scores = torch.einsum("kd,dhw->khw", self.centers, features)
@@ -133,6 +144,71 @@ class FeatureKMeans:
         pixels = scaled([image], working_size((image.shape[0], image.shape[1]), self.size), self.device)
         dense, covered = dense_maps(self.backbone, pixels, self.config, self.backbone.stride)
         return torch.nn.functional.normalize(dense[0].float(), dim=0), covered
+
+
+def baseline_predictor(
+    name: str,
+    benchmark: Benchmark,
+    *,
+    num_clusters: int | None = None,
+    checkpoint: Path | None = None,
+    init: str | None = None,
+    backbone: str | None = None,
+    stride: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Predictor:
+    """A baseline, fitted without labels on the photos that it is matched on.
+
+    Args:
+        name: One of ``BASELINES``.
+        benchmark: On what it is going to be scored.
+        num_clusters: K; by default the number of classes.
+        checkpoint: ``features``: take the backbone of this run, as it was before training.
+        init: ``features``: weights to take instead.
+        backbone: ``features``: timm model, with the weights of ``init`` or random ones.
+        stride: ``features``: pixels per cell.
+        size: ``features``: short side that the network sees.
+        seed: Of k-means, and of random weights.
+        device: As in ``slotseg.devices.resolve_device``.
+
+    Raises:
+        ConfigError: If there is no such baseline, or k-means can't be fitted with these settings.
+    """
+    clusters = num_clusters or len(benchmark.dataset.taxonomy.classes)
+    if name == "one-class":
+        return OneClass()
+    if name == "random":
+        return RandomAssignment(clusters, seed=seed)
+    if name == "colour":
+        return ColorKMeans(benchmark, clusters, seed=seed)
+    if name != "features":
+        raise ConfigError(f"baseline is {name!r}; expected one of {', '.join(BASELINES)}")
+    network, config, default = _untrained(checkpoint, init, backbone, stride, seed)
+    network_size = size or benchmark.protocol.crop or default
+    return FeatureKMeans(network, config, network_size, benchmark, clusters, seed=seed, device=device)
+
+
+def _untrained(
+    checkpoint: Path | None, init: str | None, name: str | None, stride: int | None, seed: int
+) -> tuple[Backbone, BackboneConfig, int]:
+    """A backbone as training would start from it, its configuration, and the default working size."""
+    torch.manual_seed(seed)
+    run = photos()
+    if init is not None:
+        asked = replace(run.backbone, name=name or run.backbone.name, stride=stride or run.backbone.stride)
+        config = adopt(asked, read_weights(init), named=name is not None)
+    elif name is not None:
+        config = replace(run.backbone, name=name, init=None, stride=stride or run.backbone.stride)
+    else:
+        header = checkpoints.read_header(find_checkpoint(checkpoint))
+        run = from_dict(TrainConfig, header["config"])
+        config = replace(run.backbone, stage=None, stride=stride) if stride else run.backbone
+    backbone = Backbone(config)
+    if config.init:
+        load_into(backbone, read_weights(config.init))
+    return backbone, config, default_size(run)
 
 
 def _fit(vectors: Iterator[NDArray[Any]], benchmark: Benchmark, num_clusters: int, seed: int) -> NDArray[np.float32]:
@@ -153,7 +229,7 @@ def _k_means(
     return centers
 
 
-def _colour_and_position(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _color_and_position(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     height, width = image.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     position = np.stack([(x + 0.5) / width, (y + 0.5) / height], axis=2)

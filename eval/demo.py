@@ -5,10 +5,12 @@ from pathlib import Path
 
 from slotseg.data.labelled.labelled import LabelledScenes
 from slotseg.errors import ConfigError
+from slotseg.eval.baselines import baseline_predictor
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
+from slotseg.eval.keeping import keep_match, keep_scores
+from slotseg.eval.predictors import run_predictor
 from slotseg.eval.report import result_table
-from slotseg.eval.scoring import baseline_predictor, keep_match, keep_scores, run_predictor
 from slotseg.files import write_bytes, write_json
 from slotseg.labels.label_map import LabelMap
 from slotseg.painting.render import colored, contact_sheet, overlay, save_legend, save_mask, save_picture

@@ -19,10 +19,10 @@ from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import Contingency, ImageCounts
 from slotseg.eval.matching import UNMATCHED, match
 from slotseg.eval.metrics import score, score_within
-from slotseg.eval.named import NAMED, NAMED_ON, assign_by_name
+from slotseg.eval.named import NAMED_ON, assign_by_name
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import MATCHED_ON_SCORED, Provenance, Result
-from slotseg.labels.label_map import LabelMap
+from slotseg.eval.result import MATCHED_ON_SCORED, Provenance, Result
+from slotseg.labels.label_map import NAMED, LabelMap
 from slotseg.labels.naming import Naming
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import UNASSIGNED, ImageCounts
 from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import Result
+from slotseg.eval.result import Result
 from slotseg.labels.label_map import LabelMap
 from slotseg.painting.render import colored
 

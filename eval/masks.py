@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.labelled.labelled import Photo
+from slotseg.data.labelled.labelled import ScoredPhoto
 from slotseg.data.reading.images import read_label
 from slotseg.errors import DataError, LabelError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import PredictorInfo
+from slotseg.eval.result import PredictorInfo
 from slotseg.labels.label_map import IGNORE, LabelMap
 from slotseg.painting.render import save_legend, save_mask
 
@@ -61,7 +61,7 @@ class MaskFolder:
                 "expected a PNG for each photo, named as it is"
             )
 
-    def __call__(self, photo: Photo) -> NDArray[np.uint16]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.uint16]:
         """Ids ``(H, W)`` of a photo's mask, as the protocol prepares it."""
         path = self._find(photo.key)
         assert path is not None
@@ -109,7 +109,7 @@ class Saving:
         """The predictor's."""
         return self.predictor.info
 
-    def __call__(self, photo: Photo) -> NDArray[Any]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[Any]:
         """Predict, and write ``<key>.png`` and the legend."""
         prototype_map = self.predictor(photo)
         labels = LabelMap.prototypes(self.num_prototypes or int(prototype_map.max()) + 1)

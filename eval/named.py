@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from slotseg.eval.matching import UNMATCHED, majority
 from slotseg.labels.naming import Naming, name_key
 
-NAMED = "names"
-"""What a result has for its matching where a person named the prototypes."""
 NAMED_ON = "nothing: named by a person"
-"""And for what it was matched on."""
+"""What a result was matched on where a person named the prototypes."""
 
 
 def assign_by_name(

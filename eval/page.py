@@ -20,7 +20,8 @@ from slotseg.eval.examples import Example, Share, best_and_worst, example, large
 from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.metrics import confusion_matrix
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import Result, ceiling_line, citation
+from slotseg.eval.report import ceiling_line
+from slotseg.eval.result import Result, citation
 from slotseg.files import write_bytes
 from slotseg.pages import render_page
 

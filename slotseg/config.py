@@ -4,15 +4,11 @@ A value outside its range raises ``ConfigError`` naming field, value and allowed
 are in ``slotseg.presets``.
 """
 
-import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-from slotseg.errors import ConfigError
-
-T = TypeVar("T")
+from slotseg.values import is_number, require, require_positive, require_range
 
 OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -24,27 +20,6 @@ FIELD_STRENGTH = 3.0
 SEVERAL_SCALES = (0.85, 1.4)
 """Working sizes of several looks, where a run has none of its own."""
 NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
-
-
-def _require(ok: bool, config: object, name: str, expected: str) -> None:
-    if not ok:
-        raise ConfigError(f"{name} is {getattr(config, name)!r}; expected {expected}")
-
-
-def _require_range(config: object, low: float, high: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(_is_number(value) and low <= value <= high, config, name, f"a number from {low} to {high}")
-
-
-def _require_positive(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(_is_number(value) and 0 < value < math.inf, config, name, "a number above 0")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +49,12 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         """Check what can be checked without timm."""
-        _require(self.stage is None or self.stride is None, self, "stage", "None where stride is given")
-        _require(self.padding in PADDINGS, self, "padding", f"one of {', '.join(PADDINGS)}")
-        _require(self.in_chans == 3, self, "in_chans", "3: photos are read as RGB")
-        _require(len(self.mean) == 3, self, "mean", "three numbers")
-        _require(len(self.std) == 3 and all(s > 0 for s in self.std), self, "std", "three numbers above 0")
-        _require(not set(NOT_OPTIONS) & set(self.options), self, "options", f"none of {', '.join(NOT_OPTIONS)}")
+        require(self.stage is None or self.stride is None, self, "stage", "None where stride is given")
+        require(self.padding in PADDINGS, self, "padding", f"one of {', '.join(PADDINGS)}")
+        require(self.in_chans == 3, self, "in_chans", "3: photos are read as RGB")
+        require(len(self.mean) == 3, self, "mean", "three numbers")
+        require(len(self.std) == 3 and all(s > 0 for s in self.std), self, "std", "three numbers above 0")
+        require(not set(NOT_OPTIONS) & set(self.options), self, "options", f"none of {', '.join(NOT_OPTIONS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +89,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         if self.num_prototypes is not None:
-            _require_range(self, 2, 65_535, "num_prototypes")  # 16-bit masks keep 65535 for ignore
+            require_range(self, 2, 65_535, "num_prototypes")  # 16-bit masks keep 65535 for ignore
         if self.trained_prototypes is not None:
-            _require_range(self, 2, 65_535, "trained_prototypes")
-        _require(self.num_trained > 0, self, "num_prototypes", "a number where trained_prototypes is None")
-        _require(self.prototype_init in PROTOTYPE_INITS, self, "prototype_init", f"one of {', '.join(PROTOTYPE_INITS)}")
-        _require_range(self, 1, 65_536, "projection_dim", "hidden_dim")
-        _require_positive(
+            require_range(self, 2, 65_535, "trained_prototypes")
+        require(self.num_trained > 0, self, "num_prototypes", "a number where trained_prototypes is None")
+        require(self.prototype_init in PROTOTYPE_INITS, self, "prototype_init", f"one of {', '.join(PROTOTYPE_INITS)}")
+        require_range(self, 1, 65_536, "projection_dim", "hidden_dim")
+        require_positive(
             self, "student_temperature", "teacher_temperature", "assignment_temperature", "slot_temperature"
         )
-        _require_range(self, 0, 1, "center_momentum", "grouping_weight")
+        require_range(self, 0, 1, "center_momentum", "grouping_weight")
 
     @property
     def num_trained(self) -> int:
@@ -166,15 +141,15 @@ class ViewsConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require_range(self, 16, 2048, "image_size")
-        _require(0 < self.area[0] <= self.area[1] <= 1, self, "area", "0 < low <= high <= 1")
-        _require(0 < self.aspect[0] <= self.aspect[1], self, "aspect", "0 < low <= high")
-        _require(0 < self.blur_sigma[0] <= self.blur_sigma[1], self, "blur_sigma", "0 < low <= high")
-        _require_range(self, 0, 1, "min_overlap", "flip", "jitter", "gray")
-        _require_range(self, 0, 1, "brightness", "contrast", "saturation")
-        _require_range(self, 0, 0.5, "hue")
+        require_range(self, 16, 2048, "image_size")
+        require(0 < self.area[0] <= self.area[1] <= 1, self, "area", "0 < low <= high <= 1")
+        require(0 < self.aspect[0] <= self.aspect[1], self, "aspect", "0 < low <= high")
+        require(0 < self.blur_sigma[0] <= self.blur_sigma[1], self, "blur_sigma", "0 < low <= high")
+        require_range(self, 0, 1, "min_overlap", "flip", "jitter", "gray")
+        require_range(self, 0, 1, "brightness", "contrast", "saturation")
+        require_range(self, 0, 0.5, "hue")
         for name in ("blur", "solarize"):
-            _require(all(0 <= p <= 1 for p in getattr(self, name)), self, name, "two numbers from 0 to 1")
+            require(all(0 <= p <= 1 for p in getattr(self, name)), self, name, "two numbers from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,10 +175,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require(self.name in OPTIMIZERS, self, "name", f"one of {', '.join(OPTIMIZERS)}")
-        _require_positive(self, "learning_rate", "trust_coefficient", "backbone_scale")
-        _require_range(self, 0, 1, "weight_decay", "momentum", "final_learning_rate")
-        _require_range(self, 0, 1_000_000, "warmup_epochs")
+        require(self.name in OPTIMIZERS, self, "name", f"one of {', '.join(OPTIMIZERS)}")
+        require_positive(self, "learning_rate", "trust_coefficient", "backbone_scale")
+        require_range(self, 0, 1, "weight_decay", "momentum", "final_learning_rate")
+        require_range(self, 0, 1_000_000, "warmup_epochs")
 
     def peak_rate(self, batch_size: int) -> float:
         """Learning rate after warm-up for a global batch of so many photos."""
@@ -226,10 +201,10 @@ class SegmentConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        ok = len(self.scales) > 0 and all(_is_number(s) and 0.1 <= s <= 10 for s in self.scales)
-        _require(ok, self, "scales", "one or more numbers from 0.1 to 10")
-        _require_range(self, 0, 100, "refinement")
-        _require(self.edges in EDGES, self, "edges", f"one of {', '.join(EDGES)}")
+        ok = len(self.scales) > 0 and all(is_number(s) and 0.1 <= s <= 10 for s in self.scales)
+        require(ok, self, "scales", "one or more numbers from 0.1 to 10")
+        require_range(self, 0, 100, "refinement")
+        require(self.edges in EDGES, self, "edges", f"one of {', '.join(EDGES)}")
 
     @property
     def field_strength(self) -> float:
@@ -289,77 +264,18 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and conflicts."""
-        _require_range(self, 2, 1_000_000, "batch_size")
-        _require(self.epochs is None or self.steps is None, self, "epochs", "None where steps are given")
+        require_range(self, 2, 1_000_000, "batch_size")
+        require(self.epochs is None or self.steps is None, self, "epochs", "None where steps are given")
         for name in ("epochs", "steps", "keep_every"):
             value = getattr(self, name)
-            _require(value is None or (_is_number(value) and value >= 1), self, name, "1 or more")
-        _require_range(self, 0, 1, "teacher_momentum")
-        _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
+            require(value is None or (is_number(value) and value >= 1), self, name, "1 or more")
+        require_range(self, 0, 1, "teacher_momentum")
+        require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
         for name in ("compile", "tensorboard"):
-            _require(isinstance(getattr(self, name), bool), self, name, "true or false")
-        _require(
+            require(isinstance(getattr(self, name), bool), self, name, "true or false")
+        require(
             isinstance(self.previews, int) and 0 <= self.previews <= 1000, self, "previews", "a number from 0 to 1000"
         )
-        _require_positive(self, "checkpoint_minutes")
-        _require_range(self, 1, 1_000_000_000, "log_every", "checkpoint_every")
-        _require_range(self, 0, 2**63 - 1, "seed")
-
-
-def to_dict(config: object) -> dict[str, Any]:
-    """A config as plain, JSON-ready values."""
-    assert dataclasses.is_dataclass(config)
-    assert not isinstance(config, type)
-    return dataclasses.asdict(config)
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build a config from plain values, nested ones included.
-
-    Raises:
-        ConfigError: If a key is unknown or a value is out of range.
-    """
-    assert dataclasses.is_dataclass(cls)
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{cls.__name__} is {values!r}; expected settings by name")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ConfigError(f"unknown setting {unknown[0]!r} in {cls.__name__}; expected one of {', '.join(fields)}")
-    parsed = {}
-    for name, value in values.items():
-        nested = fields[name].default_factory
-        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
-            parsed[name] = from_dict(nested, value)
-        else:
-            parsed[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**parsed)
-
-
-def with_values(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """A copy with some settings changed, addressed by dotted names such as ``model.num_prototypes``.
-
-    Raises:
-        ConfigError: If a name is unknown or a value is out of range.
-    """
-    tree = to_dict(config)
-    for dotted, value in values.items():
-        *parents, leaf = dotted.split(".")
-        branch: Any = tree
-        for parent in parents:
-            branch = branch.get(parent)
-            if not isinstance(branch, dict):
-                raise ConfigError(f"unknown setting {dotted!r}; {parent!r} has no settings below it")
-        branch[leaf] = value
-    return from_dict(TrainConfig, tree)
+        require_positive(self, "checkpoint_minutes")
+        require_range(self, 1, 1_000_000_000, "log_every", "checkpoint_every")
+        require_range(self, 0, 2**63 - 1, "seed")

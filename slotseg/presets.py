@@ -12,11 +12,9 @@ from slotseg.config import (
     SegmentConfig,
     TrainConfig,
     ViewsConfig,
-    flatten,
-    to_dict,
-    with_values,
 )
 from slotseg.errors import ConfigError
+from slotseg.values import flatten, to_dict, with_values
 
 
 def coco_r50() -> TrainConfig:

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slotseg.config import BackboneConfig, ModelConfig, TrainConfig, ViewsConfig, with_values
+from slotseg.config import BackboneConfig, ModelConfig, TrainConfig, ViewsConfig
 from slotseg.method.building import build_model
 from slotseg.method.model import SlotCon
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.values import with_values
 
 Pair = tuple[Tensor, Tensor]
 

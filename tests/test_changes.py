@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from slotseg.config import TrainConfig, flatten, to_dict
+from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.presets import MAY_CHANGE, changed
@@ -18,6 +18,7 @@ from slotseg.runs import checkpoint
 from slotseg.training.launch import new_training, resumed_training
 from slotseg.training.state import state_tensors
 from slotseg.training.trainer import Trainer
+from slotseg.values import flatten, to_dict
 
 Config = Callable[..., TrainConfig]
 

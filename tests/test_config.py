@@ -6,20 +6,10 @@ from typing import Any
 
 import pytest
 
-from slotseg.config import (
-    BackboneConfig,
-    ModelConfig,
-    OptimizerConfig,
-    SegmentConfig,
-    TrainConfig,
-    ViewsConfig,
-    flatten,
-    from_dict,
-    to_dict,
-    with_values,
-)
+from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, SegmentConfig, TrainConfig, ViewsConfig
 from slotseg.errors import ConfigError
 from slotseg.presets import PRESETS, resolve
+from slotseg.values import flatten, from_dict, to_dict, with_values
 
 PAPER = {  # the published COCO recipe
     "backbone.name": "resnet50",
@@ -201,32 +191,6 @@ def test_conflicts_are_refused(cls: type, values: dict[str, Any], name: str) -> 
 def test_ends_of_ranges_are_allowed(cls: type, values: dict[str, Any]) -> None:
     config = to_dict(cls(**values))
     assert {name: config[name] for name in values} == values
-
-
-@pytest.mark.parametrize(
-    ("values", "named"),
-    [
-        ({"num_prototypes": 3}, "num_prototypes"),
-        ({"model.prototypes": 3}, "prototypes"),
-        ({"modell.num_prototypes": 3}, "modell.num_prototypes"),
-        ({"batch_size.x": 3}, "batch_size.x"),
-        ({"model.num_prototypes.x": 3}, "model.num_prototypes.x"),
-        ({"model": 3}, "ModelConfig is 3"),
-        ({"model.num_prototypes": 0}, "num_prototypes is 0"),
-    ],
-)
-def test_wrong_dotted_names_and_values_are_refused(values: dict[str, Any], named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
-        with_values(TrainConfig(), values)
-
-
-def test_dotted_names_change_only_what_they_name() -> None:
-    base = TrainConfig()
-    changes = {"model.num_prototypes": 27, "seed": 5, "backbone.options.pad_type": "same", "views.area": [0.2, 0.9]}
-    before, after = flatten(to_dict(base)), flatten(to_dict(with_values(base, changes)))
-    del before["backbone.options"]
-    assert after == before | changes | {"views.area": (0.2, 0.9)}
-    assert base == TrainConfig()
 
 
 def test_where_values_come_from() -> None:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slotseg import distributed
-from slotseg.config import BackboneConfig, TrainConfig, with_values
+from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Scenes
 from slotseg.errors import ConfigError, DataError
@@ -26,6 +26,7 @@ from slotseg.method.losses import slot_loss
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.training.trainer import Trainer
+from slotseg.values import with_values
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from slotseg.cli import COMMANDS, main
-from slotseg.config import TrainConfig, flatten, to_dict
+from slotseg.config import TrainConfig
 from slotseg.presets import PRESETS
 from slotseg.training.trainer import Trainer
+from slotseg.values import flatten, to_dict
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

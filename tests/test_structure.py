@@ -14,6 +14,7 @@ from slotseg.cli import COMMANDS
 ROOT = Path(__file__).parent.parent
 ORDER = [  # a module imports from its room and from earlier lines; rooms of one line do not know each other
     "errors signals amounts",
+    "values",
     "config files distributed labels",
     "presets devices pages data method",
     "runs",

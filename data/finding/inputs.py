@@ -1,8 +1,7 @@
 """What a person throws at ``slotseg segment``: words, turned into images one after the other.
 
-A word is a file, a folder, a quoted pattern (``'photos/**/*.jpg'``), a list of paths (``@list.txt``,
-``@-`` from stdin), or one image from stdin (``-``). Words are checked at once; folders and patterns
-are searched while the images are used, one folder at a time, so that a million files are not waited for.
+Words are checked at once; folders and patterns are searched while the images are used, one folder
+at a time, so that a million files are not waited for.
 
 Of folders and patterns the photos are taken, known by their suffix, without hidden files; links are
 followed, and each real folder is entered once, so that they cannot loop. A file of a word or of a
@@ -12,29 +11,22 @@ list is taken whatever its suffix.
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.finding.output_names import below, common_folder, names_of_files, prefixes_of_trees
-from slotseg.data.finding.path_lists import PathList, parse_path_list
-from slotseg.data.finding.photo_trees import PhotoTree, split_pattern, stem
+from slotseg.data.finding.photo_trees import PhotoTree, stem
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
-from slotseg.data.reading.images import MAX_PIXELS, image_size, shown
+from slotseg.data.finding.words import FileWord, ListWord, TreeWord, Word, below, identity, parse_words
+from slotseg.data.reading.images import MAX_PIXELS, image_size
+from slotseg.data.reading.notes import shown
 from slotseg.data.reading.photos import read_photo
 from slotseg.data.reading.windows import Windows, open_windows
-from slotseg.errors import ConfigError, DataError
-
-STDIN_LIMIT = 2_000_000_000
-"""Bytes of stdin that are waited for; more are no photo."""
-
-_STDIN_IMAGE = "-"
-_STDIN_LIST = "@-"
+from slotseg.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,26 +106,20 @@ class Inputs(Iterable[Input]):
     def __init__(
         self, words: Sequence[str | Path], *, leave_out: Path | None = None, stdin: BinaryIO | None = None
     ) -> None:
-        texts = [os.fspath(word) for word in words]
-        if not texts or "" in texts:
-            raise ConfigError("an input is empty; expected a file, a folder, a quoted pattern, @list.txt or -")
-        if sum(text in (_STDIN_IMAGE, _STDIN_LIST) for text in texts) > 1:
-            raise ConfigError("two inputs read from stdin; expected - or @- once")
-        parts = [_part(text, leave_out, stdin) for text in texts]
-        self.single = len(parts) == 1 and isinstance(parts[0], _File)
-        self._parts = _told_apart(parts)
+        self._words = parse_words(words, leave_out, stdin)
+        self.single = len(self._words) == 1 and isinstance(self._words[0], FileWord)
 
     @property
     def folders(self) -> list[Path]:
         """The folders that are searched."""
-        return [part.base for part in self._parts if isinstance(part, _Tree)]
+        return [word.base for word in self._words if isinstance(word, TreeWord)]
 
     def __iter__(self) -> Iterator[Input]:
-        if len(self._parts) == 1 and isinstance(self._parts[0], _Tree):  # repeats nothing and needs no memory
-            yield from self._parts[0].inputs()
+        if len(self._words) == 1 and isinstance(self._words[0], TreeWord):  # repeats nothing and needs no memory
+            yield from _inputs(self._words[0])
             return
         seen, taken = set[int](), set[int]()
-        for item in (item for part in self._parts for item in part.inputs()):
+        for item in chain.from_iterable(map(_inputs, self._words)):
             photo = identity(item.source)
             if photo not in seen:
                 seen.add(photo)
@@ -143,192 +129,43 @@ class Inputs(Iterable[Input]):
                 yield item
 
 
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    """A file that a word names, or the image on stdin."""
-
-    source: Path | bytes
-    relative: Path
-
-    def inputs(self) -> Iterator[Input]:
-        name = "the image on stdin" if isinstance(self.source, bytes) else shown(self.source)
-        yield Input(source=self.source, relative=self.relative, name=name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Tree:
-    """A folder or pattern."""
-
-    tree: PhotoTree
-    prefix: Path = field(default_factory=Path)
-
-    @property
-    def base(self) -> Path:
-        return self.tree.top
-
-    def inputs(self) -> Iterator[Input]:
-        for folder in self.tree.folders():
-            path, relative = self.tree.top / folder.inside, self.prefix / folder.inside
-            if folder.error:
-                problem = f"cannot list {shown(path)} ({folder.error.strerror}): check its permissions"
-                yield Input(source=path, relative=relative, name=shown(path), problem=problem)
-            for stem_, group in groupby(folder.photos, key=stem):
-                names = list(group)
-                keep = len(names) > 1 or f"{stem_}.png" in folder.subfolders or stem_.lower().endswith(IMAGE_SUFFIXES)
-                for name in names:
-                    photo = path / name
-                    yield Input(source=photo, relative=relative / (name if keep else stem_), name=shown(photo))
+def _inputs(word: Word) -> Iterator[Input]:
+    """What a word stands for, one image after the other."""
+    if isinstance(word, TreeWord):
+        yield from _inputs_of_tree(word)
+    elif isinstance(word, ListWord):
+        yield from _inputs_of_list(word)
+    else:
+        name = "the image on stdin" if isinstance(word.source, bytes) else shown(word.source)
+        yield Input(source=word.source, relative=word.relative, name=name)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Listed:
-    """The paths of a list."""
-
-    paths: PathList
-    base: Path
-    """What the outputs are relative to, absolute."""
-    shared: frozenset[int]
-    """Hashes of the absolute paths without suffix that several have."""
-    leave_out: Path | None
-    prefix: Path = field(default_factory=Path)
-
-    def inputs(self) -> Iterator[Input]:
-        for number, path in self.paths.paths():
-            relative = self.prefix / below(path, self.base)
-            if os.path.isdir(path):
-                yield from _Tree(tree=PhotoTree(top=path, closed=self.leave_out), prefix=relative).inputs()
-                continue
-            problem = ""
-            if not os.path.exists(path):
-                problem = f"{self.paths.name}, line {number}: {shown(path)} does not exist: correct the list"
-            if hash(stem(os.path.abspath(path))) not in self.shared:
-                relative = relative.with_name(stem(relative.name))
+def _inputs_of_tree(word: TreeWord) -> Iterator[Input]:
+    for folder in word.tree.folders():
+        path, relative = word.base / folder.inside, word.prefix / folder.inside
+        if folder.error:
+            problem = f"cannot list {shown(path)} ({folder.error.strerror}): check its permissions"
             yield Input(source=path, relative=relative, name=shown(path), problem=problem)
+        for stem_, group in groupby(folder.photos, key=stem):
+            names = list(group)
+            keep = len(names) > 1 or f"{stem_}.png" in folder.subfolders or stem_.lower().endswith(IMAGE_SUFFIXES)
+            for name in names:
+                photo = path / name
+                yield Input(source=photo, relative=relative / (name if keep else stem_), name=shown(photo))
 
 
-_Part = _File | _Tree | _Listed
-
-
-def _part(word: str, leave_out: Path | None, stdin: BinaryIO | None) -> _Part:
-    """What a word stands for.
-
-    Raises:
-        DataError: If that is nothing.
-    """
-    path = Path(word)
-    if word == _STDIN_IMAGE:
-        return _File(source=_read_stdin(word, stdin), relative=Path("stdin"))
-    if word == _STDIN_LIST:
-        return _listed(parse_path_list(_read_stdin(word, stdin), Path(), "the list on stdin"), leave_out)
-    if word.startswith("@") and (os.path.exists(os.path.expanduser(word[1:])) or not os.path.exists(path)):
-        return _listed(_read_list(Path(os.path.expanduser(word[1:]))), leave_out)
-    if os.path.isdir(path):
-        return _searched(PhotoTree(top=path, closed=leave_out), word)
-    if os.path.isfile(path):
-        return _File(source=path, relative=Path(path.name))
-    top, patterns = split_pattern(word)
-    if patterns and not os.path.lexists(path):
-        return _searched(PhotoTree(top=top, patterns=patterns, closed=leave_out), word)
-    raise DataError(_why_nothing(path, word))
-
-
-def _why_nothing(path: Path, word: str) -> str:
-    if os.path.exists(path):
-        return f"{shown(word)} is a pipe or device; expected a file: save it first, or pipe the image into -"
-    if os.path.islink(path):
-        return f"{shown(word)} is a link that leads nowhere; expected a file or folder: correct the link"
-    if "://" in word:
-        return f"{shown(word)} is a web address; expected a file: download it first, or pipe the image into -"
-    return f"{shown(word)} does not exist; expected a file, folder, quoted pattern, @list.txt or -: check the path"
-
-
-def _searched(tree: PhotoTree, word: str) -> _Tree:
-    """A tree that holds something.
-
-    Raises:
-        DataError: If it holds no photo, or cannot be listed.
-    """
-    try:
-        if tree.holds_photo():
-            return _Tree(tree=tree)
-    except OSError as error:
-        raise DataError(f"cannot list {shown(tree.top)} ({error.strerror}): check its path and permissions") from error
-    if tree.patterns:
-        raise DataError(f"no photo fits {shown(word)}; expected one at least: check the pattern and its quotes")
-    raise DataError(f"no photo in {shown(word)}: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-
-
-def _read_stdin(word: str, stdin: BinaryIO | None) -> bytes:
-    stream = sys.stdin.buffer if stdin is None else stdin
-    what = "an image" if word == _STDIN_IMAGE else "a list of paths"
-    if stream.isatty():
-        raise DataError(f"{word} reads {what} from stdin, which is the keyboard: pipe one in, as in cat FILE | …")
-    content = stream.read(STDIN_LIMIT + 1)
-    if len(content) > STDIN_LIMIT:
-        raise DataError(f"stdin holds more than {STDIN_LIMIT:,} bytes; expected {what}: save it as a file first")
-    if not content:
-        raise DataError(f"stdin is empty; expected {what} for {word}: check the command before the pipe")
-    return content
-
-
-def _read_list(file: Path) -> PathList:
-    if not os.path.isfile(file):
-        wrong = "is a folder, a pipe or a device" if os.path.exists(file) else "does not exist"
-        raise DataError(f"the list {shown(file)} {wrong}; expected a text file: check the path, or pipe it into @-")
-    if file.suffix.lower() in IMAGE_SUFFIXES:
-        raise DataError(f"{shown(file)} is a photo and no list of paths: leave out the @")
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"the list {shown(file)} cannot be read ({error.strerror}): check its permissions") from error
-    return parse_path_list(content, file.parent, shown(file))
-
-
-def _listed(paths: PathList, leave_out: Path | None) -> _Listed:
-    """A list with what the names of its outputs depend on, for which it is read once."""
-    base = os.path.abspath(paths.folder)
-    common, inside = "", True
-    stems = np.empty(sum(1 for _ in paths.paths()), np.int64)
-    for i, (_, path) in enumerate(paths.paths()):
-        absolute = os.path.abspath(path)
-        stems[i] = hash(stem(absolute))
-        parent = os.path.dirname(absolute)
-        inside = inside and Path(parent).is_relative_to(base)
-        common = common_folder([common, parent]) if common else parent
-    values, counts = np.unique(stems, return_counts=True)
-    return _Listed(
-        paths=paths,
-        base=Path(base if inside else common),
-        shared=frozenset(values[counts > 1].tolist()),
-        leave_out=leave_out,
-    )
-
-
-def _told_apart(parts: list[_Part]) -> list[_Part]:
-    """Parts whose outputs do not meet: files by their folders or suffixes, trees by folders of their own."""
-    files = [part.source for part in parts if isinstance(part, _File) and isinstance(part.source, Path)]
-    names = names_of_files(list({identity(file): file for file in files}.values()))
-    prefixes = prefixes_of_trees({os.path.abspath(part.base) for part in parts if not isinstance(part, _File)})
-    result: list[_Part] = []
-    for part in parts:
-        if isinstance(part, _File):
-            named = names.get(part.source, part.relative) if isinstance(part.source, Path) else part.relative
-            result.append(replace(part, relative=named))
-        else:
-            result.append(replace(part, prefix=prefixes[os.path.abspath(part.base)]))
-    return result
-
-
-def identity(source: Path | bytes) -> int:
-    """A number that is the same for paths that lead to one file through different folders."""
-    if isinstance(source, bytes):
-        return 0
-    return hash((_real(os.path.dirname(os.path.abspath(source))), source.name))
-
-
-@lru_cache(maxsize=1024)
-def _real(folder: str) -> str:
-    return os.path.realpath(folder)
+def _inputs_of_list(word: ListWord) -> Iterator[Input]:
+    for number, path in word.paths.paths():
+        relative = word.prefix / below(path, word.base)
+        if os.path.isdir(path):
+            yield from _inputs_of_tree(TreeWord(tree=PhotoTree(top=path, closed=word.leave_out), prefix=relative))
+            continue
+        problem = ""
+        if not os.path.exists(path):
+            problem = f"{word.paths.name}, line {number}: {shown(path)} does not exist: correct the list"
+        if hash(stem(os.path.abspath(path))) not in word.shared:
+            relative = relative.with_name(stem(relative.name))
+        yield Input(source=path, relative=relative, name=shown(path), problem=problem)
 
 
 def _in_its_place(item: Input, taken: set[int]) -> Input:

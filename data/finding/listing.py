@@ -15,7 +15,7 @@ from typing import overload
 
 import numpy as np
 
-from slotseg.data.finding.walk import IMAGE_SUFFIXES, Walk, folder_state
+from slotseg.data.finding.walk import IMAGE_SUFFIXES, Walk, folder_state, real_folder
 from slotseg.errors import DataError
 from slotseg.files import replacing
 
@@ -79,9 +79,9 @@ def list_photos(inputs: Sequence[Path]) -> Listing:
     found: dict[bytes, bytes] = {}
     for path in inputs:
         start = _start(path)
-        known_by = os.path.abspath(start + b"_")[:-1]  # abspath would take the last separator
         for name in _below(path).split(b"\0")[:-1]:
-            found.setdefault(known_by + name, start + name)
+            folder, photo = os.path.split(start + name)
+            found.setdefault(os.path.join(real_folder(os.path.abspath(folder)), photo), start + name)
     ordered = sorted(found.values(), key=lambda path: os.fsdecode(path).split(os.sep))
     return Listing(b"".join(path + b"\0" for path in ordered))
 

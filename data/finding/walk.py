@@ -6,7 +6,9 @@ left out; links are followed, and each real folder is entered once, so that they
 
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
+from typing import AnyStr
 
 from slotseg.errors import DataError
 
@@ -108,3 +110,9 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link in a circle, or into a place that is closed to us
         return False
+
+
+@lru_cache(maxsize=1024)
+def real_folder(folder: AnyStr) -> AnyStr:
+    """A folder without links, by which a file is the same whichever way led to it; remembered, so make it absolute."""
+    return os.path.realpath(folder)

@@ -53,7 +53,7 @@ class AnnotationFile:
         things stay visible.
         """
         found = sorted(self.annotations.get(image_id, []), key=lambda a: (not a.get("iscrowd", 0), -a.get("area", 0)))
-        return [(a, _rasterise(a["segmentation"], self.sizes[image_id])) for a in found]
+        return [(a, _rasterize(a["segmentation"], self.sizes[image_id])) for a in found]
 
 
 class CocoAnnotations:
@@ -198,7 +198,7 @@ def _has_pycocotools() -> bool:
     return True
 
 
-def _rasterise(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+def _rasterize(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """Mask ``(H, W)`` of polygons, of run lengths, or of compressed run lengths."""
     from pycocotools import mask
 

@@ -30,7 +30,7 @@ SCENE_SPLITS = {"val": HELD_OUT_SCENES, "train": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Photo:
+class ScoredPhoto:
     """What a predictor is shown."""
 
     key: str
@@ -42,7 +42,7 @@ class Photo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledImage(Photo):
+class LabelledImage(ScoredPhoto):
     """A photo and its ground truth."""
 
     class_map: NDArray[Any]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slotseg.data.finding.listing import list_images
+from slotseg.data.finding.places import check_data_dir, nothing_complete
 from slotseg.data.labelled.coco import CocoAnnotations, PanopticAnnotations
 from slotseg.data.labelled.label_sources import LabelFiles, LabelSource
 from slotseg.data.labelled.taxonomy import Taxonomy
@@ -120,24 +121,17 @@ def find_layout(
     Raises:
         DataError: If none is complete; it says every path that would do, and which are missing.
     """
-    if not data_dir.is_dir():
-        raise DataError(f"{data_dir} is not a folder; expected the folder of {name}, see --data-dir")
+    check_data_dir(data_dir, name)
     for root in (data_dir, *(data_dir / folder for folder in below)):
         for layout in layouts:
             if all(_is_there(root / path) for path in layout.needs(split)):
                 return root, layout
-    raise DataError(
-        f"{name} {split} is not in {data_dir}; expected one of these, of which every path is needed:\n"
-        + "\n".join(_described(layout.needs(split), data_dir) for layout in layouts)
-        + (f"\n(or the same below {' or '.join(below)})" if below else "")
-    )
+    error = nothing_complete(f"{name} {split}", data_dir, [layout.needs(split) for layout in layouts], _is_there)
+    raise DataError(f"{error}\n(or the same below {' or '.join(below)})") if below else error
 
 
 def _is_there(path: Path) -> bool:
+    """Whether there is a file; for a name that starts with ``*``, any such file at any depth."""
     if not path.name.startswith("*"):
         return path.is_file()
     return path.parent.is_dir() and next(path.parent.rglob(path.name), None) is not None
-
-
-def _described(paths: Sequence[str], data_dir: Path) -> str:
-    return "  " + ", ".join(p if _is_there(data_dir / p) else f"{p} (missing)" for p in paths)

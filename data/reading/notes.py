@@ -4,6 +4,8 @@ A note is made where the result might surprise: pages that were not read, colour
 were not kept. It completes ``photo.tif: …``, and has neither a capital letter nor a full stop.
 """
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL.ImageFile import ImageFile
@@ -16,6 +18,11 @@ DARK = 32
 
 _PAGED = ("TIFF",)
 _ACCOMPANIED = ("MPO",)  # a phone's JPEG: what follows the photo is a depth or brightness map, no page
+
+
+def shown(source: Path | str | bytes) -> str:
+    """How messages call an image: by its path, with escapes for the bytes that are no text."""
+    return "the image" if isinstance(source, bytes) else str(source).encode(errors="backslashreplace").decode()
 
 
 def header_notes(image: ImageFile) -> tuple[str, ...]:

@@ -15,15 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.reading.images import (
-    MAX_PIXELS,
-    SIDEWAYS,
-    opened_image,
-    orientation,
-    read_image,
-    read_with_notes,
-    upright_size,
-)
+from slotseg.data.reading.images import MAX_PIXELS, read_image, read_with_notes
+from slotseg.data.reading.pillow import SIDEWAYS, opened_image, orientation, upright_size
 from slotseg.data.reading.releasing import ReleasedRows
 
 REDUCTIONS = (8, 4, 2, 1)

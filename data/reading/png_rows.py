@@ -14,12 +14,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.reading.images import opened_image
+from slotseg.data.reading.pillow import opened_image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIECE = 1 << 18  # compressed bytes that are read at once
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of the colour types
-_GREYS_AND_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}  # bytes that filters reach back -> the type of 8 bits whose filters do so
+_GRAYS_AND_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # bytes that filters reach back -> the type of 8 bits whose filters do so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class PngHeader:
     width: int
     depth: int
     """Bits of a channel."""
-    colour_type: int
-    colours: bytes
+    color_type: int
+    colors: bytes
     """The chunks of palette and transparency, as they are stored."""
     pixels: tuple[tuple[int, int], ...]
     """Offset in the file and length of each piece of the compressed rows."""
@@ -38,31 +38,31 @@ class PngHeader:
     @property
     def row_bytes(self) -> int:
         """Bytes of a decoded row."""
-        return (self.width * self.depth * _CHANNELS[self.colour_type] + 7) // 8
+        return (self.width * self.depth * _CHANNELS[self.color_type] + 7) // 8
 
     @property
     def reach(self) -> int:
         """How many bytes a filter looks back: a pixel, at least one byte."""
-        return max(self.depth * _CHANNELS[self.colour_type] // 8, 1)
+        return max(self.depth * _CHANNELS[self.color_type] // 8, 1)
 
 
 def read_header(file: BinaryIO) -> PngHeader | None:
     """The header of a PNG file; None if its rows cannot be cut out, as it is interlaced or has 16 bits in colour."""
     file.seek(len(SIGNATURE))
-    colours, pixels, first = b"", [], b""
+    colors, pixels, first = b"", [], b""
     while len(start := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", start)
         offset = file.tell()
         if name == b"IDAT":
             pixels.append((offset, length))
         elif name in (b"PLTE", b"tRNS"):
-            colours += start + file.read(length + 4)
+            colors += start + file.read(length + 4)
         elif name == b"IHDR":
             first = file.read(length)
         file.seek(offset + length + 4)
-    width, _, depth, colour_type, _, _, interlaced = struct.unpack(">2I5B", first)
-    header = PngHeader(width=width, depth=depth, colour_type=colour_type, colours=colours, pixels=tuple(pixels))
-    return None if interlaced or header.reach not in _GREYS_AND_COLOURS else header
+    width, _, depth, color_type, _, _, interlaced = struct.unpack(">2I5B", first)
+    header = PngHeader(width=width, depth=depth, color_type=color_type, colors=colors, pixels=tuple(pixels))
+    return None if interlaced or header.reach not in _GRAYS_AND_COLORS else header
 
 
 class PngRows:
@@ -97,7 +97,7 @@ class PngRows:
         self.next_row += count
         unfiltered = np.concatenate([np.zeros((count, 1), np.uint8), rows], axis=1)
         header = self._header
-        return _png(header.width, count, header.depth, header.colour_type, header.colours, unfiltered.tobytes())
+        return _png(header.width, count, header.depth, header.color_type, header.colors, unfiltered.tobytes())
 
     def _filtered(self, file: BinaryIO, count: int) -> bytearray:
         """The next rows as they were compressed: a byte for the filter and the filtered bytes of each."""
@@ -133,15 +133,15 @@ class PngRows:
         reach = self._header.reach
         above = b"\0" + self._above.tobytes()
         width = self._header.row_bytes // reach
-        png = _png(width, count + 1, 8, _GREYS_AND_COLOURS[reach], b"", above + filtered)
+        png = _png(width, count + 1, 8, _GRAYS_AND_COLORS[reach], b"", above + filtered)
         with opened_image(png, sys.maxsize, name=self._name) as image:
             return np.asarray(image).reshape(count + 1, -1)[1:]
 
 
-def _png(width: int, height: int, depth: int, colour_type: int, colours: bytes, rows: bytes | bytearray) -> bytes:
-    header = struct.pack(">2I5B", width, height, depth, colour_type, 0, 0, 0)
+def _png(width: int, height: int, depth: int, color_type: int, colors: bytes, rows: bytes | bytearray) -> bytes:
+    header = struct.pack(">2I5B", width, height, depth, color_type, 0, 0, 0)
     pixels = _chunk(b"IDAT", zlib.compress(rows, 0))
-    return SIGNATURE + _chunk(b"IHDR", header) + colours + pixels + _chunk(b"IEND", b"")
+    return SIGNATURE + _chunk(b"IHDR", header) + colors + pixels + _chunk(b"IEND", b"")
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:

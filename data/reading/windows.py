@@ -2,7 +2,7 @@
 
 A PNG is a stream of rows and a TIFF a set of strips or tiles. The rows or blocks of a window are
 cut out of the file and given to Pillow as a small file of their own, so that every depth and colour
-is read as ``slotseg.data.reading.images`` reads it. Other formats, and rarer kinds of these (interlaced,
+is read as ``slotseg.data.reading.pillow`` reads it. Other formats, and rarer kinds of these (interlaced,
 turned by EXIF, separate colour planes), are decoded whole at the first window. Letters: H W pixels.
 """
 
@@ -19,18 +19,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from slotseg.data.reading.images import (
-    MAX_PIXELS,
-    opened_file,
-    opened_image,
-    orientation,
-    shown,
-    to_rgb,
-    upright_rgb,
-    upright_size,
-)
-from slotseg.data.reading.notes import TRANSPARENT, header_notes, page_notes
+from slotseg.data.reading.images import MAX_PIXELS
+from slotseg.data.reading.notes import TRANSPARENT, header_notes, page_notes, shown
 from slotseg.data.reading.photos import REDUCTIONS, open_photo, read_large_jpeg
+from slotseg.data.reading.pillow import opened_file, opened_image, orientation, to_rgb, upright_rgb, upright_size
 from slotseg.data.reading.png_rows import PngHeader, PngRows, read_header
 from slotseg.data.reading.releasing import ReleasedRows
 from slotseg.data.reading.tiff_blocks import TiffBlocks, find_blocks

@@ -18,7 +18,8 @@ from torchvision.transforms.v2 import functional as transforms
 from slotseg.config import ViewsConfig
 from slotseg.data.reading.photos import REDUCTIONS, Photo
 
-Box = tuple[int, int, int, int]
+BoxXYXY = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels of the photo, right and bottom excluded."""
 
 ATTEMPTS = 20
 
@@ -40,7 +41,7 @@ def draw_crop(
     area: tuple[float, float],
     aspect: tuple[float, float],
     rng: np.random.Generator,
-) -> Box:
+) -> BoxXYXY:
     """A random crop box of a photo, xyxy in pixels.
 
     Area and (log-uniform) aspect are drawn until the box fits; where none does, as in a
@@ -60,7 +61,7 @@ def draw_crop(
     return x, y, x + w, y + h
 
 
-def draw_crop_pair(size_hw: tuple[int, int], config: ViewsConfig, rng: np.random.Generator) -> tuple[Box, Box]:
+def draw_crop_pair(size_hw: tuple[int, int], config: ViewsConfig, rng: np.random.Generator) -> tuple[BoxXYXY, BoxXYXY]:
     """Two crop boxes that overlap by at least ``config.min_overlap`` of the second's area.
 
     The second is redrawn until they do; if it never does, it is the first.
@@ -73,7 +74,7 @@ def draw_crop_pair(size_hw: tuple[int, int], config: ViewsConfig, rng: np.random
     return first, first
 
 
-def overlap_box(crop: Box, other: Box, flip: bool) -> NDArray[np.float32]:
+def overlap_box(crop: BoxXYXY, other: BoxXYXY, flip: bool) -> NDArray[np.float32]:
     """The part of ``crop`` that ``other`` shows too, xyxy in [0, 1] of the (flipped) crop."""
     x1, y1, x2, y2 = _intersection(crop, other)
     left, top = crop[0], crop[1]
@@ -112,28 +113,28 @@ def make_views(photo: Photo, config: ViewsConfig, rng: np.random.Generator) -> V
     )
 
 
-def coarsest_reduction(crops: tuple[Box, Box], size: int) -> int:
+def coarsest_reduction(crops: tuple[BoxXYXY, BoxXYXY], size: int) -> int:
     """The largest of ``REDUCTIONS`` that leaves each crop ``size`` pixels a side, or 1."""
     side = min(min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in crops)
     return next((r for r in REDUCTIONS if side >= r * size), 1)
 
 
-def reduced_box(box: Box, reduction: int) -> Box:
+def reduced_box(box: BoxXYXY, reduction: int) -> BoxXYXY:
     """A box in pixels of the reduced photo; each side moves by half such a pixel at most."""
     x1, y1, x2, y2 = (round(side / reduction) for side in box)
     return x1, y1, x2, y2
 
 
-def _render(image: NDArray[np.uint8], crop: Box, flip: bool, size: int) -> Tensor:
+def _render(image: NDArray[np.uint8], crop: BoxXYXY, flip: bool, size: int) -> Tensor:
     x1, y1, x2, y2 = crop
     pixels = torch.from_numpy(image[y1:y2, x1:x2].copy()).permute(2, 0, 1)
     view: Tensor = transforms.resize(pixels, [size, size], InterpolationMode.BICUBIC, antialias=True)
     return view.flip(2) if flip else view
 
 
-def _intersection(a: Box, b: Box) -> Box:
+def _intersection(a: BoxXYXY, b: BoxXYXY) -> BoxXYXY:
     return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
 
 
-def _area(box: Box) -> int:
+def _area(box: BoxXYXY) -> int:
     return max(0, box[2] - box[0]) * max(0, box[3] - box[1])

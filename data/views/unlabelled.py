@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from slotseg.errors import ConfigError, DataError
+from slotseg.data.finding.places import check_data_dir, nothing_complete
+from slotseg.errors import ConfigError
 
 NUM_PHOTOS = {"coco": 118_287, "cocoplus": 118_287 + 123_403, "imagenet": 1_281_167}
 """Photos of each set as published: COCO train2017, with unlabeled2017 as well, ImageNet-1k's train."""
@@ -19,27 +20,32 @@ DATASETS = tuple(NUM_PHOTOS)
 
 @dataclass(frozen=True, kw_only=True)
 class _Places:
-    """Where people have a set; each row would do, and all folders of a row are needed."""
+    """Where people have a set."""
 
     rows: tuple[tuple[str, ...], ...]
+    """An example of what each folder holds directly; each row would do, and all of its folders are needed."""
     entry: str
     """Pattern of what each folder holds directly."""
-    example: str
-    """Of such an entry, for messages."""
+
+    def is_there(self, example: Path) -> bool:
+        """Whether the folder of an example holds any such entry."""
+        if not example.parent.is_dir():
+            return False
+        with os.scandir(example.parent) as entries:
+            return any(re.fullmatch(self.entry, found.name) for found in entries)
 
 
 def _coco(*parts: str) -> _Places:
-    rows = tuple(tuple(below + part for part in parts) for below in ("", "images/"))
-    return _Places(rows=rows, entry=r".+\.jpg", example="*.jpg")
+    rows = tuple(tuple(f"{below}{part}/*.jpg" for part in parts) for below in ("", "images/"))
+    return _Places(rows=rows, entry=r".+\.jpg")
 
 
 _PLACES = {
     "coco": _coco("train2017"),
     "cocoplus": _coco("train2017", "unlabeled2017"),
     "imagenet": _Places(
-        rows=(("train",), ("ILSVRC/Data/CLS-LOC/train",), ("Data/CLS-LOC/train",), ("",)),
+        rows=tuple((f"{at}n01440764/",) for at in ("train/", "ILSVRC/Data/CLS-LOC/train/", "Data/CLS-LOC/train/", "")),
         entry=r"n\d{8}",
-        example="n01440764/",
     ),
 }
 
@@ -57,26 +63,9 @@ def photo_folders(name: str, data_dir: Path) -> list[Path]:
     """
     if name not in _PLACES:
         raise ConfigError(f"unknown data set {name!r}; expected one of {', '.join(DATASETS)}")
-    if not data_dir.is_dir():
-        raise DataError(f"{data_dir} is not a folder; expected the folder of {name}, see --data-dir")
+    check_data_dir(data_dir, name)
     places = _PLACES[name]
     for row in places.rows:
-        if all(_is_there(data_dir / folder, places.entry) for folder in row):
-            return [data_dir / folder for folder in row]
-    raise DataError(
-        f"{name} is not in {data_dir}; expected one of these, of which every path is needed:\n"
-        + "\n".join(_described(row, places, data_dir) for row in places.rows)
-    )
-
-
-def _is_there(folder: Path, entry: str) -> bool:
-    if not folder.is_dir():
-        return False
-    with os.scandir(folder) as entries:
-        return any(re.fullmatch(entry, found.name) for found in entries)
-
-
-def _described(row: tuple[str, ...], places: _Places, data_dir: Path) -> str:
-    shown = [os.path.join(folder, places.example) for folder in row]
-    there = [_is_there(data_dir / folder, places.entry) for folder in row]
-    return "  " + ", ".join(path if here else f"{path} (missing)" for path, here in zip(shown, there, strict=True))
+        if all(places.is_there(data_dir / example) for example in row):
+            return [(data_dir / example).parent for example in row]
+    raise nothing_complete(name, data_dir, places.rows, places.is_there)

@@ -109,13 +109,15 @@ def command(
     if save_preds and save_preds.exists() and (not save_preds.is_dir() or any(save_preds.iterdir())):
         raise ConfigError(f"{save_preds} is not an empty folder; expected another --save-preds")
     from slotseg import distributed
+    from slotseg.eval.baselines import baseline_predictor
     from slotseg.eval.benchmark import open_benchmark
     from slotseg.eval.evaluate import evaluate
+    from slotseg.eval.keeping import keep_match, keep_scores
     from slotseg.eval.masks import MaskFolder, Saving
     from slotseg.eval.page import write_page
-    from slotseg.eval.predictors import Predictor
-    from slotseg.eval.report import ceiling_line, citation, result_table
-    from slotseg.eval.scoring import baseline_predictor, keep_match, keep_scores, run_predictor
+    from slotseg.eval.predictors import Predictor, run_predictor
+    from slotseg.eval.report import ceiling_line, result_table
+    from slotseg.eval.result import citation
     from slotseg.files import write_json
     from slotseg.labels.naming import read_names
     from slotseg.runs.folder import find_checkpoint

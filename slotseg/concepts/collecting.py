@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from slotseg.concepts.collection import Box, Collection, Concept, Merge, Related, Segment
+from slotseg.concepts.collection import BoxXYXY, Collection, Concept, Merge, Related, Segment
 from slotseg.concepts.concept_page import SIDES, Thumbnail
 from slotseg.concepts.retrieval import Found, Occurrences
 from slotseg.data.finding.inputs import Input
@@ -132,7 +132,7 @@ class _Kept:
     """Of a segment among the best."""
 
     pixels: int
-    box: Box
+    box_xyxy: BoxXYXY
     photo: "_Packed"
 
 
@@ -178,7 +178,7 @@ class _Seen:
             round(self.factor * int(edge)) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
         )
         pixels = round(int(mask.sum()) * self.factor**2)
-        return _Kept(pixels=pixels, box=(left, top, right, bottom), photo=self.packed[0])
+        return _Kept(pixels=pixels, box_xyxy=(left, top, right, bottom), photo=self.packed[0])
 
 
 class _Look:
@@ -242,7 +242,8 @@ def _concepts(occurrences: Occurrences[_Kept], vectors: NDArray[np.float32]) -> 
                 near=_largest(cosines[k], k),
                 together=_largest(together, k),
                 segments=tuple(
-                    Segment(photo=f.name, score=f.score, pixels=f.picture.pixels, box=f.picture.box) for f in best
+                    Segment(photo=f.name, score=f.score, pixels=f.picture.pixels, box_xyxy=f.picture.box_xyxy)
+                    for f in best
                 ),
             )
         )

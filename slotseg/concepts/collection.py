@@ -16,7 +16,7 @@ from slotseg.labels.label_map import Color
 FORMAT = 1
 """Of the file."""
 
-Box = tuple[int, int, int, int]
+BoxXYXY = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, right and bottom excluded."""
 Related = tuple[int, float]
 """A prototype and how strongly it is related, 0..1."""
@@ -32,7 +32,7 @@ class Segment:
     """Mean cosine of the pixels and the prototype."""
     pixels: int
     """How many there are."""
-    box: Box
+    box_xyxy: BoxXYXY
     """Around all of them, in the photo's own pixels."""
 
 
@@ -197,7 +197,7 @@ def _concept_dict(concept: Concept) -> dict[str, Any]:
         "near": [[other, _short(cosine)] for other, cosine in concept.near],
         "together": [[other, _short(share)] for other, share in concept.together],
         "segments": [
-            {"photo": s.photo, "score": _short(s.score), "pixels": s.pixels, "box": list(s.box)}
+            {"photo": s.photo, "score": _short(s.score), "pixels": s.pixels, "box": list(s.box_xyxy)}
             for s in concept.segments
         ],
         "carried": concept.carried and {"name": concept.carried.name, "confidence": _short(concept.carried.confidence)},
@@ -231,7 +231,7 @@ def _segment(values: Mapping[str, Any]) -> Segment:
         photo=str(values["photo"]),
         score=float(values["score"]),
         pixels=int(values["pixels"]),
-        box=(int(left), int(top), int(right), int(bottom)),
+        box_xyxy=(int(left), int(top), int(right), int(bottom)),
     )
 
 

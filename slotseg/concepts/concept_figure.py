@@ -82,8 +82,8 @@ def _dimmed(thumbnail: Thumbnail, prototype: int) -> Image.Image:
     shown = Image.fromarray(np.where(mask, image, gray * DIMMED).astype(np.uint8))
     rows, columns = np.flatnonzero(mask.any(axis=(1, 2))), np.flatnonzero(mask.any(axis=(0, 2)))
     side = min(shown.size)
-    centre = ((rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2) if rows.size else (side / 2, side / 2)
+    center = ((rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2) if rows.size else (side / 2, side / 2)
     top, left = (
-        int(min(max(c - side / 2, 0), length - side)) for c, length in zip(centre, image.shape[:2], strict=True)
+        int(min(max(c - side / 2, 0), length - side)) for c, length in zip(center, image.shape[:2], strict=True)
     )
     return shown.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)

@@ -19,12 +19,12 @@ import slotseg
 from slotseg import amounts
 from slotseg.concepts.collection import Collection
 from slotseg.concepts.concept_figure import GAP, HEAD, SIDE
-from slotseg.data.reading.images import shown
+from slotseg.data.reading.notes import shown
 from slotseg.data.reading.windows import open_windows
 from slotseg.discovery.record import DiscoveryRecord
 from slotseg.errors import DataError
 from slotseg.files import write_bytes, writing
-from slotseg.labels.label_map import Color, LabelMap
+from slotseg.labels.label_map import UNNAMED, Color, LabelMap
 from slotseg.labels.naming import Naming
 from slotseg.pages import render_page
 from slotseg.painting.outputs import Outputs
@@ -128,7 +128,7 @@ def render(report: Report) -> str:
         classes=shares(collection, report.labels),
         num_classes=NUM_CLASSES,
         num_failures=NUM_FAILURES,
-        unnamed=report.labels.origin == "prototypes",
+        unnamed=report.labels.origin == UNNAMED,
         out=out,
         now=time.time(),
         again=record.command or f"slotseg discover {shlex.join(record.photos)} -o {out}",

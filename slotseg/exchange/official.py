@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slotseg.config import TrainConfig, to_dict
+from slotseg.config import TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.official_settings import (
     NAME,
-    is_number,
+    is_option_number,
     listed,
     our_settings,
     parameter_group,
@@ -26,6 +26,7 @@ from slotseg.exchange.official_settings import (
 from slotseg.method.building import build_model, build_optimizer, trained_names
 from slotseg.method.model import SlotCon
 from slotseg.runs.checkpoint import Checkpoint
+from slotseg.values import to_dict
 
 PARTS = ("args", "model", "optimizer", "scheduler", "epoch")
 PREFIXES = {
@@ -197,7 +198,7 @@ def _scaler(state: Any) -> dict[str, Any]:
     if not isinstance(state, dict) or not set(SCALER) <= set(state):
         return {}
     values = {name: state[name] for name in SCALER}
-    return values if all(is_number(v) for v in values.values()) and values["scale"] > 0 else {}
+    return values if all(is_option_number(v) for v in values.values()) and values["scale"] > 0 else {}
 
 
 def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from slotseg.config import TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.presets import DATASET_PRESETS, resolve
+from slotseg.values import is_number, is_whole
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,8 @@ NAME = "official"
 SOURCE = "official checkpoint"
 """Where a setting came from that the file has said."""
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-WHOLE = {
+"""Backbones of the published code; timm has them under the same names."""
+WHOLE_OPTIONS = {
     "dim_hidden": "model.hidden_dim",
     "dim_out": "model.projection_dim",
     "num_prototypes": "model.num_prototypes",
@@ -26,7 +28,8 @@ WHOLE = {
     "image_size": "views.image_size",
     "seed": "seed",
 }
-NUMBERS = {
+"""Options that are whole numbers, and the settings that they become."""
+NUMBER_OPTIONS = {
     "teacher_momentum": "teacher_momentum",
     "teacher_temp": "model.teacher_temperature",
     "student_temp": "model.student_temperature",
@@ -37,6 +40,7 @@ NUMBERS = {
     "weight_decay": "optimizer.weight_decay",
     "momentum": "optimizer.momentum",
 }
+"""The same of those that are any number."""
 NEEDED = ("arch", "optimizer", "batch_size", "epochs", "base_lr", "warmup_epoch")
 """Options without which steps and rates cannot be known."""
 LARGEST = 1e15
@@ -179,8 +183,12 @@ def our_settings(
     ):
         if state.get(name) is not None:
             values[setting] = _number(state, name)
-    values |= {setting: _whole(options, name, 0) for name, setting in WHOLE.items() if options.get(name) is not None}
-    values |= {setting: _number(options, name) for name, setting in NUMBERS.items() if options.get(name) is not None}
+    values |= {
+        setting: _whole(options, name, 0) for name, setting in WHOLE_OPTIONS.items() if options.get(name) is not None
+    }
+    values |= {
+        setting: _number(options, name) for name, setting in NUMBER_OPTIONS.items() if options.get(name) is not None
+    }
     if options.get("teacher_temp") is not None:  # the published code assigns cells to slots at the same temperature
         values["model.assignment_temperature"] = values["model.teacher_temperature"]
     if options.get("min_scale") is not None:
@@ -195,21 +203,21 @@ def our_settings(
 
 def _number(values: Mapping[str, Any], name: str, where: str = "") -> float:
     value = values.get(name)
-    if not is_number(value):
+    if not is_option_number(value):
         raise refusal(f"{where}{name} is {shown(value)}", "a number")
     return float(value)
 
 
 def _whole(values: Mapping[str, Any], name: str, least: int, where: str = "") -> int:
     value = values.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
+    if not is_whole(value) or not least <= value <= LARGEST:
         raise refusal(f"{where}{name} is {shown(value)}", f"a whole number of at least {least}")
     return value
 
 
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a number that can be computed with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+def is_option_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number that an option or a state of the optimiser can be."""
+    return is_number(value) and abs(value) <= LARGEST
 
 
 def shown(value: Any) -> str:

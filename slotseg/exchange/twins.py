@@ -15,11 +15,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
-from slotseg.config import BackboneConfig, from_dict
+from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.method.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint
+from slotseg.values import from_dict
 
 TWINS = ("resnet*", "resnext*", "wide_resnet*")
 """Models that timm and torchvision both have under the same names; their versions of one are compared."""

@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from slotseg import amounts
-from slotseg.config import BackboneConfig, from_dict
+from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.unpickling import load_plain
 from slotseg.method.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint
+from slotseg.values import from_dict
 
 log = logging.getLogger(__name__)
 

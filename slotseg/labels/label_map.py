@@ -19,6 +19,12 @@ IGNORE = 255
 IGNORE_16 = 65_535
 """The same in 16-bit masks, which hold prototype maps of K > 255."""
 
+UNNAMED = "prototypes"
+"""Origin of a label map whose prototypes have no names yet."""
+
+NAMED = "names"
+"""Origin of a label map whose names a person gave."""
+
 Color = tuple[int, int, int]
 
 
@@ -50,7 +56,8 @@ class LabelMap:
     colors: tuple[Color, ...]
     """RGB of each class; length C."""
     origin: str
-    """Where the map comes from: ``prototypes``, ``hungarian``, ``majority`` or ``names``."""
+    """Where the map comes from: ``UNNAMED``, ``NAMED``, the matching that found it (``hungarian``, ``merge`` or
+    ``majority``), or ``truth`` where its ids are those of labelled images."""
     source: str = ""
     """The labelled images it was found on, if it was matched."""
 
@@ -83,7 +90,7 @@ class LabelMap:
     def prototypes(cls, num_prototypes: int) -> "LabelMap":
         """Every prototype a class of its own, ``prototype 0`` and so on."""
         names = tuple(f"prototype {k}" for k in range(num_prototypes))
-        return cls.of_classes(names, palette(num_prototypes), origin="prototypes")
+        return cls.of_classes(names, palette(num_prototypes), origin=UNNAMED)
 
     @classmethod
     def of_classes(cls, names: tuple[str, ...], colors: tuple[Color, ...], origin: str = "truth") -> "LabelMap":

@@ -16,7 +16,8 @@ from typing import Any
 
 from slotseg.errors import DataError
 from slotseg.labels.colors import hashed_color
-from slotseg.labels.label_map import IGNORE, IGNORE_16, Color, LabelMap, palette
+from slotseg.labels.label_map import IGNORE, IGNORE_16, NAMED, Color, LabelMap, palette
+from slotseg.values import is_whole
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Naming:
             classes=tuple(ids[keys[p]] if p in keys else ignore for p in range(num_prototypes)),
             names=names,
             colors=colors,
-            origin="names",
+            origin=NAMED,
             source=self.where,
         )
 
@@ -250,7 +251,7 @@ def _list(values: Any, key: str, where: str) -> list[Any]:
 
 def _number(value: Any, where: str) -> int:
     """A prototype, as a number or as text such as ``3`` or ``prototype 3``."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if is_whole(value):
         return value
     found = re.fullmatch(r"\s*(?:prototype)?\s*(\d{1,9})\s*", value) if isinstance(value, str) else None
     if not found:

@@ -53,7 +53,7 @@ class CocoWriter(SpooledFile):
             "category_id": region.class_id + 1,
             "segmentation": {"size": list(size), "counts": counts},
             "area": region.pixels,
-            "bbox": list(region.box),
+            "bbox": list(region.box_xywh),
             "iscrowd": 0,
             **score,
         }

@@ -41,7 +41,7 @@ class CvatWriter(SpooledFile):
         height, width = class_map.shape
         lines = [f'  <image id="{self._num_images}" name={_quoted(name)} width="{width}" height="{height}">']
         for region in regions:
-            x, y, box_width, box_height = region.box
+            x, y, box_width, box_height = region.box_xywh
             inside = class_map[y : y + box_height, x : x + box_width] == region.class_id
             lines += [
                 f"    <mask label={_quoted(self.labels.names[region.class_id])} "

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from slotseg.errors import DataError
 from slotseg.files import write_bytes, writing
 from slotseg.labels.label_map import LabelMap
-from slotseg.painting.regions import find_regions
+from slotseg.painting.regions import BoxXYWH, find_regions
 
 VERSION = "5.5.0"
 """Of labelme, whose files these are like; later versions read them too."""
@@ -110,7 +110,7 @@ def shapes(
     covered = np.zeros(class_map.shape, bool)
     found: list[tuple[int, dict[str, Any]]] = []
     for region in regions:
-        for area, outline in _parts(class_map == region.class_id, region.box, tolerance, covered):
+        for area, outline in _parts(class_map == region.class_id, region.box_xywh, tolerance, covered):
             shape = _shape(labels.names[region.class_id], outline)
             if region.confidence is not None:
                 shape["score"] = round(region.confidence, 4)
@@ -125,7 +125,7 @@ def shapes(
 
 def _parts(
     mask: NDArray[np.bool_],
-    box: tuple[int, int, int, int],
+    box_xywh: BoxXYWH,
     tolerance: float,
     covered: NDArray[np.bool_] | None = None,
     only: NDArray[np.bool_] | None = None,
@@ -136,12 +136,12 @@ def _parts(
 
     Args:
         mask: ``(H, W)``.
-        box: Where the mask is.
+        box_xywh: Where the mask is, pixels.
         tolerance: In pixels.
         covered: ``(H, W)``; pixels that lie in a hole of a part are set in it.
         only: ``(H, W)``; parts that lie outside it are left out.
     """
-    x0, y0, box_width, box_height = box
+    x0, y0, box_width, box_height = box_xywh
     inside = np.ascontiguousarray(mask[y0 : y0 + box_height, x0 : x0 + box_width]).view(np.uint8)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=4, ltype=cv2.CV_32S)
     for part in range(1, count):

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from slotseg.data.finding.inputs import Input, Inputs, identity
+from slotseg.data.finding.inputs import Input, Inputs
+from slotseg.data.finding.words import identity
 from slotseg.errors import ConfigError
 from slotseg.painting.annotations import files_of
 

@@ -16,7 +16,7 @@ from slotseg.labels.label_map import LabelMap
 BAND = 256
 """Rows over which confidences are summed at once."""
 
-Box = tuple[int, int, int, int]
+BoxXYWH = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
 
 
@@ -25,9 +25,10 @@ class Region:
     """The pixels of one class in one photo, all its parts together."""
 
     class_id: int
+    """The class."""
     pixels: int
     """How many there are, 1 or more."""
-    box: Box
+    box_xywh: BoxXYWH
     """The smallest box around all parts."""
     starts: NDArray[np.int64]
     """First pixel of each run, ``(R,)``, ascending; pixel ``x * H + y`` is column x, row y."""
@@ -82,7 +83,7 @@ def find_regions(
                 Region(
                     class_id=class_id,
                     pixels=int(pixels[i]),
-                    box=boxes[i],
+                    box_xywh=boxes[i],
                     starts=starts[begin:end],
                     lengths=lengths[begin:end],
                     confidence=None if means is None else float(means[class_id]),
@@ -91,7 +92,9 @@ def find_regions(
     return regions
 
 
-def _boxes(starts: NDArray[np.int64], lengths: NDArray[np.int64], first: NDArray[np.int64], height: int) -> list[Box]:
+def _boxes(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], first: NDArray[np.int64], height: int
+) -> list[BoxXYWH]:
     """The box around each group of runs; a run that goes on in the next column spans the whole height."""
     last = starts + lengths - 1
     (left, top), (right, bottom) = np.divmod(starts, height), np.divmod(last, height)

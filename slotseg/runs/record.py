@@ -17,6 +17,7 @@ from slotseg.errors import CheckpointError, DataError
 from slotseg.files import read_json_lines
 from slotseg.labels.label_map import LabelMap, read_labels
 from slotseg.runs.folder import SUFFIX, RunFolder, modified
+from slotseg.values import is_whole
 
 PATIENCE = 60.0
 """Seconds without a sign of life after which a run may be taken for stopped..."""
@@ -234,4 +235,4 @@ def _tail(path: Path) -> str:
 
 
 def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+    return value if is_whole(value) and 0 <= value < 2**53 else None

@@ -13,6 +13,7 @@ from typing import Any
 
 from slotseg.amounts import count, percent_number
 from slotseg.files import write_json
+from slotseg.labels.label_map import NAMED
 from slotseg.runs import checkpoint as checkpoints
 from slotseg.runs.folder import RunFolder, run_of
 
@@ -26,7 +27,7 @@ ALIKE = (
 WORDS = {
     "hungarian": "matched one-to-one",
     "merge": "merged and matched one-to-one",
-    "names": "named by you",
+    NAMED: "named by you",
     "ceiling": "perfect naming could reach",
 }
 """What the ways to give prototypes their classes are called for people, in the order they are said."""

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.config import TrainConfig, from_dict, to_dict, with_values
+from slotseg.config import TrainConfig
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS, image_size, read_image
 from slotseg.data.reading.scaling import scaled_photo
@@ -39,6 +39,7 @@ from slotseg.segmenting.refinement import refined
 from slotseg.segmenting.streaming import PIXELS_AHEAD, Streamed, stream
 from slotseg.segmenting.tiles import TileAxis, blended
 from slotseg.segmenting.upsampling import bands
+from slotseg.values import from_dict, to_dict, with_values
 
 TILE = 1024
 """Side of those tiles, pixels of the working image."""

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.data.finding.inputs import Input
-from slotseg.data.reading.images import MAX_PIXELS, shown
+from slotseg.data.reading.images import MAX_PIXELS
+from slotseg.data.reading.notes import shown
 from slotseg.data.reading.windows import Windows
 from slotseg.errors import DataError
 

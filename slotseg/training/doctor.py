@@ -14,7 +14,7 @@ import torch
 
 import slotseg
 from slotseg.amounts import duration, size
-from slotseg.config import TrainConfig, from_dict
+from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Source
 from slotseg.devices import num_cores, resolve_device
 from slotseg.errors import CheckpointError, DataError, SlotSegError
@@ -23,6 +23,7 @@ from slotseg.method.building import build_model
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint, run_of
 from slotseg.training.trial import Cost
+from slotseg.values import from_dict
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow")
 LOOKED_AT = 200

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slotseg import distributed
-from slotseg.config import TrainConfig, from_dict
+from slotseg.config import TrainConfig
 from slotseg.data.views.batches import steps_per_epoch
 from slotseg.data.views.sources import PhotoFolder, Scenes, Source
 from slotseg.data.views.unlabelled import NUM_PHOTOS, photo_folders
@@ -18,6 +18,7 @@ from slotseg.presets import DATASET_PRESETS, auto_epochs, changed, resolve
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import new_run, run_to_resume
 from slotseg.training.trainer import Trainer
+from slotseg.values import from_dict
 
 log = logging.getLogger(__name__)
 

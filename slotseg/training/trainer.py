@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from slotseg import distributed
-from slotseg.config import TrainConfig, to_dict
+from slotseg.config import TrainConfig
 from slotseg.data.views.augment import augment, draw_augmentation, normalize
 from slotseg.data.views.batches import ViewBatch, steps_per_epoch, view_batches
 from slotseg.data.views.sources import Source
@@ -39,6 +39,7 @@ from slotseg.training.precision import choose_precision
 from slotseg.training.prototypes import kmeans_prototypes, sample_directions
 from slotseg.training.state import restore_state, state_tensors
 from slotseg.training.usage import count_wins
+from slotseg.values import to_dict
 from slotseg.watching.monitor import collapse_figures
 from slotseg.watching.watch import Watch
 

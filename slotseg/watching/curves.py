@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.values import is_number
 from slotseg.watching.charts import Chart
 
 WIDTH, HEIGHT = 1000, 240
@@ -188,7 +189,7 @@ def _column(lines: Sequence[Mapping[str, Any]], key: str) -> Floats:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST:
+    if is_number(value) and abs(value) < LARGEST:
         return float(value)
     return math.nan
 

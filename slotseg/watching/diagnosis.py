@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slotseg.values import is_number
+
 IN_A_ROW = 3
 """Lines that must break a rule one after another."""
 STEPS_TO_START = 100
@@ -164,7 +166,7 @@ def _number(line: Line, name: str) -> float:
 
 
 def _number_or_nan(value: object) -> float:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    return value if is_number(value) else math.nan
 
 
 COLLAPSES = (

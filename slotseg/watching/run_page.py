@@ -15,11 +15,11 @@ from PIL import Image
 
 import slotseg
 from slotseg import amounts
-from slotseg.config import flatten
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
 from slotseg.pages import render_page
 from slotseg.runs.record import RunRecord
+from slotseg.values import flatten
 from slotseg.watching.charts import CHARTS
 from slotseg.watching.curves import HEIGHT, WIDTH, Drawing, draw, number_text
 

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from slotseg import distributed
-from slotseg.config import TrainConfig, to_dict
+from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Source
 from slotseg.method.model import Encoder
 from slotseg.runs.folder import RunFolder
+from slotseg.values import to_dict
 from slotseg.watching.diagnosis import diagnose
 from slotseg.watching.preview import Previews
 from slotseg.watching.tensorboard import Board

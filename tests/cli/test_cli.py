@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click import Context
 from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 
 from slotseg.cli import COMMANDS, main
 from slotseg.cli.eval_command import BASELINES, DATASETS
+from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.runs.checkpoint import read_header
 
@@ -238,12 +240,18 @@ def test_matching_modes_and_match_on_another_split(work: Path) -> None:
 
 
 def test_choices_of_eval_are_those_of_the_library() -> None:
-    from slotseg.eval import benchmark, matching, scoring
+    from slotseg.eval import baselines, benchmark, matching
 
     assert set(DATASETS) == set(benchmark.DATASETS)
-    assert BASELINES == scoring.BASELINES
+    assert BASELINES == baselines.BASELINES
     text = slotseg("eval", "--help").output
     assert all(mode in text for mode in matching.MATCHINGS)
+
+
+def test_the_pixel_limit_is_that_of_the_library() -> None:
+    options = [o for name in COMMANDS for o in main.get_command(Context(main), name).params if o.name == "max_pixels"]
+    assert options
+    assert {option.default for option in options} == {MAX_PIXELS}
 
 
 def test_resume_of_a_finished_run_does_nothing(work: Path) -> None:

@@ -14,11 +14,12 @@ from torch import nn
 
 from slotseg.cli import main
 from slotseg.cli.options import quality
-from slotseg.config import PLAIN, SegmentConfig, TrainConfig, from_dict
+from slotseg.config import PLAIN, SegmentConfig, TrainConfig
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
 from slotseg.method.model import SlotCon
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.values import from_dict
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_boxes_and_pixels_are_those_of_the_maps(segmenter: Segmenter, folder: Pa
     assert shown
     for prototype, segment in shown:
         mask = segmenter(folder / "photos" / segment.photo).prototype_map == prototype
-        left, top, right, bottom = segment.box
+        left, top, right, bottom = segment.box_xyxy
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         assert abs(segment.pixels - mask.sum()) <= 0.002 * mask.size  # batches round otherwise
         assert np.abs(np.subtract((top, bottom), (rows[0], rows[-1] + 1))).max() <= 2
@@ -84,7 +84,7 @@ def test_huge_photos_are_seen_reduced(segmenter: Segmenter, folder: Path, monkey
     monkeypatch.setattr("slotseg.concepts.collecting.LARGEST", 48)
     found = collect(segmenter, Inputs([folder / "photos"]), failures=folder / "f.jsonl", run="mine", checkpoint="0123")
     assert found.collection.num_photos == 8
-    boxes = np.array([s.box for c in found.collection.concepts for s in c.segments])
+    boxes = np.array([s.box_xyxy for c in found.collection.concepts for s in c.segments])
     assert boxes.max() == 96, "boxes are in pixels of the photo"
 
 

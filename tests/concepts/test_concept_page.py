@@ -53,7 +53,7 @@ def collection(thumbnails: Mapping[str, Thumbnail], num_prototypes: int, top: in
             rows, columns = np.nonzero(thumbnail.prototype_map == k)
             box = int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
             score = round(len(rows) / thumbnail.prototype_map.size, 4)
-            found[k].append(Segment(photo=name, score=score, pixels=len(rows), box=box))
+            found[k].append(Segment(photo=name, score=score, pixels=len(rows), box_xyxy=box))
     total = sum(s.pixels for segments in found.values() for s in segments)
     concepts = [
         Concept(
@@ -548,7 +548,7 @@ class Large(Mapping[str, Thumbnail]):
                 confidence=0.5,
                 near=(((k + 1) % 2048, 0.9), ((k + 7) % 2048, 0.8)),
                 segments=tuple(
-                    Segment(photo=f"survey/{i:05}.jpg", score=0.5, pixels=9, box=(0, 0, 3, 3))
+                    Segment(photo=f"survey/{i:05}.jpg", score=0.5, pixels=9, box_xyxy=(0, 0, 3, 3))
                     for i in range(k, len(self), 2048)
                 ),
             )

@@ -11,7 +11,7 @@ import pytest
 from slotseg.concepts.collection import Carried, Collection, Concept, Merge, Segment, read_concepts, write_concepts
 from slotseg.errors import DataError
 
-SEGMENT = Segment(photo="deep/ä.jpg", score=0.8125, pixels=120, box=(3, 4, 20, 30))
+SEGMENT = Segment(photo="deep/ä.jpg", score=0.8125, pixels=120, box_xyxy=(3, 4, 20, 30))
 SKY = Concept(
     id=0,
     name="prototype 0",

@@ -33,7 +33,7 @@ HOSTILE = "\"'><img src=x onerror=alert(1)></style>{{ 7 * 7 }}<script>alert(2)</
 
 
 def collection(*share_of_each: float) -> Collection:
-    segment = Segment(photo="a", score=0.5, pixels=100, box=(0, 0, 10, 10))
+    segment = Segment(photo="a", score=0.5, pixels=100, box_xyxy=(0, 0, 10, 10))
     return Collection(
         run="found",
         checkpoint="0123456789abcdef",

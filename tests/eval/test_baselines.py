@@ -10,7 +10,7 @@ from slotseg.config import BackboneConfig
 from slotseg.data.labelled.labelled import LabelledImage, LabelledScenes
 from slotseg.data.labelled.taxonomy import plain_taxonomy
 from slotseg.errors import DataError
-from slotseg.eval.baselines import ColourKMeans, FeatureKMeans, OneClass, RandomAssignment
+from slotseg.eval.baselines import ColorKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.method.backbones import Backbone
@@ -37,7 +37,7 @@ def test_colour_k_means_finds_what_colour_tells_apart() -> None:
             return replace(labelled, image=image)
 
     data = Benchmark.of(Plain(4))
-    result = evaluate(ColourKMeans(data, 2), data)
+    result = evaluate(ColorKMeans(data, 2), data)
     assert result.scores.miou == 1
     assert result.protocol.predictor.name == "k-means on colour and position"
 
@@ -55,7 +55,7 @@ def test_feature_k_means_finds_what_texture_tells_apart() -> None:
 def test_baselines_repeat_with_their_seed() -> None:
     data = Benchmark.of(LabelledScenes(3))
     photo = data.dataset.read(0)
-    for make in (lambda seed: ColourKMeans(data, 6, seed=seed), lambda seed: RandomAssignment(6, seed=seed)):
+    for make in (lambda seed: ColorKMeans(data, 6, seed=seed), lambda seed: RandomAssignment(6, seed=seed)):
         one, two, other = (make(seed)(photo) for seed in (1, 1, 2))
         assert np.array_equal(one, two)
         assert not np.array_equal(one, other)
@@ -63,9 +63,9 @@ def test_baselines_repeat_with_their_seed() -> None:
 
 def test_k_means_is_fitted_on_the_photos_that_are_matched_on() -> None:
     scored, other = Halves(2), LabelledScenes(2)
-    apart = ColourKMeans(Benchmark.of(scored, match_on=other), 4).vectors
-    assert np.array_equal(apart, ColourKMeans(Benchmark.of(other), 4).vectors)
-    assert not np.array_equal(apart, ColourKMeans(Benchmark.of(scored), 4).vectors)
+    apart = ColorKMeans(Benchmark.of(scored, match_on=other), 4).vectors
+    assert np.array_equal(apart, ColorKMeans(Benchmark.of(other), 4).vectors)
+    assert not np.array_equal(apart, ColorKMeans(Benchmark.of(scored), 4).vectors)
 
 
 def test_one_class_has_the_accuracy_of_the_most_frequent_class() -> None:
@@ -89,4 +89,4 @@ def test_more_clusters_than_vectors_is_refused() -> None:
             return np.zeros((1, 1, 3), np.uint8)
 
     with pytest.raises(DataError, match="2 vectors for 8 clusters"):
-        ColourKMeans(Benchmark.of(Dots(2)), 8)
+        ColorKMeans(Benchmark.of(Dots(2)), 8)

@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.data.labelled.labelled import LabelledPhotos, LabelledScenes, Photo, labelled_folder
+from slotseg.data.labelled.labelled import LabelledPhotos, LabelledScenes, ScoredPhoto, labelled_folder
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import ConfigError, LabelError
 from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.evaluate import evaluate, label_map
-from slotseg.eval.report import PredictorInfo, Result, ceiling_line, citation, result_table
+from slotseg.eval.report import ceiling_line, result_table
+from slotseg.eval.result import PredictorInfo, Result, citation
 from slotseg.files import write_json
 from slotseg.labels.label_map import IGNORE
 
@@ -34,7 +35,7 @@ class Oracle:
         self.truth = {s.image.tobytes(): s.class_map for s in (scenes.read(i) for i in range(len(scenes)))}
         self.numbers = numbers
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         prototypes: NDArray[np.int64] = self.numbers[self.truth[photo.image.tobytes()]]
         return prototypes
 
@@ -48,7 +49,7 @@ class Zeros:
     def __init__(self, num_prototypes: int = 2) -> None:
         self.num_prototypes = num_prototypes
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         return np.zeros(photo.image.shape[:2], np.int64)
 
 
@@ -115,7 +116,7 @@ def test_limit_scores_the_first_images() -> None:
 class Wrong(Oracle):
     """Like the oracle, with the numbers of two classes exchanged on scenes of training."""
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         numbers = super().__call__(photo)
         swapped = np.where(numbers == 7, 3, np.where(numbers == 3, 7, numbers))
         return swapped if photo.image.tobytes() in self.training else numbers
@@ -142,7 +143,7 @@ class Halved(Oracle):
 
     num_prototypes = 16
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         prototypes = self.truth[photo.image.tobytes()].astype(np.int64)
         prototypes[:, ::3] += 8
         return prototypes
@@ -171,7 +172,7 @@ def test_a_majority_match_is_the_ceiling_but_for_one_of_another_split() -> None:
 
 def test_pixels_without_a_prototype_cannot_be_named() -> None:
     class Holes(Oracle):
-        def __call__(self, photo: Photo) -> NDArray[np.int64]:
+        def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
             prototypes = super().__call__(photo)
             prototypes[:12] = UNASSIGNED
             return prototypes
@@ -272,7 +273,7 @@ from slotseg import distributed
 from slotseg.data.labelled.labelled import LabelledScenes
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
-from slotseg.eval.scoring import baseline_predictor
+from slotseg.eval.baselines import baseline_predictor
 
 with distributed.joined():
     benchmark = Benchmark.of(LabelledScenes(7))

@@ -19,7 +19,7 @@ from slotseg.eval.evaluate import evaluate
 from slotseg.eval.masks import MaskFolder, Saving
 from slotseg.eval.predictors import SegmenterPredictor
 from slotseg.eval.protocols import Protocol
-from slotseg.eval.report import PredictorInfo
+from slotseg.eval.result import PredictorInfo
 from slotseg.method.model import SlotCon
 from slotseg.segmenting.segmenter import Segmenter
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from slotseg.cli import main
 from slotseg.config import TrainConfig
-from slotseg.data.labelled.labelled import LabelledScenes, Photo
+from slotseg.data.labelled.labelled import LabelledScenes, ScoredPhoto
 from slotseg.data.scenes import draw_scene
 from slotseg.data.views.sources import Scenes
 from slotseg.errors import DataError
@@ -20,7 +20,8 @@ from slotseg.eval.evaluate import evaluate
 from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.named import assign_by_name
 from slotseg.eval.page import render
-from slotseg.eval.report import PredictorInfo, citation, result_table
+from slotseg.eval.report import result_table
+from slotseg.eval.result import PredictorInfo, citation
 from slotseg.labels.naming import Naming
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
@@ -37,7 +38,7 @@ class Perfect:
     def __init__(self, dataset: LabelledScenes) -> None:
         self.maps = {labelled.key: labelled.class_map for labelled in map(dataset.read, range(len(dataset)))}
 
-    def __call__(self, photo: Photo) -> np.ndarray[tuple[int, int], np.dtype[np.uint16]]:
+    def __call__(self, photo: ScoredPhoto) -> np.ndarray[tuple[int, int], np.dtype[np.uint16]]:
         prototypes = self.maps[photo.key].astype(np.uint16) + 1
         prototypes[0] = 0
         return prototypes
@@ -91,7 +92,7 @@ def test_nothing_is_matched(benchmark: Benchmark) -> None:
 
 def test_naming_by_majority_scores_as_the_majority_match(benchmark: Benchmark) -> None:
     class Blurred(Perfect):
-        def __call__(self, photo: Photo) -> np.ndarray[tuple[int, int], np.dtype[np.uint16]]:
+        def __call__(self, photo: ScoredPhoto) -> np.ndarray[tuple[int, int], np.dtype[np.uint16]]:
             return np.roll(super().__call__(photo) // 2, 5, axis=1)
 
     blurred = Blurred(LabelledScenes(4))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slotseg.data.labelled.image_lists import ImageList
-from slotseg.data.labelled.labelled import LabelledImage, Photo
+from slotseg.data.labelled.labelled import LabelledImage, ScoredPhoto
 from slotseg.data.labelled.taxonomy import Taxonomy, load_taxonomy, plain_taxonomy
 from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
@@ -27,7 +27,7 @@ from slotseg.eval.evaluate import evaluate
 from slotseg.eval.examples import PICTURE_SIDE, best_and_worst, example, paint
 from slotseg.eval.metrics import confusion_matrix, score
 from slotseg.eval.page import class_rows, frequent_confusions, matrix_rows, outcome, prototype_rows, render, write_page
-from slotseg.eval.report import PredictorInfo, Provenance, Result, citation
+from slotseg.eval.result import PredictorInfo, Provenance, Result, citation
 from slotseg.labels.label_map import LabelMap
 
 SCRIPT = "<script>document.documentElement.dataset.hacked = 1</script>"
@@ -69,7 +69,7 @@ class Blurry:
         self.num_prototypes, self.num_classes = num_prototypes, len(data.taxonomy.classes)
         self.info = PredictorInfo(name=name, checkpoint=name, network_size=123, seed=7)
 
-    def __call__(self, photo: Photo) -> NDArray[np.int64]:
+    def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
         index, truth = self.truth[photo.image.tobytes()]
         prototypes = np.where(truth < self.num_classes, truth, 0).astype(np.int64) % self.num_prototypes
         prototypes[:, : 2 * index] = np.arange(prototypes[:, : 2 * index].size).reshape(60, -1) % self.num_prototypes

@@ -20,13 +20,14 @@ from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
 from slotseg.cli import export_command, main
-from slotseg.config import BackboneConfig, TrainConfig, to_dict
+from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.exports import FORMATS, default_output, detectron2_name, export
 from slotseg.exchange.twins import read_backbone
 from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.method.backbones import Backbone
 from slotseg.runs import checkpoint
+from slotseg.values import to_dict
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "exports.md"
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import slotseg
 from slotseg.cli import main
-from slotseg.config import BackboneConfig, ModelConfig, SegmentConfig, TrainConfig, to_dict
+from slotseg.config import BackboneConfig, ModelConfig, SegmentConfig, TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
 from slotseg.files import write_json
@@ -28,6 +28,7 @@ from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
 from slotseg.runs import checkpoint
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.values import to_dict
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from slotseg.config import BackboneConfig, TrainConfig, to_dict
+from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import SlotCon
 from slotseg.runs import checkpoint
+from slotseg.values import to_dict
 
 NAME = "mobilenetv3_small_050"
 OPTIONS = {"bn_eps": 1e-3, "pad_type": "same"}

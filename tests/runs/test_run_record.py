@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from slotseg.config import to_dict
 from slotseg.errors import CheckpointError
 from slotseg.labels.label_map import LabelMap
 from slotseg.presets import PRESETS
 from slotseg.runs.record import PATIENCE, PATIENCE_AT_START, RunRecord, read_run
+from slotseg.values import to_dict
 
 CONFIG = to_dict(PRESETS["tiny"]())
 START = 1_700_000_000.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from slotseg.config import PLAIN, TrainConfig, to_dict
+from slotseg.config import PLAIN, TrainConfig
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap
@@ -23,6 +23,7 @@ from slotseg.runs import checkpoint
 from slotseg.segmenting.looks import MAX_WORKING_PIXELS, default_size, working_size
 from slotseg.segmenting.refinement import refine
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.values import to_dict
 
 Photo = NDArray[np.uint8]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from slotseg.config import TrainConfig, to_dict, with_values
+from slotseg.config import TrainConfig
+from slotseg.values import to_dict, with_values
 from slotseg.watching.diagnosis import IN_A_ROW, Finding, diagnose
 
 RUNS = Path(__file__).parent.parent / "golden" / "monitor"

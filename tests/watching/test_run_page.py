@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.config import to_dict
 from slotseg.errors import DataError
 from slotseg.labels.label_map import LabelMap
 from slotseg.presets import PRESETS
 from slotseg.runs.record import CheckpointFile, RunRecord
+from slotseg.values import to_dict
 from slotseg.watching.run_page import (
     MAX_SHEET_BYTES,
     MAX_SHEETS,

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from slotseg.data.finding import listing
-from slotseg.data.finding.inputs import Inputs
 from slotseg.data.finding.listing import Listing, list_images, list_photos
 from slotseg.data.finding.walk import IMAGE_SUFFIXES, NO_FOLDER, Walk, folder_state
 from slotseg.errors import DataError
@@ -314,11 +313,11 @@ def test_only_a_folder_has_a_state(tree):
     assert set(Walk(tree).folders) == {"", "b", "b/c", "b/with spaces", "link"}
 
 
-def test_training_and_segmenting_find_the_same_photos(tmp_path: Path) -> None:
-    """By one list of suffixes: a folder of a phone's HEIC files is not empty for one and full for the other."""
-    for name in ("a.jpg", "b.HEIC", "c.jfif", "d.avif", "sub/e.mpo", "sub/f.Heif", "sub/.g.jpg", "notes.txt", "h.webp"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    segmented = [Path(item.name) for item in Inputs([tmp_path])]
-    assert sorted(segmented) == list_images(tmp_path)
-    assert len(segmented) == 7
+def test_a_file_given_by_hand_is_taken_whatever_its_name(tree):
+    odd = [tree / "b" / ".hidden.jpg", tree / "b" / "notes.txt"]
+    assert list_images(odd) == odd
+    assert list_images(str(odd[1])) == list_images(odd[1]) == odd[1:]
+
+
+def test_a_hidden_folder_given_by_hand_is_searched(tree):
+    assert list_images([tree / ".cache"]) == [tree / ".cache" / "x.png"]

@@ -1,7 +1,6 @@
 import io
 import os
 import struct
-import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from slotseg.data.finding.listing import list_images
-from slotseg.data.finding.walk import IMAGE_SUFFIXES
-from slotseg.data.reading import images
+from slotseg.data.reading import pillow
 from slotseg.data.reading.images import image_size, read_image, read_label, read_with_notes
 from slotseg.errors import DataError
 
@@ -59,61 +56,6 @@ def grey_png(ids, bits):
     rows = b"".join(b"\0" + bytes(int(r[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(r), 8)) for r in bit_rows)
     header = struct.pack(">2I5B", ids.shape[1], ids.shape[0], bits, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-# listing
-
-
-@pytest.fixture
-def tree(tmp_path):
-    names = ["b/2.JPG", "b/10.png", "a.webp", "b/c/deep.tif", "folder.jpg/in.jpeg"]
-    hidden = [".hidden.jpg", "b/._2.JPG", ".cache/x.png", "notes.txt", "noext", "b/labels.json"]
-    for name in names + hidden:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    return tmp_path, sorted(tmp_path / name for name in names)
-
-
-def test_lists_a_folder(tree):
-    root, expected = tree
-    assert list_images([root]) == list_images(str(root)) == list_images([str(root)]) == expected
-
-
-def test_lists_each_file_once_and_sorted(tree):
-    root, expected = tree
-    assert list_images([root / "b", root / "b" / ".." / "b" / "2.JPG", root, root / "a.webp"]) == expected
-
-
-def test_a_file_given_by_hand_is_taken_whatever_its_name(tree):
-    root, _ = tree
-    assert list_images([root / "notes.txt", root / ".hidden.jpg"]) == [
-        root / ".hidden.jpg",
-        root / "notes.txt",
-    ]
-
-
-def test_a_hidden_root_is_walked(tree):
-    assert list_images([tree[0] / ".cache"]) == [tree[0] / ".cache" / "x.png"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
-def test_follows_links_without_looping(tree):
-    root, expected = tree
-    (root / "b" / "loop").symlink_to(root)
-    outside = root.parent / f"{root.name}_linked"
-    outside.mkdir()
-    save(outside / "far.png", RAMP)
-    (root / "link").symlink_to(outside)
-    assert list_images([root]) == sorted([*expected, root / "link" / "far.png"])
-
-
-@pytest.mark.parametrize(("name", "message"), [("gone", "gone does not exist"), ("empty", "no image in .*empty.*")])
-def test_refuses_useless_inputs(tmp_path, name, message):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(DataError, match=message) as error:
-        list_images([tmp_path / name])
-    assert name == "gone" or all(suffix in str(error.value) for suffix in IMAGE_SUFFIXES)
 
 
 # images
@@ -374,7 +316,7 @@ def test_bands_of_rows_go_to_their_upright_place(tmp_path, monkeypatch, orientat
     path = save(tmp_path / "x.png", stored_for(orientation, upright), mode, exif=tagged(orientation))
     whole = read_image(path)
     assert mode in ("L", "P") or np.array_equal(whole, upright)
-    monkeypatch.setattr(images, "_BAND", 2)
+    monkeypatch.setattr(pillow, "_BAND", 2)
     assert np.array_equal(read_image(path), whole)
 
 
@@ -419,7 +361,7 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 32
 
 
 def test_heic_names_the_package_it_needs(monkeypatch):
-    monkeypatch.setattr(images, "_register_heif", lambda: None)
+    monkeypatch.setattr(pillow, "_register_heif", lambda: None)
     with pytest.raises(DataError, match=r"HEIC photo, which needs pillow-heif: pip install|cannot be decoded"):
         read_with_notes(HEIC)
 

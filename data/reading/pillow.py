@@ -1,0 +1,204 @@
+"""Pillow tamed: it opens any file here, turns it upright, and gives its rows as 8-bit RGB.
+
+Whatever it does with a bad file (exceptions of many kinds, warnings, a global pixel limit) ends
+here: callers see an image or a ``DataError`` of one sentence. Letters: H W pixels.
+"""
+
+import importlib
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from slotseg.data.reading.notes import shown
+from slotseg.errors import DataError
+
+SIDEWAYS = (5, 6, 7, 8)
+"""The EXIF orientations that exchange width and height."""
+
+_BAND = 1024  # rows that are copied out of Pillow at once: a whole second copy of a huge photo is not needed
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+_PILLOW_LOCK = threading.Lock()
+
+
+@contextmanager
+def opened_image(
+    source: Path | str | bytes, max_pixels: int, *, name: str = "", allowed_by: str = "max_pixels"
+) -> Iterator[ImageFile]:
+    """Open an image; what fails here or in the body of the ``with`` becomes a ``DataError``.
+
+    Args:
+        source: The file, or its content.
+        max_pixels: Largest accepted height x width.
+        name: What messages call the image.  By default its path.
+        allowed_by: The setting by which messages say that a larger image could be accepted.
+    """
+    name, head = name or shown(source), b""
+    try:
+        # An open file instead of a path: Pillow maps a path into memory and garbles turned grey TIFFs.
+        with _pillow_tamed(), opened_file(source, name) as file:
+            head = file.read(12)
+            file.seek(0)
+            if _is_heif(head):
+                _register_heif()
+            with Image.open(file) as image:
+                _check_header(image, name, max_pixels, allowed_by)
+                yield image
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise _unidentified(head, name) from error
+    except PermissionError as error:
+        raise DataError(f"{name} cannot be read ({error.strerror}): check its permissions") from error
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
+        raise DataError(
+            f"{name} cannot be decoded ({str(error) or type(error).__name__}): copy it again or leave it out"
+        ) from error
+
+
+@contextmanager
+def opened_file(source: Path | str | bytes, name: str) -> Iterator[BinaryIO]:
+    """Open a file, or its content; pipes and devices are refused, as reading them might never end.
+
+    Raises:
+        DataError: If it is no file, or empty.
+    """
+    if isinstance(source, bytes):
+        if not source:
+            raise DataError(f"{name} is empty (0 bytes): copy it again or leave it out")
+        yield io.BytesIO(source)
+        return
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"{name} is no file: expected an image, check the path")
+    if path.stat().st_size == 0:
+        raise DataError(f"{name} is empty (0 bytes): copy it again or leave it out")
+    with path.open("rb") as file:
+        yield file
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1..8, read from the header before the pixels are loaded; 1 if unreadable."""
+    try:
+        exif = Image.Image.getexif(image)  # PngImageFile has its own getexif, which decodes the pixels
+        return int(exif.get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF raises nearly anything and is no reason to lose the photo
+        return 1
+
+
+def turn_of(image: ImageFile) -> int:
+    """The EXIF orientation, 1..8, that the pixels will have once they are loaded: a TIFF turns itself meanwhile."""
+    return 1 if isinstance(image, TiffImageFile) else orientation(image)
+
+
+def upright_size(image: ImageFile) -> tuple[int, int]:
+    """``(H, W)`` of an opened image once it is turned by its EXIF orientation."""
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # newer Pillow gives the turned size here, older the stored one
+        width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+    return (width, height) if orientation(image) in SIDEWAYS else (height, width)
+
+
+def upright_rgb(image: ImageFile, name: str) -> tuple[NDArray[np.uint8], bool]:
+    """Decode an opened image as ``read_image`` gives it, ``(H, W, 3)``, and whether any of it was transparent.
+
+    Rows leave Pillow a band at a time, straight to their upright place: beside the decoded image
+    and the result there is no third copy.
+
+    Raises:
+        DataError: If it holds 32-bit or float values.
+    """
+    turn = turn_of(image)
+    image.load()  # a TIFF changes its size here
+    width, height = image.size
+    pixels = np.empty((width, height, 3) if turn in SIDEWAYS else (height, width, 3), np.uint8)
+    stored = as_stored(pixels, turn)
+    transparent = False
+    for top in range(0, height, _BAND):
+        band = image.crop((0, top, width, min(top + _BAND, height)))
+        rgb, laid_over_white = to_rgb(band, image.format, name)
+        stored[top : top + _BAND] = np.asarray(rgb)
+        transparent |= laid_over_white
+    return pixels, transparent
+
+
+def to_rgb(image: Image.Image, file_format: str | None, name: str) -> tuple[Image.Image, bool]:
+    """RGB, and whether anything was transparent, of an image or a band of it.
+
+    Raises:
+        DataError: If it holds 32-bit or float values.
+    """
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM"))
+    if image.mode in ("F", "I") and not sixteen_bits:
+        raise DataError(
+            f"{name} holds 32-bit or float values, whose range is unknown: save it with 8 or 16 bits per channel"
+        )
+    if sixteen_bits:
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("RGB"), False
+    image = image.convert("RGBA")
+    transparent = image.getchannel("A").getextrema() != (255, 255)
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB"), transparent
+
+
+def as_stored(upright: NDArray[Any], turn: int) -> NDArray[Any]:
+    """A view of an upright array in the order in which a file of that EXIF orientation holds its pixels."""
+    view = upright.swapaxes(0, 1) if turn in SIDEWAYS else upright
+    view = view[::-1] if turn in (3, 4, 6, 7) else view
+    return view[:, ::-1] if turn in (2, 3, 7, 8) else view
+
+
+@contextmanager
+def _pillow_tamed() -> Iterator[None]:
+    """Silence Pillow's warnings and lift its global pixel limit (ours is checked instead)."""
+    with _PILLOW_LOCK, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_header(image: Image.Image, name: str, max_pixels: int, allowed_by: str) -> None:
+    if image.format == "EPS":  # Pillow would run Ghostscript on it
+        raise DataError(f"{name} is a PostScript file; expected an image of pixels: convert it to PNG")
+    if image.width * image.height > max_pixels:
+        raise DataError(
+            f"{name} has {image.width} x {image.height} pixels, more than the limit of {max_pixels}: "
+            f"cut it into pieces or raise {allowed_by}"
+        )
+
+
+def _unidentified(head: bytes, name: str) -> DataError:
+    """What to say of a file that Pillow does not know, from its first 12 bytes."""
+    if head[4:12] in (b"ftypavif", b"ftypavis"):
+        return DataError(f"{name} is an AVIF photo, which needs Pillow 11.3 or newer: update it, or convert it to JPEG")
+    if _is_heif(head):
+        return DataError(
+            f"{name} is a HEIC photo, which needs pillow-heif: pip install 'slotseg[heic]', or convert it to JPEG"
+        )
+    return DataError(f"{name} is not an image that Pillow can read: convert it to PNG or leave it out")
+
+
+def _is_heif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+
+
+@cache
+def _register_heif() -> None:
+    """Have Pillow read HEIC from now on, if pillow-heif is installed."""
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()

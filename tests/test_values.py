@@ -1,0 +1,52 @@
+"""Values from outside, and configs made of them."""
+
+import math
+from typing import Any
+
+import pytest
+
+from slotseg.config import TrainConfig
+from slotseg.errors import ConfigError
+from slotseg.values import flatten, is_number, is_whole, to_dict, with_values
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "whole"),
+    [
+        (3, True, True),
+        (-0.5, True, False),
+        (math.nan, True, False),
+        (True, False, False),
+        (False, False, False),
+        ("3", False, False),
+        (None, False, False),
+    ],
+)
+def test_numbers(value: object, number: bool, whole: bool) -> None:
+    assert (is_number(value), is_whole(value)) == (number, whole)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"num_prototypes": 3}, "num_prototypes"),
+        ({"model.prototypes": 3}, "prototypes"),
+        ({"modell.num_prototypes": 3}, "modell.num_prototypes"),
+        ({"batch_size.x": 3}, "batch_size.x"),
+        ({"model.num_prototypes.x": 3}, "model.num_prototypes.x"),
+        ({"model": 3}, "ModelConfig is 3"),
+        ({"model.num_prototypes": 0}, "num_prototypes is 0"),
+    ],
+)
+def test_wrong_dotted_names_and_values_are_refused(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        with_values(TrainConfig(), values)
+
+
+def test_dotted_names_change_only_what_they_name() -> None:
+    base = TrainConfig()
+    changes = {"model.num_prototypes": 27, "seed": 5, "backbone.options.pad_type": "same", "views.area": [0.2, 0.9]}
+    before, after = flatten(to_dict(base)), flatten(to_dict(with_values(base, changes)))
+    del before["backbone.options"]
+    assert after == before | changes | {"views.area": (0.2, 0.9)}
+    assert base == TrainConfig()
