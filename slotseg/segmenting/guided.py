@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.method.alignment import resample
+from slotseg.segmenting.looks import resample
 
 POINTS_PER_CELL = 4
 """Points of the fine grid along a cell's side, as many as the photo has pixels at most; on finer ones texture frays."""

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.views.augment import normalize
-from slotseg.method.alignment import resample
 
 Size = int | Literal["full"]
 """Short side that images are scaled to before the network sees them, or their own size."""
@@ -88,6 +87,36 @@ def dense_maps(
     height, width = pixels.shape[2:]
     pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
     return network(normalize(pixels, config.mean, config.std)), (height / stride, width / stride)
+
+
+def resample(
+    scores: Tensor,
+    covered: tuple[float, float],
+    grid: tuple[int, int],
+    grid_covered: tuple[float, float],
+    mirrored: bool = False,
+) -> Tensor:
+    """Bring one look's scores to the cells of another, or to any grid.
+
+    Args:
+        scores: ``(K, h, w)``.
+        covered: Cells, (h, w), of ``scores`` that the image covers.
+        grid: Cells of the other look, (h, w).
+        grid_covered: Those of them that the image covers.
+        mirrored: Whether ``scores`` are of the left-right mirrored image.
+
+    Returns:
+        Bilinear samples at the centres of the other look's cells, ``(K, *grid)``.
+    """
+    axes = []
+    for axis in (0, 1):
+        place = (torch.arange(grid[axis], device=scores.device) + 0.5) / grid_covered[axis]  # 0..1 in the image
+        place = 1 - place if mirrored and axis == 1 else place
+        axes.append(2 * place * covered[axis] / scores.shape[axis + 1] - 1)
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    where = torch.stack([x, y], dim=2)[None].to(scores.dtype)
+    sampled: Tensor = F.grid_sample(scores[None], where, padding_mode="border", align_corners=False)[0]
+    return sampled
 
 
 def scaled(images: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int], device: torch.device) -> Tensor:

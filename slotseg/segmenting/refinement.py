@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.config import SegmentConfig
-from slotseg.method.alignment import resample
 from slotseg.segmenting.guided import refine_guided
+from slotseg.segmenting.looks import resample
 
 POINTS_PER_CELL = 4
 """Points of the grid along a cell's side, where that does not make more than ``MAX_POINTS``."""

@@ -27,14 +27,13 @@ from slotseg.devices import autocast, inference_precision, resolve_device
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels.label_map import LabelMap, read_labels
 from slotseg.labels.naming import Naming
-from slotseg.method.alignment import resample
 from slotseg.method.backbones import Backbone
 from slotseg.method.building import compile_encoder
 from slotseg.method.model import Encoder
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import SUFFIX, find_checkpoint, run_of
 from slotseg.segmenting.confidence import confidence
-from slotseg.segmenting.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, scaled
+from slotseg.segmenting.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, resample, scaled
 from slotseg.segmenting.refinement import refined
 from slotseg.segmenting.streaming import PIXELS_AHEAD, Streamed, stream
 from slotseg.segmenting.tiles import TileAxis, blended

@@ -17,10 +17,9 @@ from slotseg.config import PLAIN, TrainConfig, to_dict
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap
-from slotseg.method.alignment import resample
 from slotseg.method.model import SlotCon
 from slotseg.runs import checkpoint
-from slotseg.segmenting.looks import MAX_WORKING_PIXELS, default_size, working_size
+from slotseg.segmenting.looks import MAX_WORKING_PIXELS, default_size, resample, working_size
 from slotseg.segmenting.refinement import refine
 from slotseg.segmenting.segmenter import Segmenter
 
