@@ -5,6 +5,7 @@ are in ``slotseg.presets``.
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,15 +13,15 @@ from typing import Any, TypeVar
 
 from slotseg.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROTOTYPE_INITS = ("normal", "kmeans")
 PADDINGS = ("zeros", "replicate")
-EDGES = ("auto", "none", "field", "guided")
-FIELD_STRENGTH = 3.0
-"""Of the mean field, where a run has none of its own."""
+EDGES = ("none", "field", "guided")
 SEVERAL_SCALES = (0.85, 1.4)
 """Working sizes of several looks, where a run has none of its own."""
 NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
@@ -212,34 +213,29 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
-    """How a trained model looks at an image; scores of several looks are averaged."""
+    """How a trained model looks at an image: test-time augmentation, whose looks are averaged, and what follows."""
 
     scales: tuple[float, ...] = (1.0,)
     """Working sizes relative to ``--size``; the finest gives the grid."""
     mirror: bool = False
     """Look at the mirrored image too."""
-    refinement: float = 0.0
-    """Strength with which pixels of like colour near each other agree on a prototype; 0: not at all."""
-    edges: str = "auto"
-    """What makes maps follow the photo's edges: ``none``, ``field`` (the mean field that ``refinement`` is the strength
-    of, 3 if that is 0), ``guided`` (a guided filter), or ``auto``: ``field`` where ``refinement`` is above 0."""
+    edges: str = "none"
+    """What makes maps follow the photo's edges: ``none``, ``field`` (a mean field) or ``guided`` (a guided filter)."""
+    field_strength: float = 3.0
+    """Strength with which the mean field makes pixels of like colour near each other agree on a prototype."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         ok = len(self.scales) > 0 and all(_is_number(s) and 0.1 <= s <= 10 for s in self.scales)
         _require(ok, self, "scales", "one or more numbers from 0.1 to 10")
-        _require_range(self, 0, 100, "refinement")
         _require(self.edges in EDGES, self, "edges", f"one of {', '.join(EDGES)}")
-
-    @property
-    def field_strength(self) -> float:
-        """Strength of the mean field; 0 where it is not asked for."""
-        return {"auto": self.refinement, "field": self.refinement or FIELD_STRENGTH}.get(self.edges, 0.0)
+        _require_positive(self, "field_strength")
+        _require_range(self, 0, 100, "field_strength")
 
     @property
     def follows_edges(self) -> bool:
         """Whether scores become assignments that follow the photo's edges."""
-        return self.edges == "guided" or self.field_strength > 0
+        return self.edges != "none"
 
 
 PLAIN: Mapping[str, Any] = {"scales": (1.0,), "mirror": False, "edges": "none"}
@@ -325,7 +321,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build a config from plain values, nested ones included.
+    """Build a config from plain values, nested ones included; those of earlier versions are understood.
 
     Raises:
         ConfigError: If a key is unknown or a value is out of range.
@@ -333,6 +329,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     assert dataclasses.is_dataclass(cls)
     if not isinstance(values, Mapping):
         raise ConfigError(f"{cls.__name__} is {values!r}; expected settings by name")
+    values = _renamed(values) if cls is SegmentConfig else values
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -347,13 +344,39 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     return cls(**parsed)
 
 
+def _renamed(segment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A ``SegmentConfig``'s settings by their names of today.
+
+    In earlier versions ``refinement`` was the strength of the mean field, 0 if there was none to be, and ``edges`` was
+    ``auto`` where that alone said whether there was.
+    """
+    if "field_strength" in segment or not ("refinement" in segment or segment.get("edges") == "auto"):
+        return segment
+    settings = dict(segment)
+    strength, edges = settings.pop("refinement", 0.0), settings.pop("edges", "auto")
+    if strength != 0:
+        settings["field_strength"] = strength
+    settings["edges"] = ("field" if strength != 0 else "none") if edges == "auto" else edges
+    return settings
+
+
 def with_values(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     """A copy with some settings changed, addressed by dotted names such as ``model.num_prototypes``.
+
+    ``segment.refinement``, of earlier versions, does what it did, and what replaced it is logged.
 
     Raises:
         ConfigError: If a name is unknown or a value is out of range.
     """
     tree = to_dict(config)
+    if "segment.refinement" in values:
+        log.warning(
+            "segment.refinement is an old name: it is now segment.edges=field with segment.field_strength, "
+            "and segment.edges=none for 0"
+        )
+        del tree["segment"]["field_strength"]
+        if config.segment.edges != "guided":
+            tree["segment"]["edges"] = "auto"
     for dotted, value in values.items():
         *parents, leaf = dotted.split(".")
         branch: Any = tree

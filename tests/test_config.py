@@ -67,13 +67,21 @@ PAPER = {  # the published COCO recipe
     "optimizer.backbone_scale": 1.0,
     "segment.scales": (1.0,),
     "segment.mirror": False,
-    "segment.refinement": 0.0,
+    "segment.edges": "none",
     "batch_size": 512,
     "epochs": 800,
     "steps": None,
     "teacher_momentum": 0.99,
 }
-NOT_OF_THE_PAPER = {"segment.edges", "backbone.in_chans", "seed", "precision", "compile", "previews", "tensorboard"}
+NOT_OF_THE_PAPER = {
+    "segment.field_strength",
+    "backbone.in_chans",
+    "seed",
+    "precision",
+    "compile",
+    "previews",
+    "tensorboard",
+}
 NOT_OF_THE_PAPER |= {"log_every", "checkpoint_every", "checkpoint_minutes", "keep_every"}
 
 
@@ -134,7 +142,10 @@ def test_only_lars_scales_its_rate_with_the_batch(optimizer: str, peak: float) -
         (SegmentConfig, "scales", ()),
         (SegmentConfig, "scales", (1.0, 0.0)),
         (SegmentConfig, "scales", (1.0, "2")),
-        (SegmentConfig, "refinement", -1.0),
+        (SegmentConfig, "field_strength", -1.0),
+        (SegmentConfig, "field_strength", 0),
+        (SegmentConfig, "field_strength", 101),
+        (SegmentConfig, "edges", "auto"),
         (SegmentConfig, "edges", "sharp"),
         (ViewsConfig, "image_size", 8),
         (ViewsConfig, "image_size", 4096),
@@ -227,6 +238,70 @@ def test_dotted_names_change_only_what_they_name() -> None:
     del before["backbone.options"]
     assert after == before | changes | {"views.area": (0.2, 0.9)}
     assert base == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"scales": [0.85, 1.4], "refinement": 5.0}, {"scales": (0.85, 1.4), "edges": "field", "field_strength": 5.0}),
+        ({"refinement": 0.0}, {}),
+        ({"refinement": 5.0, "edges": "auto"}, {"edges": "field", "field_strength": 5.0}),
+        ({"refinement": 0.0, "edges": "auto"}, {}),
+        ({"refinement": 0.0, "edges": "field"}, {"edges": "field", "field_strength": 3.0}),
+        ({"refinement": 5.0, "edges": "field"}, {"edges": "field", "field_strength": 5.0}),
+        ({"refinement": 5.0, "edges": "guided"}, {"edges": "guided", "field_strength": 5.0}),
+        ({"refinement": 5.0, "edges": "none"}, {"edges": "none", "field_strength": 5.0}),
+    ],
+)
+def test_settings_of_earlier_versions_are_read_without_a_word(
+    old: dict[str, Any], new: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert from_dict(TrainConfig, {"segment": old}).segment == SegmentConfig(**new)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("preset", ["photos", "coco-r50"])
+@pytest.mark.parametrize(
+    ("typed", "edges", "strength"),
+    [
+        ({"segment.refinement": 5}, "field", 5),
+        ({"segment.refinement": 0}, "none", 3),
+        ({"segment.refinement": 5, "segment.edges": "auto"}, "field", 5),
+        ({"segment.refinement": 0, "segment.edges": "field"}, "field", 3),
+        ({"segment.refinement": 5, "segment.edges": "guided"}, "guided", 5),
+    ],
+)
+def test_an_old_name_does_what_it_did_and_what_replaced_it_is_told(
+    preset: str, typed: dict[str, Any], edges: str, strength: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, sources = resolve(preset, typed)
+    assert (config.segment.edges, config.segment.field_strength) == (edges, strength)
+    told = "segment.edges" in typed or edges != PRESETS[preset]().segment.edges
+    assert (sources["segment.edges"] == "option") == told
+    (message,) = caplog.messages
+    assert "it is now segment.edges=field with segment.field_strength, and segment.edges=none for 0" in message
+
+
+def test_an_old_name_beside_a_guided_filter_changes_nothing_yet() -> None:
+    guided = with_values(TrainConfig(), {"segment.edges": "guided"})
+    assert with_values(guided, {"segment.refinement": 5}).segment == SegmentConfig(edges="guided", field_strength=5)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ({"segment.refinement": -1}, "field_strength is -1; expected a number above 0"),
+        ({"segment.refinement": None}, "field_strength is None; expected a number above 0"),
+        (
+            {"segment.refinement": 4, "segment.field_strength": 4},
+            "unknown setting 'refinement' .* edges, field_strength",
+        ),
+        ({"segment.edges": "auto"}, "edges is 'auto'; expected one of none, field, guided"),
+    ],
+)
+def test_old_names_with_impossible_values_are_refused(typed: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        with_values(TrainConfig(), typed)
 
 
 def test_where_values_come_from() -> None:

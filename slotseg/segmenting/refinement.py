@@ -51,10 +51,11 @@ def refined(
     Returns:
         Scores or assignments ``(K, *grid)``, and how many points of the grid the photo covers.
     """
+    if config.edges == "none":
+        return scores, covered
     if config.edges == "guided":
         return refine_guided(scores, covered, image)
-    strength = config.field_strength
-    return refine(scores, covered, image, strength) if strength else (scores, covered)
+    return refine(scores, covered, image, config.field_strength)
 
 
 def refine(

@@ -280,9 +280,12 @@ def test_without_the_extra_one_sentence(missing: str, monkeypatch: pytest.Monkey
 
 def test_looks_and_refinement_are_said_to_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
     export_onnx(make(), Path("plain.onnx"))
+    export_onnx(make(segment=SegmentConfig(field_strength=5.0)), Path("of-no-field.onnx"))
     assert "looks once" not in caplog.text
-    export_onnx(make(segment=SegmentConfig(mirror=True)), Path("mirrored.onnx"))
-    assert "looks once" in caplog.text
+    for name, segment in {"mirrored": SegmentConfig(mirror=True), "refined": SegmentConfig(edges="field")}.items():
+        caplog.clear()
+        export_onnx(make(segment=segment), Path(f"{name}.onnx"))
+        assert "looks once" in caplog.text
 
 
 # What is refused

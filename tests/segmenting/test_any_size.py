@@ -26,7 +26,7 @@ from slotseg.segmenting.segmenter import Segmenter
 
 Photo = NDArray[np.uint8]
 LOOKS = {"segment.scales": (0.75, 1.5), "segment.mirror": True}
-REFINED = {**LOOKS, "segment.refinement": 3.0}
+REFINED = {**LOOKS, "segment.edges": "field"}
 NAMED = LabelMap(classes=(255, 1, 0, 1, 0, 1), names=("a", "b"), colors=((1, 2, 3), (4, 5, 6)), origin="hungarian")
 
 

@@ -272,7 +272,7 @@ def test_a_mirrored_image_gives_the_mirrored_map(make: Callable[..., Segmenter])
 
 
 def test_refined_maps_follow_colours_and_plain_ones_do_not(make: Callable[..., Segmenter], tmp_path: Path) -> None:
-    values = {**LOOKS, "segment.refinement": 8.0}
+    values = {**LOOKS, "segment.edges": "field", "segment.field_strength": 8.0}
     refined, image = make(values, size=64), photo(64, 96)
     scores, covered = refined.scores(image)
     assert_best(
