@@ -121,7 +121,7 @@ def assert_same(segmenter: Segmenter, session: Any, image: Tensor) -> None:
     table = torch.tensor(segmenter.labels.classes)
     for pixels, its_scores, its_classes in zip(image, scores, classes, strict=True):
         photo = (pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-        segmenter.size = min(height, width)  # this photo is at its working size
+        segmenter.scorer.size = min(height, width)  # this photo is at its working size
         expected, _ = segmenter.scores(photo)
         assert its_scores.shape == expected.shape
         assert np.abs(its_scores - expected.numpy()).max() < TOLERANCE
@@ -168,7 +168,7 @@ def test_more_than_255_classes() -> None:
     assert classes.dtype == np.int32
     assert classes.max() > 255
     photo = (images(1, 192, 160)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    segmenter.size = 160
+    segmenter.scorer.size = 160
     assert (classes[0] == segmenter(photo).class_map).mean() > 0.9999
 
 
