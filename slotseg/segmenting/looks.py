@@ -1,5 +1,7 @@
 """What the network sees of images, and the scores it gives them: one look, or several that are averaged.
 
+Several looks, at other sizes or at the mirrored image, are what the field calls test-time augmentation (``--tta``).
+
 Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
