@@ -213,7 +213,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
-    """How a trained model looks at an image: test-time augmentation, whose looks are averaged, and what follows."""
+    """How a trained model segments an image: test-time augmentation, which averages several looks, and refinement."""
 
     scales: tuple[float, ...] = (1.0,)
     """Working sizes relative to ``--size``; the finest gives the grid."""

@@ -30,11 +30,11 @@ class Looks:
 
     Args:
         network: From normalised images ``(B, 3, H, W)`` to scores ``(B, K, h, w)``.
-        config: Of the run.
+        config: The run's configuration.
         stride: Pixels of a cell.
 
     Attributes:
-        scales: Of the looks, the finest first.
+        scales: Sizes of the looks relative to the working size, the finest first.
     """
 
     def __init__(self, network: Callable[[Tensor], Tensor], config: TrainConfig, stride: int) -> None:
@@ -77,9 +77,9 @@ def dense_maps(
     """Pad images to whole cells, at the bottom and right by repeating their edge, and run a network on them.
 
     Args:
-        network: Of the images, normalised.
+        network: From normalised images to a dense map.
         pixels: RGB in [0, 1], ``(B, 3, H, W)``.
-        config: Has their mean and standard deviation.
+        config: Mean and standard deviation to normalise by.
         stride: Pixels of a cell.
 
     Returns:
@@ -104,7 +104,7 @@ def resample(
         scores: ``(K, h, w)``.
         covered: Cells, (h, w), of ``scores`` that the image covers.
         grid: Cells of the other look, (h, w).
-        grid_covered: Those of them that the image covers.
+        grid_covered: Cells, (h, w), of ``grid`` that the image covers.
         mirrored: Whether ``scores`` are of the left-right mirrored image.
 
     Returns:
@@ -138,9 +138,9 @@ def working_size(size_hw: tuple[int, int], size: Size, scale: float = 1.0) -> tu
     """Height and width at which a look sees an image.
 
     Args:
-        size_hw: Of the image.
+        size_hw: Height and width of the image.
         size: Wanted short side.  An image is not enlarged to more than ``MAX_WORKING_PIXELS`` for it.
-        scale: Of the look.
+        scale: Size of the look relative to the wanted one.
     """
     height, width = size_hw
     short_side = min(size_hw) if size == "full" else size

@@ -33,7 +33,7 @@ COLOR = 8.0
 DISTANCE = 0.2
 """Standard deviation in short sides of the photo."""
 TEMPERATURE = 0.1
-"""Of the scores; that of the student's assignment in training."""
+"""Temperature of the softmax over the scores; that of the student's assignment in training."""
 ITERATIONS = 10
 
 

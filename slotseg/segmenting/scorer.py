@@ -68,8 +68,8 @@ class Scorer:
             things look as large as they did in training.
         tile: Side of tiles, pixels of the scaled image, that it is seen in where it is larger. By default it is seen
             whole up to ``MAX_WORKING_PIXELS``, beyond in tiles of ``TILE``.
-        device: As in ``slotseg.devices.resolve_device``.
-        precision: As in ``slotseg.devices.inference_precision``.
+        device: Name of the device; see ``slotseg.devices.resolve_device``.
+        precision: Name of the precision; see ``slotseg.devices.inference_precision``.
         compiled: Whether the network goes through ``torch.compile``, which takes its time at the first photo of a size.
 
     Raises:
@@ -162,7 +162,7 @@ class Scorer:
         return round((self.tile or TILE) * self.looks.scales[0] / self.stride)
 
     def _tiled_stripes(self, windows: Windows) -> Stripes:
-        """As ``window_stripes``, of a photo that is seen in tiles; a tile's scores follow the edges in it."""
+        """What a photo that is seen in tiles is painted from; a tile's scores follow the edges in it."""
         size_hw = self.looks.sizes(windows.size_hw, self.size)[0]
         rows, cols = (TileAxis.of(-(-pixels // self.stride), self._tile_cells) for pixels in size_hw)
         at_once = PIXELS_AT_ONCE if self.device.type == "cpu" else 8 * PIXELS_AT_ONCE

@@ -47,15 +47,15 @@ class Band(NamedTuple):
     """Some rows of an image and what they were painted from."""
 
     top: int
-    """Their first in the image."""
+    """First of these rows in the image."""
     prototypes: NDArray[np.uint16]
     """The best prototype of each pixel, ``(rows, W)``."""
     scores: Floats
-    """Of the cells that these pixels lie between, ``(K, r, w)``."""
+    """Scores of the cells that these pixels lie between, ``(K, r, w)``."""
     rows: "Axis"
     """Where each row of pixels lies among the rows of ``scores``."""
     cols: "Axis"
-    """The same for columns."""
+    """Where each column of pixels lies among the columns of ``scores``."""
 
     @property
     def span(self) -> slice:
