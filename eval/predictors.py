@@ -117,7 +117,7 @@ def _name(segmenter: Segmenter) -> str:
     """Backbone, size and what is added to one look, so that no two of a run's scores have one name."""
     config = segmenter.config.segment
     added = {"scales": config.scales != (1.0,), "flip": config.mirror}
-    added |= {"field": config.field_strength > 0, "guided": config.edges == "guided"}
+    added |= {config.edges: config.follows_edges}
     parts = [
         f"slotseg {segmenter.config.backbone.name} at {segmenter.size} px",
         *(k for k, is_on in added.items() if is_on),
@@ -135,4 +135,4 @@ def _looks(config: SegmentConfig) -> str:
 def _edges(config: SegmentConfig) -> str:
     if config.edges == "guided":
         return f"guided filter, radius {RADIUS}, epsilon {EPSILON:g}"
-    return f"mean-field refinement, strength {config.field_strength:g}" if config.field_strength else "none"
+    return f"mean-field refinement, strength {config.field_strength:g}" if config.edges == "field" else "none"

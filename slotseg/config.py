@@ -6,7 +6,7 @@ are in ``slotseg.presets``.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from slotseg.values import is_number, require, require_positive, require_range
 
@@ -14,9 +14,7 @@ OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROTOTYPE_INITS = ("normal", "kmeans")
 PADDINGS = ("zeros", "replicate")
-EDGES = ("auto", "none", "field", "guided")
-FIELD_STRENGTH = 3.0
-"""Of the mean field, where a run has none of its own."""
+EDGES = ("none", "field", "guided")
 SEVERAL_SCALES = (0.85, 1.4)
 """Working sizes of several looks, where a run has none of its own."""
 NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
@@ -187,34 +185,48 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
-    """How a trained model looks at an image; scores of several looks are averaged."""
+    """How a trained model segments an image: test-time augmentation, which averages several looks, and refinement."""
 
     scales: tuple[float, ...] = (1.0,)
     """Working sizes relative to ``--size``; the finest gives the grid."""
     mirror: bool = False
     """Look at the mirrored image too."""
-    refinement: float = 0.0
-    """Strength with which pixels of like colour near each other agree on a prototype; 0: not at all."""
-    edges: str = "auto"
-    """What makes maps follow the photo's edges: ``none``, ``field`` (the mean field that ``refinement`` is the strength
-    of, 3 if that is 0), ``guided`` (a guided filter), or ``auto``: ``field`` where ``refinement`` is above 0."""
+    edges: str = "none"
+    """What makes maps follow the photo's edges: ``none``, ``field`` (a mean field) or ``guided`` (a guided filter)."""
+    field_strength: float = 3.0
+    """Strength with which the mean field makes pixels of like colour near each other agree on a prototype."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         ok = len(self.scales) > 0 and all(is_number(s) and 0.1 <= s <= 10 for s in self.scales)
         require(ok, self, "scales", "one or more numbers from 0.1 to 10")
-        require_range(self, 0, 100, "refinement")
         require(self.edges in EDGES, self, "edges", f"one of {', '.join(EDGES)}")
+        require_positive(self, "field_strength")
+        require_range(self, 0, 100, "field_strength")
 
-    @property
-    def field_strength(self) -> float:
-        """Strength of the mean field; 0 where it is not asked for."""
-        return {"auto": self.refinement, "field": self.refinement or FIELD_STRENGTH}.get(self.edges, 0.0)
+    REPLACED: ClassVar[Mapping[str, str]] = {"refinement": "edges=field and field_strength"}
+    """Settings of earlier versions, and what a person writes today."""
+
+    @staticmethod
+    def upgraded(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings of a run of any version under their names of today.
+
+        Once ``refinement`` was the strength of the mean field, 0 where there was none to be, and ``edges`` was ``auto``
+        where that alone decided.
+        """
+        if "field_strength" in settings or not ("refinement" in settings or settings.get("edges") == "auto"):
+            return settings
+        upgraded = dict(settings)
+        strength, edges = upgraded.pop("refinement", 0.0), upgraded.pop("edges", "auto")
+        if strength != 0:
+            upgraded["field_strength"] = strength
+        upgraded["edges"] = ("field" if strength != 0 else "none") if edges == "auto" else edges
+        return upgraded
 
     @property
     def follows_edges(self) -> bool:
         """Whether scores become assignments that follow the photo's edges."""
-        return self.edges == "guided" or self.field_strength > 0
+        return self.edges != "none"
 
 
 PLAIN: Mapping[str, Any] = {"scales": (1.0,), "mirror": False, "edges": "none"}

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from slotseg.config import (
-    FIELD_STRENGTH,
     SEVERAL_SCALES,
     BackboneConfig,
     ModelConfig,
@@ -64,7 +63,7 @@ def photos() -> TrainConfig:
         segment=SegmentConfig(
             scales=SEVERAL_SCALES,  # ours: borders finer than a cell
             mirror=True,
-            refinement=FIELD_STRENGTH,  # ours: and where colours change
+            edges="field",  # ours: and where colours change
         ),
         batch_size=16,
         epochs=None,
@@ -133,8 +132,8 @@ MAY_CHANGE = (
     "optimizer.backbone_scale",
     "segment.scales",
     "segment.mirror",
-    "segment.refinement",
     "segment.edges",
+    "segment.field_strength",
     "precision",
     "compile",
     "log_every",
@@ -174,7 +173,7 @@ def resolve(preset: str, values: Mapping[str, Any]) -> tuple[TrainConfig, dict[s
     defaults, chosen = flatten(to_dict(TrainConfig())), flatten(to_dict(base))
     sources = {}
     for name, value in flatten(to_dict(config)).items():
-        if name in values or name.rsplit(".", 1)[0] in values:
+        if name in values or name.rsplit(".", 1)[0] in values or value != chosen.get(name, value):
             sources[name] = "option"
         else:
             sources[name] = "default" if chosen.get(name, value) == defaults.get(name) else f"preset {preset}"

@@ -73,16 +73,22 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     """Build a config from plain values, nested ones included.
 
+    A config whose settings were renamed has ``upgraded``, which gives those of earlier versions their names of today,
+    and ``REPLACED``, which says to a person what they became.
+
     Raises:
         ConfigError: If a key is unknown or a value is out of range.
     """
     assert dataclasses.is_dataclass(cls)
     if not isinstance(values, Mapping):
         raise ConfigError(f"{cls.__name__} is {values!r}; expected settings by name")
+    values = getattr(cls, "upgraded", dict)(values)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise ConfigError(f"unknown setting {unknown[0]!r} in {cls.__name__}; expected one of {', '.join(fields)}")
+        today = getattr(cls, "REPLACED", {}).get(unknown[0])
+        expected = f"{today}, which replaced it" if today else f"one of {', '.join(fields)}"
+        raise ConfigError(f"unknown setting {unknown[0]!r} in {cls.__name__}; expected {expected}")
     parsed = {}
     for name, value in values.items():
         nested = fields[name].default_factory

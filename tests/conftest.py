@@ -53,14 +53,29 @@ def tiny_model(tiny_config: Callable[..., TrainConfig]) -> Callable[..., SlotCon
 
 
 @pytest.fixture
-def segmenter(tiny_model: Callable[..., SlotCon], tiny_config: Callable[..., TrainConfig]) -> Segmenter:
-    """A tiny segmenter, untrained, whose features are normalised, so that several prototypes win pixels."""
-    model = tiny_model()
-    for module in model.teacher.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    model.teacher(torch.randn(8, 3, 64, 64))
-    return Segmenter(model.teacher, tiny_config(), device="cpu")
+def make_segmenter(
+    tiny_model: Callable[..., SlotCon], tiny_config: Callable[..., TrainConfig]
+) -> Callable[..., Segmenter]:
+    """Tiny segmenters, untrained, whose features are normalised, so that several prototypes win pixels.
+
+    Takes changed settings by dotted name, and a segmenter's options.
+    """
+
+    def build(values: dict[str, Any] | None = None, **options: Any) -> Segmenter:
+        model = tiny_model(values)
+        for module in model.teacher.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        model.teacher(torch.randn(8, 3, 64, 64))
+        return Segmenter(model.teacher, tiny_config(values), device="cpu", **options)
+
+    return build
+
+
+@pytest.fixture
+def segmenter(make_segmenter: Callable[..., Segmenter]) -> Segmenter:
+    """A tiny segmenter, untrained."""
+    return make_segmenter()
 
 
 @pytest.fixture

@@ -51,6 +51,8 @@ def test_settings_that_may_change_exist_and_are_told(tiny_config: Config) -> Non
     assert (new.epochs, new.steps, new.segment.scales) == (7, None, (1.0, 2.0))
     assert differences == {"steps": (5, None), "epochs": (None, 7), "segment.scales": ((1.0,), (1.0, 2.0))}
     assert changed(config, {}) == (config, {})
+    _, differences = changed(config, {"segment.edges": "field", "segment.field_strength": 4.0})
+    assert differences == {"segment.edges": ("none", "field"), "segment.field_strength": (3.0, 4.0)}
 
 
 @pytest.mark.parametrize(

@@ -57,13 +57,21 @@ PAPER = {  # the published COCO recipe
     "optimizer.backbone_scale": 1.0,
     "segment.scales": (1.0,),
     "segment.mirror": False,
-    "segment.refinement": 0.0,
+    "segment.edges": "none",
     "batch_size": 512,
     "epochs": 800,
     "steps": None,
     "teacher_momentum": 0.99,
 }
-NOT_OF_THE_PAPER = {"segment.edges", "backbone.in_chans", "seed", "precision", "compile", "previews", "tensorboard"}
+NOT_OF_THE_PAPER = {
+    "segment.field_strength",
+    "backbone.in_chans",
+    "seed",
+    "precision",
+    "compile",
+    "previews",
+    "tensorboard",
+}
 NOT_OF_THE_PAPER |= {"log_every", "checkpoint_every", "checkpoint_minutes", "keep_every"}
 
 
@@ -124,7 +132,10 @@ def test_only_lars_scales_its_rate_with_the_batch(optimizer: str, peak: float) -
         (SegmentConfig, "scales", ()),
         (SegmentConfig, "scales", (1.0, 0.0)),
         (SegmentConfig, "scales", (1.0, "2")),
-        (SegmentConfig, "refinement", -1.0),
+        (SegmentConfig, "field_strength", -1.0),
+        (SegmentConfig, "field_strength", 0),
+        (SegmentConfig, "field_strength", 101),
+        (SegmentConfig, "edges", "auto"),
         (SegmentConfig, "edges", "sharp"),
         (ViewsConfig, "image_size", 8),
         (ViewsConfig, "image_size", 4096),
@@ -191,6 +202,41 @@ def test_conflicts_are_refused(cls: type, values: dict[str, Any], name: str) -> 
 def test_ends_of_ranges_are_allowed(cls: type, values: dict[str, Any]) -> None:
     config = to_dict(cls(**values))
     assert {name: config[name] for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"scales": [0.85, 1.4], "refinement": 5.0}, {"scales": (0.85, 1.4), "edges": "field", "field_strength": 5.0}),
+        ({"refinement": 0.0}, {}),
+        ({"refinement": 5.0, "edges": "auto"}, {"edges": "field", "field_strength": 5.0}),
+        ({"refinement": 0.0, "edges": "auto"}, {}),
+        ({"refinement": 0.0, "edges": "field"}, {"edges": "field", "field_strength": 3.0}),
+        ({"refinement": 5.0, "edges": "field"}, {"edges": "field", "field_strength": 5.0}),
+        ({"refinement": 5.0, "edges": "guided"}, {"edges": "guided", "field_strength": 5.0}),
+        ({"refinement": 5.0, "edges": "none"}, {"edges": "none", "field_strength": 5.0}),
+    ],
+)
+def test_settings_of_earlier_versions_are_read(old: dict[str, Any], new: dict[str, Any]) -> None:
+    assert from_dict(TrainConfig, {"segment": old}).segment == SegmentConfig(**new)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (
+            {"segment.refinement": 5},
+            "unknown setting 'refinement' .* expected edges=field and field_strength",
+        ),
+        ({"segment.field_strength": -1}, "field_strength is -1; expected a number above 0"),
+        ({"segment.edges": "auto"}, "edges is 'auto'; expected one of none, field, guided"),
+    ],
+)
+def test_an_old_name_that_a_person_types_is_refused_and_what_replaced_it_is_told(
+    typed: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        with_values(TrainConfig(), typed)
 
 
 def test_where_values_come_from() -> None:

@@ -26,8 +26,10 @@ from slotseg.data.reading.windows import Windows
 from slotseg.files import note_failure
 from slotseg.labels.label_map import palette
 from slotseg.method.merging import CONFUSED, SIZE_EXPONENT
+from slotseg.segmenting.scorer import Scorer, rgb_size
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.segmenting.streaming import stream
+from slotseg.segmenting.upsampling import best_prototypes
 
 LARGEST = 2048
 """Longer side to which photos that are read in windows are reduced."""
@@ -76,7 +78,7 @@ def collect(
     """
     occurrences = Occurrences[_Kept](segmenter.encoder.num_concepts, segmenter.config.model.teacher_temperature, keep)
     num_failures = 0
-    results = stream(_Look(segmenter), photos, batch_size, max_pixels)
+    results = stream(_Look(segmenter.scorer), photos, batch_size, max_pixels)
     for result in tqdm(results, total=total, unit="photo", desc="looking", disable=None):
         assert isinstance(result.photo, Input)
         if result.error:
@@ -182,19 +184,18 @@ class _Seen:
 
 
 class _Look:
-    """A segmenter whose results keep the scores; see ``slotseg.segmenting.streaming.Computing``."""
+    """From scores to what is gathered; see ``slotseg.segmenting.streaming.Computing``."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.segmenter = segmenter
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
 
     def batch_scores(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[float, float]]:
-        return self.segmenter.batch_scores(images)
+        return self.scorer.batch_scores(images)
 
     def segmentation(
         self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float], factor: float = 1.0
     ) -> _Seen:
-        prototype_map = self.segmenter.segmentation(image, scores, covered).prototype_map
-        assert prototype_map is not None, "kept of photos that are not huge"
+        prototype_map = best_prototypes(*self.scorer.follow_edges(image, scores, covered), rgb_size(image))
         height, width = (math.ceil(cells) for cells in covered)
         return _Seen(scores=scores[:, :height, :width], image=image, prototype_map=prototype_map, factor=factor)
 
@@ -203,7 +204,7 @@ class _Look:
 
     def segment_windows(self, windows: Windows) -> _Seen:
         image = windows.reduced(LARGEST)
-        scores, covered = self.segmenter.scores(image)
+        scores, covered = self.scorer.scores(image)
         return self.segmentation(image, scores, covered, max(windows.size_hw) / max(image.shape[:2]))
 
 

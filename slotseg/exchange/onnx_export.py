@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 import slotseg
 from slotseg import amounts
-from slotseg.config import SegmentConfig
+from slotseg.config import PLAIN
 from slotseg.data.views.augment import normalize
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, write_bytes
@@ -119,7 +120,7 @@ def export_onnx(segmenter: Segmenter, output: Path, *, overwrite: bool = False) 
         raise ConfigError(f"{output} has another suffix than files for onnx; expected {SUFFIX}")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists; expected a new --output, or --overwrite to replace it")
-    if segmenter.config.segment != SegmentConfig():
+    if segmenter.config.segment != replace(segmenter.config.segment, **PLAIN):
         log.warning("The run looks at photos more than once or refines its maps; the file looks once and does not.")
     network = Network(segmenter).eval()
     model = onnx.load_from_string(_graph(network, segmenter.config.backbone.name))

@@ -1,10 +1,9 @@
-"""Dense maps brought onto each other: the overlap of two views in training, several looks at a photo later.
+"""Dense maps of two views brought onto their overlap.
 
 Letters: B images, K prototypes, h w feature cells.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -29,33 +28,3 @@ def align(scores: Tensor, overlap_box: Tensor, flip: Tensor) -> Tensor:
         cropped = roi_align(scores, boxes, output_size=(height, width), aligned=True)
     upright: Tensor = torch.where(flip.bool()[:, None, None, None], cropped.flip(3), cropped)
     return upright
-
-
-def resample(
-    scores: Tensor,
-    covered: tuple[float, float],
-    grid: tuple[int, int],
-    grid_covered: tuple[float, float],
-    mirrored: bool = False,
-) -> Tensor:
-    """Bring one look's scores to the cells of another, or to any grid.
-
-    Args:
-        scores: ``(K, h, w)``.
-        covered: Cells, (h, w), of ``scores`` that the image covers.
-        grid: Cells of the other look, (h, w).
-        grid_covered: Those of them that the image covers.
-        mirrored: Whether ``scores`` are of the left-right mirrored image.
-
-    Returns:
-        Bilinear samples at the centres of the other look's cells, ``(K, *grid)``.
-    """
-    axes = []
-    for axis in (0, 1):
-        place = (torch.arange(grid[axis], device=scores.device) + 0.5) / grid_covered[axis]  # 0..1 in the image
-        place = 1 - place if mirrored and axis == 1 else place
-        axes.append(2 * place * covered[axis] / scores.shape[axis + 1] - 1)
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    where = torch.stack([x, y], dim=2)[None].to(scores.dtype)
-    sampled: Tensor = F.grid_sample(scores[None], where, padding_mode="border", align_corners=False)[0]
-    return sampled

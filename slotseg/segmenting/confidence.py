@@ -23,7 +23,7 @@ def confidence(band: Band, classes: Sequence[int], temperature: float | None) ->
     Args:
         band: With scores or assignments.
         classes: Class of each prototype; those without one have an id in common and count as one class.
-        temperature: Of the softmax; None where the band holds assignments, which sum to 1 over K.
+        temperature: Temperature of the softmax; None where the band holds assignments, which sum to 1 over K.
 
     Returns:
         Shape ``(rows, W)``.

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.method.alignment import resample
+from slotseg.segmenting.looks import resample
 
 POINTS_PER_CELL = 4
 """Points of the fine grid along a cell's side, as many as the photo has pixels at most; on finer ones texture frays."""
@@ -29,11 +29,11 @@ COARSER = 2
 CHUNK = 1 << 19
 """Values of the fine grid that are computed at once."""
 RADIUS = 2
-"""Of a window, in points of the coarse grid; as long as a cell."""
+"""Radius of a window, in points of the coarse grid; as long as a cell."""
 EPSILON = 1e-2
 """Variance of colours, of 0..1, below which a window counts as flat."""
 TEMPERATURE = 0.1
-"""Of the scores; that of the student's assignment in training."""
+"""Temperature of the softmax over the scores; that of the student's assignment in training."""
 
 
 def refine_guided(
@@ -67,7 +67,7 @@ def guided_filter(values: Tensor, guide: Tensor, fine_guide: Tensor, radius: int
         values: Maps ``(K, h, w)``.
         guide: The image on their grid, ``(3, h, w)``.
         fine_guide: The image on the grid of the result, ``(3, H, W)``; ``guide`` again for the filter itself.
-        radius: Of a window; it is 2 ``radius`` + 1 points wide, and cut off at the border.
+        radius: Radius of a window; it is 2 ``radius`` + 1 points wide, and cut off at the border.
         epsilon: Added to the variance of the guide; where that is less, values are averaged.
 
     Returns:

@@ -1,5 +1,7 @@
 """What the network sees of images, and the scores it gives them: one look, or several that are averaged.
 
+Several looks, at other sizes or at the mirrored image, are what the field calls test-time augmentation (``--tta``).
+
 Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
@@ -15,7 +17,6 @@ from torch import Tensor
 
 from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.views.augment import normalize
-from slotseg.method.alignment import resample
 
 Size = int | Literal["full"]
 """Short side that images are scaled to before the network sees them, or their own size."""
@@ -29,11 +30,11 @@ class Looks:
 
     Args:
         network: From normalised images ``(B, 3, H, W)`` to scores ``(B, K, h, w)``.
-        config: Of the run.
+        config: The run's configuration.
         stride: Pixels of a cell.
 
     Attributes:
-        scales: Of the looks, the finest first.
+        scales: Sizes of the looks relative to the working size, the finest first.
     """
 
     def __init__(self, network: Callable[[Tensor], Tensor], config: TrainConfig, stride: int) -> None:
@@ -76,9 +77,9 @@ def dense_maps(
     """Pad images to whole cells, at the bottom and right by repeating their edge, and run a network on them.
 
     Args:
-        network: Of the images, normalised.
+        network: From normalised images to a dense map.
         pixels: RGB in [0, 1], ``(B, 3, H, W)``.
-        config: Has their mean and standard deviation.
+        config: Mean and standard deviation to normalise by.
         stride: Pixels of a cell.
 
     Returns:
@@ -88,6 +89,36 @@ def dense_maps(
     height, width = pixels.shape[2:]
     pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
     return network(normalize(pixels, config.mean, config.std)), (height / stride, width / stride)
+
+
+def resample(
+    scores: Tensor,
+    covered: tuple[float, float],
+    grid: tuple[int, int],
+    grid_covered: tuple[float, float],
+    mirrored: bool = False,
+) -> Tensor:
+    """Bring one look's scores to the cells of another, or to any grid.
+
+    Args:
+        scores: ``(K, h, w)``.
+        covered: Cells, (h, w), of ``scores`` that the image covers.
+        grid: Cells of the other look, (h, w).
+        grid_covered: Cells, (h, w), of ``grid`` that the image covers.
+        mirrored: Whether ``scores`` are of the left-right mirrored image.
+
+    Returns:
+        Bilinear samples at the centres of the other look's cells, ``(K, *grid)``.
+    """
+    axes = []
+    for axis in (0, 1):
+        place = (torch.arange(grid[axis], device=scores.device) + 0.5) / grid_covered[axis]  # 0..1 in the image
+        place = 1 - place if mirrored and axis == 1 else place
+        axes.append(2 * place * covered[axis] / scores.shape[axis + 1] - 1)
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    where = torch.stack([x, y], dim=2)[None].to(scores.dtype)
+    sampled: Tensor = F.grid_sample(scores[None], where, padding_mode="border", align_corners=False)[0]
+    return sampled
 
 
 def scaled(images: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int], device: torch.device) -> Tensor:
@@ -107,9 +138,9 @@ def working_size(size_hw: tuple[int, int], size: Size, scale: float = 1.0) -> tu
     """Height and width at which a look sees an image.
 
     Args:
-        size_hw: Of the image.
+        size_hw: Height and width of the image.
         size: Wanted short side.  An image is not enlarged to more than ``MAX_WORKING_PIXELS`` for it.
-        scale: Of the look.
+        scale: Size of the look relative to the wanted one.
     """
     height, width = size_hw
     short_side = min(size_hw) if size == "full" else size

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.config import SegmentConfig
-from slotseg.method.alignment import resample
 from slotseg.segmenting.guided import refine_guided
+from slotseg.segmenting.looks import resample
 
 POINTS_PER_CELL = 4
 """Points of the grid along a cell's side, where that does not make more than ``MAX_POINTS``."""
@@ -33,7 +33,7 @@ COLOR = 8.0
 DISTANCE = 0.2
 """Standard deviation in short sides of the photo."""
 TEMPERATURE = 0.1
-"""Of the scores; that of the student's assignment in training."""
+"""Temperature of the softmax over the scores; that of the student's assignment in training."""
 ITERATIONS = 10
 
 
@@ -51,10 +51,11 @@ def refined(
     Returns:
         Scores or assignments ``(K, *grid)``, and how many points of the grid the photo covers.
     """
+    if config.edges == "none":
+        return scores, covered
     if config.edges == "guided":
         return refine_guided(scores, covered, image)
-    strength = config.field_strength
-    return refine(scores, covered, image, strength) if strength else (scores, covered)
+    return refine(scores, covered, image, config.field_strength)
 
 
 def refine(

@@ -1,56 +1,42 @@
 """From an image to its prototype map and class map.
 
-The teacher scores the image at a working size, whole or in tiles (``slotseg.segmenting.tiles``); the scores may
-be made to follow its colours (``slotseg.segmenting.refinement``) and are upsampled bilinearly to its own size
+The teacher scores the image at a working size (``slotseg.segmenting.scorer``); the scores may be made to follow its
+colours (``slotseg.segmenting.refinement``) and are upsampled bilinearly to its own size
 (``slotseg.segmenting.upsampling``). Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.config import TrainConfig
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS, image_size, read_image
-from slotseg.data.reading.scaling import scaled_photo
-from slotseg.data.reading.strips import scaled_strips
-from slotseg.data.reading.windows import ArrayWindows, Windows, open_windows
-from slotseg.devices import autocast, inference_precision, resolve_device
+from slotseg.data.reading.windows import Windows, open_windows
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels.label_map import LabelMap, read_labels
 from slotseg.labels.naming import Naming
-from slotseg.method.alignment import resample
 from slotseg.method.backbones import Backbone
-from slotseg.method.building import compile_encoder
 from slotseg.method.model import Encoder
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import SUFFIX, find_checkpoint, run_of
 from slotseg.segmenting.confidence import confidence
-from slotseg.segmenting.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, scaled
-from slotseg.segmenting.refinement import refined
+from slotseg.segmenting.looks import Size
+from slotseg.segmenting.scorer import Scorer, ScorerOptions, Stripes, rgb_size
 from slotseg.segmenting.streaming import PIXELS_AHEAD, Streamed, stream
-from slotseg.segmenting.tiles import TileAxis, blended
-from slotseg.segmenting.upsampling import bands
+from slotseg.segmenting.upsampling import bands, best_prototypes
 from slotseg.values import from_dict, to_dict, with_values
 
-TILE = 1024
-"""Side of those tiles, pixels of the working image."""
-PIXELS_AT_ONCE = 1 << 20
-"""Of tiles that go through the network together, on a CPU; eight times as many on others."""
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 HUGE = PIXELS_AHEAD
 """Pixels of a photo from which on its file is read in windows and its prototype map is not kept."""
-MIN_TILE_CELLS = 4
-"""Along a side of a tile."""
-GUIDE = 2048
-"""Longer side of the reduced photo whose colours refinement follows where the photo is read in windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,31 +53,20 @@ class Segmentation:
     """Probability of each pixel's class, ``(H, W)``, 255 is 1; None unless it was asked for."""
 
 
-class Scored(NamedTuple):
-    """Scores of an image, from its top down."""
-
-    stripes: Iterable[Tensor]
-    """Scores ``(K, r, w)`` of some rows of cells each."""
-    num_rows: int
-    """Rows of cells in all of them."""
-    covered: tuple[float, float]
-    """How many cells, (h, w), the image covers."""
-
-
 class Segmenter:
-    """A trained teacher, ready for images of any size.
+    """A trained teacher and what its prototypes are called, ready for images of any size.
 
     Args:
-        encoder: Backbone, projector and prototypes.
+        encoder: Backbone, projector and prototypes. It is taken over as by ``slotseg.segmenting.scorer.Scorer``: give a
+            copy of one in training.
         config: The configuration it was trained with.
         labels: Which prototype is which class; by default each is its own.
-        size: Short side that images are scaled to before the network sees them, or ``"full"``: as they are.
-        tile: Side of tiles, pixels of the scaled image, that it is seen in where it is larger. By default it is seen
-            whole up to ``MAX_WORKING_PIXELS``, beyond in tiles of ``TILE``.
         confidence: Whether segmentations say how certain each pixel is.
-        device: As in ``slotseg.devices.resolve_device``.
-        precision: As in ``slotseg.devices.inference_precision``.
-        compiled: Whether the network goes through ``torch.compile``, which takes its time at the first photo of a size.
+        options: ``size``, ``tile``, ``device``, ``precision`` and ``compiled``, as ``slotseg.segmenting.scorer.Scorer``
+            takes them.
+
+    Raises:
+        ConfigError: If the label map is of another number of prototypes, or an option is refused by the scorer.
 
     Example:
         >>> segmenter = Segmenter.load("runs/photos-1")
@@ -106,37 +81,17 @@ class Segmenter:
         config: TrainConfig,
         *,
         labels: LabelMap | None = None,
-        size: Size | None = None,
-        tile: int | None = None,
         confidence: bool = False,
-        device: str = "auto",
-        precision: str = "fp32",
-        compiled: bool = False,
+        **options: "Unpack[ScorerOptions]",
     ) -> None:
-        self.device = resolve_device(device)
-        self.precision = inference_precision(precision, self.device)
-        self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-        if compiled:
-            compile_encoder(self.encoder)
-        self.config = config
         self.labels = labels or LabelMap.prototypes(encoder.num_concepts)
         if len(self.labels.classes) != encoder.num_concepts:
             raise ConfigError(
                 f"the label map is of {len(self.labels.classes)} prototypes; expected the model's "
                 f"{encoder.num_concepts}: match them again with `slotseg eval`"
             )
-        assert isinstance(encoder.backbone, Backbone)
-        self.stride = encoder.backbone.stride
-        self.size: Size = size or default_size(config)
-        self.tile = tile
-        self.looks = Looks(partial(_scores, self.encoder, self.device, self.precision), config, self.stride)
-        self.confidence = confidence
-        if self.size != "full" and self.size < self.stride:
-            raise ConfigError(f"size is {self.size}; expected at least the backbone's stride, {self.stride}")
-        if tile is not None and tile < MIN_TILE_CELLS * self.stride:
-            raise ConfigError(
-                f"tile is {tile}; expected at least {MIN_TILE_CELLS} times the backbone's stride, {self.stride}"
-            )
+        self.scorer = Scorer(encoder, config, **options)
+        self.encoder, self.config, self.confidence = self.scorer.encoder, config, confidence
 
     @classmethod
     def load(
@@ -147,12 +102,8 @@ class Segmenter:
         matched: bool = True,
         num_prototypes: int | None = None,
         segment: Mapping[str, Any] | None = None,
-        size: Size | None = None,
-        tile: int | None = None,
         confidence: bool = False,
-        device: str = "auto",
-        precision: str = "fp32",
-        compiled: bool = False,
+        **options: "Unpack[ScorerOptions]",
     ) -> "Segmenter":
         """Load a run folder, a checkpoint, or a file written by ``save``; by default the newest run.
 
@@ -165,12 +116,9 @@ class Segmenter:
                 has, or the run was trained for.
             segment: What to change in how the run looks at images, by the names of ``SegmentConfig``, such as
                 ``{"mirror": True, "edges": "guided"}``.
-            size: As of ``Segmenter``.
-            tile: As of ``Segmenter``.
-            confidence: As of ``Segmenter``.
-            device: As in ``slotseg.devices.resolve_device``.
-            precision: As in ``slotseg.devices.inference_precision``.
-            compiled: Whether the network goes through ``torch.compile``.
+            confidence: Whether segmentations say how certain each pixel is.
+            options: ``size``, ``tile``, ``device``, ``precision`` and ``compiled``, as
+                ``slotseg.segmenting.scorer.Scorer`` takes them.
 
         Raises:
             CheckpointError: If there is none, or it is damaged or of another architecture.
@@ -181,34 +129,14 @@ class Segmenter:
         content = checkpoint.load(file)
         config = from_dict(TrainConfig, content.info["config"])
         config = with_values(config, {f"segment.{name}": value for name, value in (segment or {}).items()})
-        backbone = Backbone(config.backbone)
-        encoder = Encoder(backbone, backbone.channels, config.model)
-        try:
-            encoder.load_state_dict(content.part("teacher."))
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise CheckpointError(f"{file} does not fit its own configuration ({reason}); it is damaged") from error
+        encoder = _teacher(content, config, file)
         if labels is None and matched:
-            labels = _labels_of(file, content.info)
-            if labels and num_prototypes not in (None, len(labels.classes)):
-                labels = None
-        number = num_prototypes or (labels.num_prototypes if labels else None)
-        if number not in (None, encoder.num_concepts) and (num_prototypes or encoder.concepts is not None):
-            encoder.merge(number)
+            labels = _labels_of(file, content.info, num_prototypes)
+        _merge(encoder, num_prototypes, labels)
         if isinstance(labels, Naming):
             labels.warn_of_another_run(checkpoint.digest(file))
             labels = labels.label_map(encoder.num_concepts)
-        return cls(
-            encoder,
-            config,
-            labels=labels,
-            size=size,
-            tile=tile,
-            confidence=confidence,
-            device=device,
-            precision=precision,
-            compiled=compiled,
-        )
+        return cls(encoder, config, labels=labels, confidence=confidence, **options)
 
     def save(self, path: str | Path) -> None:
         """Write teacher, configuration and label map to one ``.safetensors`` file.
@@ -223,6 +151,21 @@ class Segmenter:
         info = {"kind": "segmenter", "config": to_dict(self.config), "labels": self.labels.to_dict()}
         checkpoint.save(path, tensors, info)
 
+    @property
+    def size(self) -> Size:
+        """Short side that images are scaled to before the network sees them, or ``"full"``."""
+        return self.scorer.size
+
+    @property
+    def tile(self) -> int | None:
+        """Side of tiles, pixels of the scaled image; None: whole while that is possible."""
+        return self.scorer.tile
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the scaled image along a side of a feature cell."""
+        return self.scorer.stride
+
     def __call__(self, image: str | Path | NDArray[np.uint8]) -> Segmentation:
         """Segment a file or an RGB array ``(H, W, 3)``.
 
@@ -235,10 +178,7 @@ class Segmenter:
             if height * width > HUGE:
                 return self.segment_windows(open_windows(image))
             image = read_image(image)
-        check_rgb(image)
-        if self.tiled((image.shape[0], image.shape[1])):
-            return self.segment_windows(ArrayWindows(image))
-        return self.segmentation(image, *self.scores(image))
+        return self._segmentation(self.scorer.stripes(image), rgb_size(image))
 
     def segment_windows(self, windows: Windows) -> Segmentation:
         """Segment a photo that is read in bands of rows, or reduced where it is not seen in tiles.
@@ -248,25 +188,18 @@ class Segmenter:
         Raises:
             DataError: If it cannot be decoded.
         """
-        size_hw = windows.size_hw
-        if self.tiled(size_hw):
-            return self._segmentation(self._tiled_scores(windows), size_hw)
-        sizes = self.looks.sizes(size_hw, self.size)
-        looks = [pixels[None].to(self.device) for pixels in scaled_photo(windows, sizes)]
-        scores, covered = self.looks.scores(looks)
-        guide = windows.reduced(GUIDE) if self.config.segment.follows_edges else np.empty((0, 0, 3), np.uint8)
-        return self._segmentation(self._refined(guide, scores[0], covered), size_hw)
+        return self._segmentation(self.scorer.window_stripes(windows), windows.size_hw)
 
     def segmentation(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Segmentation:
         """The maps of an image from its own scores; see ``scores``."""
-        return self._segmentation(self._refined(image, scores, covered), (image.shape[0], image.shape[1]))
+        return self._segmentation(self.scorer.follow_edges(image, scores, covered), rgb_size(image))
 
-    def _segmentation(self, scored: Scored, size_hw: tuple[int, int]) -> Segmentation:
+    def _segmentation(self, stripes: Stripes, size_hw: tuple[int, int]) -> Segmentation:
         prototype_map = np.empty(size_hw, np.uint16) if size_hw[0] * size_hw[1] <= HUGE else None
         class_map: NDArray[Any] = np.empty(size_hw, self.labels.dtype)
         certain = np.empty(size_hw, np.uint8) if self.confidence else None
         temperature = None if self.config.segment.follows_edges else self.config.model.teacher_temperature
-        for band in bands(*scored, size_hw):
+        for band in bands(*stripes, size_hw):
             class_map[band.span] = self.labels.class_map(band.prototypes)
             if prototype_map is not None:
                 prototype_map[band.span] = band.prototypes
@@ -292,103 +225,45 @@ class Segmenter:
 
     def prototype_map(self, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
         """Nearest prototype ``(H, W)`` of each pixel of an RGB image ``(H, W, 3)``."""
-        check_rgb(image)
-        size_hw = (image.shape[0], image.shape[1])
-        if self.tiled(size_hw):
-            scored = self._tiled_scores(ArrayWindows(image))
-        else:
-            scored = self._refined(image, *self.scores(image))
-        prototype_map = np.empty(size_hw, np.uint16)
-        for band in bands(*scored, size_hw):
-            prototype_map[band.span] = band.prototypes
-        return prototype_map
+        return best_prototypes(*self.scorer.stripes(image), rgb_size(image))
 
     def tiled(self, size_hw: tuple[int, int]) -> bool:
         """Whether an image of that size is seen in tiles."""
-        height, width = self.looks.sizes(size_hw, self.size)[0]
-        if self.tile is None:
-            return height * width > MAX_WORKING_PIXELS
-        return max(height, width) > self._tile_cells * self.stride
-
-    @property
-    def _tile_cells(self) -> int:
-        """Cells along a side of a tile, as the finest look has them."""
-        return round((self.tile or TILE) * self.looks.scales[0] / self.stride)
-
-    def _refined(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Scored:
-        """Scores ``(K, h, w)`` of an image, made to follow its edges if the run's settings say so."""
-        scores, covered = refined(scores, covered, image, self.config.segment)
-        return Scored([scores], scores.shape[1], covered)
+        return self.scorer.tiled(size_hw)
 
     def scores(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
         """Scores ``(K, h, w)`` of an RGB image ``(H, W, 3)``, and how many cells, (h, w), it covers."""
-        scores, covered = self.batch_scores([image])
-        return scores[0], covered
+        return self.scorer.scores(image)
 
-    @torch.inference_mode()
     def batch_scores(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[float, float]]:
-        """Scores ``(B, K, h, w)`` of RGB images ``(H, W, 3)`` of one size, and how many cells, (h, w), each covers.
-
-        Images are padded at the bottom and right to whole cells by repeating their edge, so the
-        last cells may lie partly beyond them. Several looks (``SegmentConfig``) are averaged on the
-        grid of the finest.
-        """
-        for image in images:
-            check_rgb(image)
-            if image.shape != images[0].shape:
-                raise ValueError(f"images have shapes {images[0].shape} and {image.shape}; expected one size")
-        size_hw = (images[0].shape[0], images[0].shape[1])
-        sizes = self.looks.sizes(size_hw, self.size)
-        return self.looks.scores(scaled(images, its_size, self.device) for its_size in sizes)
-
-    def _tiled_scores(self, windows: Windows) -> Scored:
-        """Scores, or assignments if they are refined, of a photo that is seen in tiles."""
-        size_hw = self.looks.sizes(windows.size_hw, self.size)[0]
-        rows, cols = (TileAxis.of(-(-pixels // self.stride), self._tile_cells) for pixels in size_hw)
-        at_once = PIXELS_AT_ONCE if self.device.type == "cpu" else 8 * PIXELS_AT_ONCE
-        batch_size = max(1, at_once // (rows.side * cols.side * self.stride**2))
-        stripes = blended(scaled_strips(windows, size_hw), rows, cols, self.stride, self._tile_scores, batch_size)
-        first = next(stripes)
-        points = first.shape[2] // cols.num_cells
-        covered = (points * size_hw[0] / self.stride, points * size_hw[1] / self.stride)
-        return Scored(chain([first], stripes), points * rows.num_cells, covered)
-
-    @torch.inference_mode()
-    def _tile_scores(self, tiles: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Scores ``(B, K, h, w)`` of tiles as the finest look sees them, whole points a cell."""
-        height, width, _ = tiles[0].shape
-        shares = [scale / self.looks.scales[0] for scale in self.looks.scales]
-        sizes = [(round(height * share), round(width * share)) for share in shares]
-        scores, covered = self.looks.scores(scaled(tiles, its_size, self.device) for its_size in sizes)
-        if not self.config.segment.follows_edges:
-            return scores
-        refined = []
-        for image, its_scores in zip(tiles, scores, strict=True):
-            (assignments,), num_rows, its_covered = self._refined(image, its_scores, covered)
-            points = max(1, num_rows * self.stride // height)
-            grid = (points * height // self.stride, points * width // self.stride)
-            refined.append(resample(assignments, its_covered, grid, grid))
-        return torch.stack(refined)
+        """Scores ``(B, K, h, w)`` of RGB images ``(H, W, 3)`` of one size, and how many cells, (h, w), each covers."""
+        return self.scorer.batch_scores(images)
 
 
-def check_rgb(image: NDArray[Any]) -> None:
-    """Refuse what is no photo.
-
-    Raises:
-        ValueError: If an array is not RGB in 8 bits.
-    """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
-
-
-def _scores(encoder: Encoder, device: torch.device, dtype: torch.dtype | None, images: Tensor) -> Tensor:
-    with autocast(device, dtype):
-        scores: Tensor = encoder(images)
-        return scores
+def _teacher(content: checkpoint.Checkpoint, config: TrainConfig, file: Path) -> Encoder:
+    """The teacher that a checkpoint holds."""
+    backbone = Backbone(config.backbone)
+    encoder = Encoder(backbone, backbone.channels, config.model)
+    try:
+        encoder.load_state_dict(content.part("teacher."))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{file} does not fit its own configuration ({reason}); it is damaged") from error
+    return encoder
 
 
-def _labels_of(file: Path, info: dict[str, Any]) -> LabelMap | None:
-    run = run_of(file)
+def _labels_of(file: Path, info: dict[str, Any], number: int | None) -> LabelMap | None:
+    """The label map of a checkpoint's run, or the file's own; None if another number of prototypes is asked for."""
+    run, labels = run_of(file), None
     if run is not None and run.labels.is_file():
-        return read_labels(run.labels)
-    return LabelMap.from_dict(info["labels"], str(file)) if "labels" in info else None
+        labels = read_labels(run.labels)
+    elif "labels" in info:
+        labels = LabelMap.from_dict(info["labels"], str(file))
+    return labels if labels and number in (None, labels.num_prototypes) else None
+
+
+def _merge(encoder: Encoder, asked: int | None, labels: LabelMap | Naming | None) -> None:
+    """Merge the prototypes to the number that is asked for, or else, if they can be merged, to that of the labels."""
+    number = asked or (labels.num_prototypes if labels and encoder.concepts is not None else None)
+    if number not in (None, encoder.num_concepts):
+        encoder.merge(number)

@@ -59,13 +59,13 @@ class Streamed(Generic[T]):
     """What became of one photo: ``segmentation`` and ``image`` or ``windows``, or an ``error``."""
 
     photo: str | Path | Input
-    """As it was given."""
+    """The photo as it was given."""
     image: Pixels | None = None
     """RGB, ``(H, W, 3)``, upright."""
     windows: Windows | None = None
-    """Instead of the image, where that is huge."""
+    """The photo in windows, in place of ``image`` where that would be huge."""
     segmentation: T | None = None
-    """Of every pixel of it."""
+    """Maps of the whole photo."""
     notes: tuple[str, ...] = ()
     """What of the file was left out or changed, such as ``the first of 5 pages``."""
     error: str | None = None
@@ -104,12 +104,12 @@ class _Job(Generic[T]):
         return None
 
     def shape(self) -> tuple[int, ...] | None:
-        """Of the pixels ``(H, W, 3)``; None for a huge photo."""
+        """Shape of the pixels, ``(H, W, 3)``; None for a huge photo."""
         pixels = self.read.result().pixels
         return None if pixels is None else pixels.shape
 
     def pixels(self) -> Pixels:
-        """Of a photo that is not huge."""
+        """Pixels of a photo that is not huge, ``(H, W, 3)``."""
         pixels = self.read.result().pixels
         assert pixels is not None
         return pixels
@@ -118,7 +118,7 @@ class _Job(Generic[T]):
 def stream(
     segmenter: Computing[T], photos: Iterable[str | Path | Input], batch_size: int, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Streamed[T]]:
-    """As ``Segmenter.stream``."""
+    """Segment photos one after another; see ``Segmenter.stream``."""
     waiting = iter(photos)
     jobs: deque[_Job[T]] = deque()
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(READERS) as painters:

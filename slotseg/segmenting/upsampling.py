@@ -6,6 +6,12 @@ that some other beats at every corner is best nowhere. Blocks with one best prot
 the others the few contenders are interpolated on a coarse grid, between whose knots (a part) the
 same two rules hold; only in parts still undecided are the contenders interpolated pixel by pixel.
 
+    o-----+-----+-----o-----+-----+-----o   o      centre of a feature cell, where scores are known
+    |     :     :     |     :     :     |   +      knot, where contenders are interpolated first, as in every o
+    +.....+.....+.....+.....+.....+.....+   part   between four knots, up to PART x PART pixels
+    |     :     :     |     :     :     |   block  between four o, here 3 x 2 parts; beyond MOST_PARTS cut into pieces
+    o-----+-----+-----o-----+-----+-----o   band   some rows of blocks, as wide as the image
+
 All of it is NumPy on the CPU: the arrays are so small that waking torch's threads for each of many
 steps gains nothing on idle cores and costs much on busy ones.
 
@@ -41,15 +47,15 @@ class Band(NamedTuple):
     """Some rows of an image and what they were painted from."""
 
     top: int
-    """Their first in the image."""
+    """First of these rows in the image."""
     prototypes: NDArray[np.uint16]
     """The best prototype of each pixel, ``(rows, W)``."""
     scores: Floats
-    """Of the cells that these pixels lie between, ``(K, r, w)``."""
+    """Scores of the cells that these pixels lie between, ``(K, r, w)``."""
     rows: "Axis"
     """Where each row of pixels lies among the rows of ``scores``."""
     cols: "Axis"
-    """The same for columns."""
+    """Where each column of pixels lies among the columns of ``scores``."""
 
     @property
     def span(self) -> slice:
@@ -68,8 +74,15 @@ def upsampled_argmax(scores: Tensor, covered: tuple[float, float], size_hw: tupl
     Returns:
         Prototype map, shape ``(H, W)``.
     """
+    return best_prototypes([scores], scores.shape[1], covered, size_hw)
+
+
+def best_prototypes(
+    stripes: Iterable[Tensor], num_rows: int, covered: tuple[float, float], size_hw: tuple[int, int]
+) -> NDArray[np.uint16]:
+    """The prototype map ``(H, W)`` of an image whose scores come as for ``bands``."""
     result = np.empty(size_hw, np.uint16)
-    for band in bands([scores], scores.shape[1], covered, size_hw):
+    for band in bands(stripes, num_rows, covered, size_hw):
         result[band.span] = band.prototypes
     return result
 

@@ -11,7 +11,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Source
 from slotseg.errors import DataError
 from slotseg.method.model import Encoder
-from slotseg.segmenting.segmenter import Segmenter
+from slotseg.segmenting.scorer import Scorer
 
 COUNTED_PHOTOS = 100
 """Photos that are looked at, spread over the source."""
@@ -23,12 +23,12 @@ def count_wins(encoder: Encoder, config: TrainConfig, source: Source, device: to
     assert encoder.concepts is not None
     number = len(encoder.concepts)
     encoder.concepts.copy_(torch.arange(number))  # each on its own
-    segmenter = Segmenter(encoder, config, device=str(device))
+    scorer = Scorer(encoder, config, device=str(device))
     wins = torch.zeros(number)
     indices = sorted({i * len(source) // COUNTED_PHOTOS for i in range(COUNTED_PHOTOS)})
     for index in indices[distributed.rank() :: distributed.world_size()]:
         with suppress(DataError):  # named while training
-            scores, _ = segmenter.scores(source.open(index).pixels())
+            scores, _ = scorer.scores(source.open(index).pixels())
             wins += torch.bincount(scores.argmax(dim=0).flatten(), minlength=number).cpu()
     wins = distributed.total(wins)
     return wins / wins.sum().clamp(min=1)

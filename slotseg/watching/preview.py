@@ -27,7 +27,7 @@ from slotseg.method.model import Encoder
 from slotseg.painting.render import overlay
 from slotseg.runs.folder import RunFolder
 from slotseg.segmenting.looks import default_size
-from slotseg.segmenting.segmenter import Segmenter
+from slotseg.segmenting.scorer import Scorer
 from slotseg.segmenting.upsampling import upsampled_argmax
 
 log = logging.getLogger(__name__)
@@ -97,10 +97,10 @@ class Previews:
             encoder.merge(self.config.model.num_prototypes)
         first = first_prototypes(encoder)
         colors = LabelMap.prototypes(len(encoder.prototypes.weight))
-        segmenter = Segmenter(encoder, self.config, device=str(self.device))
+        scorer = Scorer(encoder, self.config, device=str(self.device))
         pictures = []
         for photo in self.photos:
-            scores, covered = segmenter.scores(photo)
+            scores, covered = scorer.scores(photo)
             thumbnail = _thumbnail(photo)
             concepts = upsampled_argmax(scores, covered, (thumbnail.shape[0], thumbnail.shape[1]))
             painted = overlay(thumbnail, first[concepts], colors)

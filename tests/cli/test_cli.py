@@ -125,7 +125,7 @@ def test_train_eval_segment(work: Path) -> None:
 
 def test_concepts_are_merged_to_any_number_after_training(work: Path) -> None:
     """The match of the merged concepts stays with the run, and `segment` paints by it."""
-    merging = ("--set", "model.trained_prototypes=12", "--set", "segment.refinement=4")
+    merging = ("--set", "model.trained_prototypes=12", "--set", "segment.edges=field")
     trained = slotseg(
         "train", "photos", "--preset", "tiny", "-k", "8", "--out", "runs/merging", "--steps", "3", "--batch-size", "4",
         "--set", "model.hidden_dim=16", "--set", "optimizer.warmup_epochs=0", "--device", "cpu", *merging,

@@ -23,7 +23,7 @@ SMALL = (
     "--set", "backbone.init=null",
     "--set", 'backbone.options={"channels":[8,16,16,16],"layers":[1,1,1,1]}', "--set", "model.trained_prototypes=8",
     "--set", "model.hidden_dim=16", "--set", "model.prototype_init=normal", "--set", "views.image_size=32",
-    "--set", "segment.scales=[1.0]", "--set", "segment.mirror=false", "--set", "segment.refinement=0",
+    "--set", "segment.scales=[1.0]", "--set", "segment.mirror=false", "--set", "segment.edges=none",
     "--set", "optimizer.warmup_epochs=0", "--set", "batch_size=4", "--set", "previews=0", "--set", "log_every=1",
 )  # fmt: skip
 

@@ -19,13 +19,12 @@ from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
 from slotseg.method.model import SlotCon
 from slotseg.segmenting.segmenter import Segmenter
-from slotseg.values import from_dict
 
 
 @pytest.fixture
 def model(tiny_config: Callable[..., TrainConfig], tiny_model: Callable[..., SlotCon], tmp_path: Path) -> Path:
     """A saved segmenter whose maps are no single colour, and whose run refines by the mean field."""
-    values = {"segment.refinement": 4.0}
+    values = {"segment.edges": "field", "segment.field_strength": 4.0}
     teacher = tiny_model(values).teacher
     for module in teacher.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -50,28 +49,13 @@ def test_options_are_changes_of_the_settings(tta: str | None, edges: str | None,
     SegmentConfig(**changes)
 
 
-@pytest.mark.parametrize(
-    ("values", "strength"),
-    [
-        ({"scales": [0.85, 1.4], "mirror": True, "refinement": 5.0}, 5),  # as checkpoints before the guided filter
-        ({"scales": [1.0], "mirror": False, "refinement": 0.0}, 0),
-        ({"refinement": 5.0, "edges": "field"}, 5),
-        ({"edges": "field"}, 3),
-        ({"refinement": 5.0, "edges": "guided"}, 0),
-        ({"refinement": 5.0, "edges": "none"}, 0),
-    ],
-)
-def test_strength_of_the_mean_field(values: dict[str, Any], strength: float) -> None:
-    assert from_dict(SegmentConfig, values).field_strength == strength
-
-
 def test_a_run_is_loaded_with_changed_settings(model: Path) -> None:
     image = draw_scene(0)[0]
     maps = {
-        edges: Segmenter.load(model, segment={"edges": edges}, size=64, device="cpu").prototype_map(image)
-        for edges in ("auto", "field", "guided", "none")
+        edges: Segmenter.load(model, segment=quality(None, edges), size=64, device="cpu").prototype_map(image)
+        for edges in (None, "field", "guided", "none")
     }
-    assert np.array_equal(maps["auto"], maps["field"])
+    assert np.array_equal(maps[None], maps["field"])
     assert all((maps[a] != maps[b]).any() for a, b in (("none", "field"), ("none", "guided"), ("field", "guided")))
     with pytest.raises(ConfigError, match="unknown setting 'edge' in SegmentConfig; expected one of scales"):
         Segmenter.load(model, segment={"edge": "guided"}, device="cpu")

@@ -30,7 +30,7 @@ SMALL = (
     "--backbone", "resnet18", "--set", "steps=1", "--device", "cpu", "--workers", "0", "--set", "backbone.init=null",
     "--set", 'backbone.options={"channels":[8,16,16,16],"layers":[1,1,1,1]}', "--set", "model.trained_prototypes=null",
     "--set", "model.hidden_dim=16", "--set", "model.prototype_init=normal", "--set", "views.image_size=32",
-    "--set", "segment.scales=[1.0]", "--set", "segment.mirror=false", "--set", "segment.refinement=0",
+    "--set", "segment.scales=[1.0]", "--set", "segment.mirror=false", "--set", "segment.edges=none",
     "--set", "optimizer.warmup_epochs=0", "--set", "batch_size=4", "--set", "previews=0",
     "--set", "model.num_prototypes=5",
 )  # fmt: skip

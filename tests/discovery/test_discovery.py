@@ -43,7 +43,7 @@ SETTINGS = {
     "views.image_size": 32,
     "segment.scales": [1.0],
     "segment.mirror": False,
-    "segment.refinement": 0.0,
+    "segment.edges": "none",
     "optimizer.warmup_epochs": 0,
     "batch_size": 4,
     "steps": 4,

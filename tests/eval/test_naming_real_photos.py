@@ -15,7 +15,7 @@ from slotseg.eval.named import name_by_majority
 from slotseg.labels.naming import read_names
 
 LABELLED = 20
-LOOKS_ONCE = ("--set", "segment.scales=[1.0]", "--set", "segment.mirror=false", "--set", "segment.refinement=0")
+LOOKS_ONCE = ("--set", "segment.scales=[1.0]", "--set", "segment.mirror=false", "--set", "segment.edges=none")
 
 
 def invoke(*words: object) -> str:

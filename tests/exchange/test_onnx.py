@@ -122,7 +122,7 @@ def assert_same(segmenter: Segmenter, session: Any, image: Tensor) -> None:
     table = torch.tensor(segmenter.labels.classes)
     for pixels, its_scores, its_classes in zip(image, scores, classes, strict=True):
         photo = (pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-        segmenter.size = min(height, width)  # this photo is at its working size
+        segmenter.scorer.size = min(height, width)  # this photo is at its working size
         expected, _ = segmenter.scores(photo)
         assert its_scores.shape == expected.shape
         assert np.abs(its_scores - expected.numpy()).max() < TOLERANCE
@@ -169,7 +169,7 @@ def test_more_than_255_classes() -> None:
     assert classes.dtype == np.int32
     assert classes.max() > 255
     photo = (images(1, 192, 160)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    segmenter.size = 160
+    segmenter.scorer.size = 160
     assert (classes[0] == segmenter(photo).class_map).mean() > 0.9999
 
 
@@ -281,9 +281,12 @@ def test_without_the_extra_one_sentence(missing: str, monkeypatch: pytest.Monkey
 
 def test_looks_and_refinement_are_said_to_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
     export_onnx(make(), Path("plain.onnx"))
+    export_onnx(make(segment=SegmentConfig(field_strength=5.0)), Path("of-no-field.onnx"))
     assert "looks once" not in caplog.text
-    export_onnx(make(segment=SegmentConfig(mirror=True)), Path("mirrored.onnx"))
-    assert "looks once" in caplog.text
+    for name, segment in {"mirrored": SegmentConfig(mirror=True), "refined": SegmentConfig(edges="field")}.items():
+        caplog.clear()
+        export_onnx(make(segment=segment), Path(f"{name}.onnx"))
+        assert "looks once" in caplog.text
 
 
 # What is refused

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.method.alignment import resample
 from slotseg.segmenting import guided
 from slotseg.segmenting.guided import MAX_VALUES, box_mean, guided_filter, refine_guided
+from slotseg.segmenting.looks import resample
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 

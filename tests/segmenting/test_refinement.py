@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slotseg.method.alignment import resample
+from slotseg.segmenting.looks import resample
 from slotseg.segmenting.refinement import COLOR, DISTANCE, ITERATIONS, MAX_POINTS, TEMPERATURE, refine
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)

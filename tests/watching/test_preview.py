@@ -202,7 +202,7 @@ def test_device_without_memory_costs_the_sheet_and_is_logged(
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("slotseg.watching.preview.Segmenter.scores", full)
+    monkeypatch.setattr("slotseg.watching.preview.Scorer.scores", full)
     with caplog.at_level(logging.WARNING, "slotseg"):
         assert previews(tmp_path, Scenes(1), tiny_config()).write(tiny_model().teacher, 7) is None
     assert caplog.messages == ["The device has no memory left to paint photos after step 7; training goes on"]
