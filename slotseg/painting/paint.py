@@ -19,7 +19,6 @@ from slotseg.files import note_failure, write_bytes
 from slotseg.labels.label_map import LabelMap
 from slotseg.painting.annotations import Writer, open_writer
 from slotseg.painting.cleaning import AS_PAINTED, Cleaning
-from slotseg.painting.labelme import LabelmeWriter
 from slotseg.painting.outputs import Outputs, Survey, check_existing
 from slotseg.painting.render import (
     colored,
@@ -216,7 +215,7 @@ class _Painting:
         class_map = read_label(self.outputs.files(item).mask)
         photo = item.source if not isinstance(item.source, bytes) else None
         for writer in self.writers:
-            if not isinstance(writer, LabelmeWriter):
+            if not writer.per_photo:
                 writer.add(item.file_name, class_map, photo=photo)
 
     def _finish(self) -> None:
