@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slotseg.errors import DataError
-from slotseg.files import write_json
+from slotseg.files import write_json, writing
 from slotseg.labels.label_map import Color
 
 FORMAT = 1
@@ -165,10 +165,8 @@ def write_concepts(file: Path, collection: Collection) -> None:
     Raises:
         DataError: If it cannot be written.
     """
-    try:
+    with writing(file):
         write_json(file, collection.to_dict())
-    except OSError as error:
-        raise DataError(f"{file} cannot be written ({error.strerror}); choose another --output") from error
 
 
 def read_concepts(file: Path) -> Collection:

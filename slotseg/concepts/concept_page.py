@@ -6,7 +6,6 @@ and that script is the only one its content security policy lets run. Letters: K
 
 import base64
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +21,11 @@ from PIL import Image, features
 import slotseg
 from slotseg.concepts.collection import Collection
 from slotseg.errors import DataError
-from slotseg.files import write_bytes
 from slotseg.labels import colors as hashed_colors
 from slotseg.labels import naming
 from slotseg.labels.naming import Naming
-from slotseg.pages import page_text, render_page
+from slotseg.pages import check_replaceable, page_text, picture_uri, render_page, write_page
 
-MARK = '<meta name="generator" content="slotseg concepts">'
-"""Stands in every page, so that one of ours can be told from a file of somebody else's."""
 SIDES = (320, 256, 208, 168, 136, 112, 92, 76, 60)
 """Long sides of the pictures, pixels; the largest is taken that keeps to ``MAX_PICTURE_BYTES``."""
 MAX_PICTURE_BYTES = 24_000_000
@@ -78,22 +74,9 @@ def write_concept_page(
     Raises:
         DataError: If there is such a file, a thumbnail is missing, or the page cannot be written.
     """
-    if not overwrite and file.is_file() and not is_concept_page(file):
-        raise DataError(f"{file} is no page of concepts; expected another --output, or --overwrite to replace it")
-    content = render(collection, thumbnails, names, scores).encode(errors="replace")  # undecodable bytes of file names
-    try:
-        write_bytes(file, content)
-    except OSError as error:
-        raise DataError(f"{file} cannot be written ({error.strerror}); choose another --output") from error
-
-
-def is_concept_page(file: Path) -> bool:
-    """Whether a file was written by ``write_concept_page``."""
-    try:
-        with file.open("rb") as opened:
-            return MARK.encode() in opened.read(4096)
-    except OSError:
-        return False
+    if not overwrite:
+        check_replaceable(file, "concepts", "page of concepts")
+    write_page(file, render(collection, thumbnails, names, scores))
 
 
 def render(
@@ -109,7 +92,6 @@ def render(
         "slotseg.concepts",
         "concept_page.html",
         {},
-        mark=MARK,
         version=slotseg.__version__,
         run=collection.run,
         carried_from=collection.carried_from,
@@ -148,7 +130,6 @@ def page_data(
         "salt": hashed_colors.SALT,
         "lightness": hashed_colors.LIGHTNESS,
         "chroma": hashed_colors.CHROMA,
-        "type": f"image/{_FORM.lower()}",
         "photos": [{k: v for k, v in picture.items() if k != "parts"} for picture in pictures.values()],
         "carried_from": collection.carried_from,
         "merges": [[m.one, m.other, m.strength] for m in collection.merges],
@@ -210,14 +191,12 @@ def _picture(photo: str, thumbnail: Thumbnail, prototypes: Sequence[int], side: 
     height, width = thumbnail.image.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    buffer = io.BytesIO()
     image = Image.fromarray(thumbnail.image).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    image.save(buffer, _FORM, quality=QUALITY)
     return {
         "name": photo,
         "width": size[0],
         "height": size[1],
-        "data": base64.b64encode(buffer.getvalue()).decode(),
+        "uri": picture_uri(image, _FORM, quality=QUALITY),
         "parts": {k: outline(_small(thumbnail.prototype_map == k, size)) for k in prototypes},
     }
 

@@ -4,8 +4,6 @@ The page is a single file that loads nothing; links lead to the page of concepts
 which lie beside it. Letters: h w pixels.
 """
 
-import base64
-import io
 import shlex
 import time
 from collections.abc import Sequence
@@ -23,12 +21,11 @@ from slotseg.data.reading.images import shown
 from slotseg.data.reading.windows import open_windows
 from slotseg.discovery.record import DiscoveryRecord
 from slotseg.errors import DataError
-from slotseg.files import write_bytes, writing
 from slotseg.labels.label_map import Color, LabelMap
 from slotseg.labels.naming import Naming
-from slotseg.pages import render_page
+from slotseg.pages import Picture, picture_uri, render_page, write_page
 from slotseg.painting.outputs import Outputs
-from slotseg.watching.run_page import Finding
+from slotseg.watching.diagnosis import Finding
 
 NUM_EXAMPLES = 12
 """Photos that are shown."""
@@ -38,16 +35,6 @@ NUM_CLASSES = 24
 """That are listed with their share."""
 NUM_FAILURES = 20
 """Unreadable photos that are named."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture inside the page."""
-
-    uri: str
-    """The picture itself, as a ``data:`` URI."""
-    size: tuple[int, int]
-    """Width and height in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +87,7 @@ def write_report(file: Path, report: Report) -> None:
     Raises:
         DataError: If it cannot be written.
     """
-    with writing(file):
-        write_bytes(file, render(report).encode(errors="replace"))  # undecodable bytes of file names
+    write_page(file, render(report))
 
 
 def render(report: Report) -> str:
@@ -196,6 +182,4 @@ def _picture(image: Image.Image) -> Picture:
     """A picture as large as the page shows it at most."""
     image = image.convert("RGB")
     image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=82)
-    return Picture(uri=f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", size=image.size)
+    return Picture(uri=picture_uri(image, "JPEG", quality=82), size=image.size)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_origin
 
 import slotseg
 from slotseg.errors import ConfigError
-from slotseg.files import remove_leftovers, write_json
+from slotseg.files import remove_leftovers, write_json, writing
 
 FORMAT = 1
 """Of the file."""
@@ -87,10 +87,8 @@ class DiscoveryRecord:
         content = {"format": FORMAT, "version": slotseg.__version__}
         content |= {name: value for name, value in vars(self).items() if name not in ("path", "stages")}
         content["stages"] = {name: vars(stage) for name, stage in self.stages.items()}
-        try:
+        with writing(self.path, kind=ConfigError):
             write_json(_file(self.path), content)
-        except OSError as error:
-            raise ConfigError(f"{self.path} cannot be written ({error.strerror}); choose another --output") from error
 
     def check(self, photos: list[str], settings: Mapping[str, Any], num_photos: int, photo_names: str) -> None:
         """Refuse what is not as it was; settings that are left out are.

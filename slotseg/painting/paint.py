@@ -15,7 +15,7 @@ from tqdm import tqdm
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS, read_label
 from slotseg.errors import DataError
-from slotseg.files import note_failure, write_bytes
+from slotseg.files import note_failure, write_bytes, writing
 from slotseg.labels.label_map import LabelMap
 from slotseg.painting.annotations import Writer, open_writer
 from slotseg.painting.cleaning import AS_PAINTED, Cleaning
@@ -251,8 +251,6 @@ def _pixels(result: Streamed[Segmentation]) -> NDArray[np.uint8]:
 
 def _check_writable(outputs: Outputs) -> None:
     probe = outputs.folder / ".slotseg-probe"
-    try:
+    with writing(outputs.folder, "expected another --output"):
         write_bytes(probe, b"")
         probe.unlink()
-    except OSError as error:
-        raise DataError(f"{outputs.folder} cannot be written ({error.strerror}); expected another --output") from error
