@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 import slotseg
-from slotseg.concepts.collection import Collection
+from slotseg.concepts.collection import THUMBNAIL_SIDE, Collection, Thumbnail
 from slotseg.errors import DataError
 from slotseg.labels import colors as hashed_colors
 from slotseg.labels import naming
 from slotseg.labels.naming import Naming
 from slotseg.pages import check_replaceable, page_text, picture_uri, render_page, write_page
 
-SIDES = (320, 256, 208, 168, 136, 112, 92, 76, 60)
+SIDES = (THUMBNAIL_SIDE, 256, 208, 168, 136, 112, 92, 76, 60)
 """Long sides of the pictures, pixels; the largest is taken that keeps to ``MAX_PICTURE_BYTES``."""
 MAX_PICTURE_BYTES = 24_000_000
 """Of the page, for all pictures and outlines together."""
@@ -40,16 +39,6 @@ TOLERANCE = 0.6
 """How far a drawn outline may lie from the segment's, pixels."""
 
 _FORM = "WEBP" if features.check("webp") else "JPEG"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Thumbnail:
-    """A small photo with its segmentation."""
-
-    image: NDArray[np.uint8]
-    """RGB, ``(h, w, 3)``; more than ``SIDES[0]`` pixels a side are not needed."""
-    prototype_map: NDArray[np.integer[Any]]
-    """Nearest prototypes, ``(h, w)``."""
 
 
 def write_concept_page(

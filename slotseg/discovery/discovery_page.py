@@ -15,8 +15,7 @@ from PIL import Image
 
 import slotseg
 from slotseg import amounts
-from slotseg.concepts.collection import Collection
-from slotseg.concepts.concept_figure import GAP, HEAD, SIDE
+from slotseg.concepts.collection import Box, Collection
 from slotseg.data.reading.images import shown
 from slotseg.data.reading.windows import open_windows
 from slotseg.discovery.record import DiscoveryRecord
@@ -70,7 +69,7 @@ class Report:
     naming: Naming | None
     """What a person has named so far."""
     figure: Path
-    """By ``slotseg.concepts.concept_figure``, of the concepts ``record.figure``."""
+    """The figure of the concepts ``record.figure``."""
     examples: Sequence[Example]
     """Some of the photos."""
     failures: Sequence[str]
@@ -110,7 +109,7 @@ def render(report: Report) -> str:
         num_photos=collection.num_photos,
         num_concepts=len(collection.concepts),
         named=named_words(collection, report.naming),
-        columns=list(zip(_captions(report), figure_columns(report.figure), strict=False)),
+        columns=list(zip(_captions(report), figure_columns(report.figure, record.figure_cells), strict=False)),
         classes=shares(collection, report.labels),
         num_classes=NUM_CLASSES,
         num_failures=NUM_FAILURES,
@@ -142,11 +141,23 @@ def examples(outputs: Outputs) -> list[Example]:
     return found
 
 
-def figure_columns(figure: Path) -> list[list[Picture]]:
-    """The pictures of a figure by ``slotseg.concepts.concept_figure``, column by column."""
-    with Image.open(figure) as image:
-        lefts, tops = range(GAP, image.width, SIDE + GAP), range(HEAD, image.height, SIDE + GAP)
-        return [[_picture(image.crop((x, y, x + SIDE, y + SIDE))) for y in tops] for x in lefts]
+def figure_columns(figure: Path, cells: Sequence[Sequence[Box]]) -> list[list[Picture]]:
+    """The pictures of a figure, column by column.
+
+    Args:
+        figure: Its file.
+        cells: Where they are, as in ``slotseg.concepts.concept_figure.Figure``.
+
+    Returns:
+        Nothing where the file is gone or another picture that has no such places.
+    """
+    try:
+        with Image.open(figure) as image:
+            if any(right > image.width or bottom > image.height for column in cells for _, _, right, bottom in column):
+                return []
+            return [[_picture(image.crop((x0, y0, x1, y1))) for x0, y0, x1, y1 in column] for column in cells]
+    except (OSError, Image.DecompressionBombError):
+        return []
 
 
 def named_words(collection: Collection, naming: Naming | None) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 import slotseg
+from slotseg.concepts.collection import Box
 from slotseg.errors import ConfigError
 from slotseg.files import remove_leftovers, write_json, writing
 
@@ -62,7 +63,9 @@ class DiscoveryRecord:
     stages: dict[str, Stage]
     """By name, of ``STAGES``."""
     figure: list[int] = field(default_factory=list)
-    """The concepts of its columns."""
+    """Concepts of the columns of the figure."""
+    figure_cells: list[list[Box]] = field(default_factory=list)
+    """Boxes of the segments in each column of the figure, in its pixels; none where an earlier version drew it."""
 
     @contextmanager
     def working(self, name: str) -> Iterator[Stage]:
