@@ -73,9 +73,6 @@ class Board:
         picture = self._summaries.Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
         self._add(step, [self._summaries.Summary.Value(tag="preview", image=picture)])
 
-    def close(self) -> None:
-        """Nothing is waiting to be written; the file may be moved or removed."""
-
     def _add(self, step: int, values: list[Any]) -> None:
         try:
             append(self.path, self._bytes(step=step, summary=self._summaries.Summary(value=values)))
