@@ -4,8 +4,6 @@ Read and predicted again for the few that are shown, so that scoring keeps no pi
 prototypes, C classes, H W pixels.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +18,7 @@ from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.result import Result
 from slotseg.labels.label_map import LabelMap
+from slotseg.pages import Picture, picture_uri
 from slotseg.painting.render import colored
 
 NUM_EXAMPLES = 6
@@ -33,17 +32,13 @@ Share = tuple[int, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture inside the page."""
+class Panel(Picture):
+    """One of the pictures of an image."""
 
     title: str
     """What it shows."""
-    uri: str
-    """The picture itself, as a ``data:`` URI."""
-    size: tuple[int, int]
-    """Width and height in pixels."""
     shares: tuple[Share, ...] = ()
-    """Of a map: its classes, the largest first."""
+    """Classes of a map, the largest first; none for a photo."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +49,7 @@ class Example:
     """Its name in the set."""
     accuracy: float
     """Pixel accuracy under the match, 0..1."""
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Panel, ...]
     """Photo, ground truth and prediction."""
 
     @property
@@ -83,11 +78,10 @@ def example(image: ImageCounts, result: Result, predictor: Predictor, benchmark:
     by_prototype = np.full(UNASSIGNED + 1, taxonomy.ignore)
     by_prototype[: len(result.assignment)] = np.where(result.assignment < 0, taxonomy.ignore, result.assignment)
     photo = Image.fromarray(labelled.image)
-    size = _fitted(photo.size)
     pictures = (
-        Picture(title="Photo", uri=_uri(photo.resize(size, Image.Resampling.LANCZOS), "JPEG"), size=size),
-        _map_picture("Ground truth", labelled.class_map, result),
-        _map_picture("Prediction", by_prototype[predictor(labelled)], result),
+        _panel("Photo", photo.resize(_fitted(photo.size), Image.Resampling.LANCZOS), "JPEG"),
+        _map_panel("Ground truth", labelled.class_map, result),
+        _map_panel("Prediction", by_prototype[predictor(labelled)], result),
     )
     return Example(key=labelled.key, accuracy=image.accuracy(result.assignment), pictures=pictures)
 
@@ -111,23 +105,22 @@ def largest(shares: dict[int, float]) -> tuple[Share, ...]:
     return tuple(sorted(((c, float(s)) for c, s in shares.items() if s > 0), key=lambda share: -share[1]))
 
 
-def _map_picture(title: str, class_map: NDArray[Any], result: Result) -> Picture:
+def _map_panel(title: str, class_map: NDArray[Any], result: Result) -> Panel:
     labels = LabelMap.of_classes(result.taxonomy.names, result.taxonomy.colors)
-    width, height = size = _fitted((class_map.shape[1], class_map.shape[0]))
+    width, height = _fitted((class_map.shape[1], class_map.shape[0]))
     rows, columns = (np.arange(n) * old // n for n, old in zip((height, width), class_map.shape, strict=True))
     painted = paint(class_map[np.ix_(rows, columns)], labels, truth=title == "Ground truth")
     ids, counts = np.unique(class_map, return_counts=True)
     shares = {UNMATCHED if i == labels.ignore else int(i): n / class_map.size for i, n in zip(ids, counts, strict=True)}
-    return Picture(title=title, uri=_uri(Image.fromarray(painted), "PNG"), size=size, shares=largest(shares))
+    return _panel(title, Image.fromarray(painted), "PNG", largest(shares))
+
+
+def _panel(title: str, picture: Image.Image, form: str, shares: tuple[Share, ...] = ()) -> Panel:
+    uri = picture_uri(picture, form, optimize=True, quality=82)
+    return Panel(title=title, uri=uri, size=picture.size, shares=shares)
 
 
 def _fitted(size: tuple[int, int]) -> tuple[int, int]:
     """Width and height of a picture whose long side becomes ``PICTURE_SIDE``."""
     scale = PICTURE_SIDE / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _uri(picture: Image.Image, kind: str) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, optimize=True, quality=82)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

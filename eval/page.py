@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.amounts import percent_number
-from slotseg.errors import DataError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.examples import Example, Share, best_and_worst, example, largest
 from slotseg.eval.matching import UNMATCHED
@@ -22,8 +21,7 @@ from slotseg.eval.metrics import confusion_matrix
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.report import ceiling_line
 from slotseg.eval.result import Result, citation
-from slotseg.files import write_bytes
-from slotseg.pages import render_page
+from slotseg.pages import render_page, write_page
 
 SMALLEST_CELL = 0.005
 """Share of a true class from which a cell of the confusion matrix is drawn."""
@@ -64,7 +62,7 @@ class PrototypeRow:
     """Its most frequent true classes and their shares of its pixels."""
 
 
-def write_page(file: Path, result: Result, predictor: Predictor, benchmark: Benchmark) -> None:
+def write_result_page(file: Path, result: Result, predictor: Predictor, benchmark: Benchmark) -> None:
     """Write a result as a self-contained HTML page, atomically.
 
     Args:
@@ -78,11 +76,7 @@ def write_page(file: Path, result: Result, predictor: Predictor, benchmark: Benc
     """
     best, worst = best_and_worst(result.images, result.assignment)
     shown = [[example(image, result, predictor, benchmark) for image in images] for images in (best, worst)]
-    content = render(result, *shown).encode(errors="replace")  # undecodable bytes of file names
-    try:
-        write_bytes(file, content)
-    except OSError as error:
-        raise DataError(f"{file} cannot be written ({error.strerror}); choose another file for the page") from error
+    write_page(file, render(result, *shown), "choose another file for the page")
 
 
 def render(result: Result, best: Sequence[Example] = (), worst: Sequence[Example] = ()) -> str:

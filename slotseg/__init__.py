@@ -4,18 +4,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from slotseg.discovery.discover import discover
     from slotseg.labels.label_map import LabelMap
+    from slotseg.labels.naming import read_names
     from slotseg.method.model import SlotCon
     from slotseg.segmenting.segmenter import Segmentation, Segmenter
+    from slotseg.training.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["LabelMap", "Segmentation", "Segmenter", "SlotCon", "__version__"]
+__all__ = [
+    "LabelMap",
+    "Segmentation",
+    "Segmenter",
+    "SlotCon",
+    "Trainer",
+    "__version__",
+    "discover",
+    "read_names",
+]
 
 _HOMES = {
     "LabelMap": "labels.label_map",
     "Segmentation": "segmenting.segmenter",
     "Segmenter": "segmenting.segmenter",
     "SlotCon": "method.model",
+    "Trainer": "training.trainer",
+    "discover": "discovery.discover",
+    "read_names": "labels.naming",
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slotseg import amounts
-from slotseg.errors import DataError
+from slotseg.errors import DataError, SlotSegError
 
 PART = ".part"
 LEFTOVERS = (f".*{PART}", ".tmp??????")
@@ -42,16 +42,23 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(
+    path: Path, advice: str = "choose another --output", kind: type[SlotSegError] = DataError
+) -> Iterator[None]:
     """Turn the system's refusal to write an output into a sentence.
 
+    Args:
+        path: The output, which the sentence names.
+        advice: What to do, the end of the sentence.
+        kind: Class of the error.
+
     Raises:
-        DataError: If the block cannot write.
+        SlotSegError: Of the ``kind``, if the block cannot write.
     """
     try:
         yield
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}); choose another --output") from error
+        raise kind(f"{path} cannot be written ({error.strerror}); {advice}") from error
 
 
 def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:

@@ -1,10 +1,28 @@
 """What the HTML pages have in common: one look, one file that loads nothing, and every name in it text."""
 
+import base64
+import io
+from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
+
+from slotseg.errors import DataError
+from slotseg.files import write_bytes, writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture inside a page."""
+
+    uri: str
+    """The picture itself, as a ``data:`` URI."""
+    size: tuple[int, int]
+    """Width and height in pixels."""
 
 
 def render_page(package: str, template: str, filters: dict[str, Any], **values: Any) -> str:
@@ -12,7 +30,7 @@ def render_page(package: str, template: str, filters: dict[str, Any], **values: 
 
     Args:
         package: Holds the template, such as ``slotseg.eval``.
-        template: Its file name; it is given ``shared_style``, the style sheet of all pages.
+        template: Its file name; it is given ``shared_style``, the style sheet of all pages, and ``generator``.
         filters: Functions the template may format values with, by name.
         **values: What the template shows.
     """
@@ -21,9 +39,66 @@ def render_page(package: str, template: str, filters: dict[str, Any], **values: 
     )
     environment.filters.update(filters)
     environment.globals["shared_style"] = Markup(page_text("slotseg", "page.css").strip())
+    environment.globals["generator"] = generator
     return environment.from_string(page_text(package, template)).render(**values)
 
 
 def page_text(package: str, name: str) -> str:
     """A file of a package, such as a style sheet or a script that a page holds."""
     return (resources.files(package) / name).read_text(encoding="utf-8")
+
+
+def generator(command: str) -> Markup:
+    """The element by which a page that ``slotseg <command>`` wrote is told from a file of somebody else's."""
+    return Markup('<meta name="generator" content="slotseg {}">').format(command)
+
+
+def is_page(file: Path, command: str) -> bool:
+    """Whether a file was written by ``slotseg <command>``."""
+    try:
+        with file.open("rb") as opened:
+            return generator(command).encode() in opened.read(4096)
+    except OSError:
+        return False
+
+
+def check_replaceable(file: Path, command: str, what: str) -> None:
+    """Refuse to replace a file of somebody else's.
+
+    Args:
+        file: Where a page is to be written.
+        command: What writes the page, such as ``report``.
+        what: What such a page is called, such as ``page of a run``.
+
+    Raises:
+        DataError: If there is a file that the command did not write.
+    """
+    if file.is_file() and not is_page(file, command):
+        raise DataError(f"{file} is no {what}; expected another --output, or --overwrite to replace it")
+
+
+def write_page(file: Path, html: str, advice: str = "choose another --output") -> None:
+    """Write a page atomically.
+
+    Args:
+        file: Where to.
+        html: Its content; bytes of file names that could not be decoded become question marks.
+        advice: What to do where the page cannot be written.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    with writing(file, advice):
+        write_bytes(file, html.encode(errors="replace"))
+
+
+def data_uri(content: bytes, form: str) -> str:
+    """The content of a picture's file as a URI; ``form`` as Pillow calls it, such as ``JPEG``."""
+    return f"data:image/{form.lower()};base64,{base64.b64encode(content).decode()}"
+
+
+def picture_uri(picture: Image.Image, form: str, **options: Any) -> str:
+    """A picture as a URI; ``form`` and ``options`` as in ``PIL.Image.Image.save``."""
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return data_uri(buffer.getvalue(), form)

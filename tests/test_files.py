@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from slotseg import files
+from slotseg.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize("old", [None, b"old"], ids=["new file", "existing file"])
@@ -54,3 +55,11 @@ def test_content_is_on_the_disk_before_the_name_and_then_the_name(tmp_path: Path
         assert flushed == []
     assert flushed == [str(temporary), str(tmp_path)]
     assert path.read_text() == "new"
+
+
+def test_what_cannot_be_written_is_said_in_one_sentence() -> None:
+    full, path = OSError(28, "disk full"), Path("x")
+    with pytest.raises(DataError, match=r"^x cannot .* \(disk full\); choose another --output$"), files.writing(path):
+        raise full
+    with pytest.raises(ConfigError, match=r"make room$"), files.writing(path, "make room", ConfigError):
+        raise full

@@ -64,11 +64,10 @@ class CocoAnnotations:
         instances: ``instances_<split>.json``.
 
     Raises:
-        DataError: If a file is no such JSON, or pycocotools is missing.
+        DataError: If a file is no such JSON.
     """
 
     def __init__(self, stuff: Path | None, instances: Path) -> None:
-        require_pycocotools()
         self.files = [AnnotationFile(path) for path in (stuff, instances) if path]
         self.sizes = {key: size for file in self.files for key, size in file.sizes.items()}
         self.description = " + ".join(file.path.name for file in self.files)
@@ -149,13 +148,13 @@ def check_not_shifted(source: LabelSource, instances: Path, keys: Iterable[str])
     Args:
         source: Label maps, encoded as category id - 1.
         instances: ``instances_<split>.json``; nothing is checked where it is absent, or so large that
-            reading it takes longer than the check is worth, or pycocotools is not installed.
+            reading it takes longer than the check is worth.
         keys: The photos; the first few with instances are looked at.
 
     Raises:
         LabelError: If more pixels of instances fit the shifted encoding than the expected one.
     """
-    if not instances.is_file() or instances.stat().st_size > _LARGEST_CHECK or not _has_pycocotools():
+    if not instances.is_file() or instances.stat().st_size > _LARGEST_CHECK:
         return
     file = AnnotationFile(instances)
     right = shifted = 0
@@ -175,27 +174,6 @@ def check_not_shifted(source: LabelSource, instances: Path, keys: Iterable[str])
             f"{source.description} is shifted by one: of the pixels that {instances.name} gives to instances, "
             f"{shifted} hold the category id and {right} the id - 1; expected id - 1, with 255 for unlabelled pixels"
         )
-
-
-def require_pycocotools() -> None:
-    """Check that pycocotools can be imported.
-
-    Raises:
-        DataError: If it cannot.
-    """
-    if not _has_pycocotools():
-        raise DataError(
-            "annotations in JSON are rasterised by pycocotools, which is not installed; expected `pip install "
-            "pycocotools`, or label maps as PNGs"
-        )
-
-
-def _has_pycocotools() -> bool:
-    try:
-        import pycocotools.mask  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def _rasterize(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:

@@ -58,85 +58,62 @@ def command(
     slotseg segment my-photos -o masks --labels names.json
     slotseg concepts runs/photos-2 my-photos --carry-names runs/photos-1 --names names.json
     """  # noqa: D301
-    ids = _ids(figure_of)
-    page, data, carried = output / "index.html", output / "concepts.json", output / "names.json"
+    from slotseg.concepts.collection import ConceptFiles
+    from slotseg.data.finding.inputs import Inputs
+
+    ids, files = _ids(figure_of), ConceptFiles(folder=output)
     if old_run:
         names_file = names_file or _names_of(old_run)
-        if names_file.resolve() == carried.resolve():
+        if names_file.resolve() == files.names.resolve():
             raise ConfigError(
                 f"{names_file} would be replaced by the names it is carried to; expected another --output"
             )
-    written = (page, data, carried if old_run else None, figure)
-    existing = next((file for file in written if file and file.exists()), None)
+    _check_outputs((files.page, files.data, files.names if old_run else None), figure, overwrite=overwrite)
+    inputs = Inputs(photos, leave_out=output)
+
+    from slotseg.concepts.show import show_concepts
+    from slotseg.labels.naming import read_names
+    from slotseg.painting.render import save_picture
+    from slotseg.runs.folder import find_checkpoint
+
+    naming = read_names(names_file) if names_file else None
+    file = find_checkpoint(run)
+    number = sum(1 for _ in inputs)
+    click.echo(f"Looking at {amounts.count(number, 'photo')} with {file}", err=True)
+    shown = show_concepts(
+        file,
+        inputs,
+        files,
+        naming=naming,
+        old_run=old_run,
+        figure_of=ids if figure else None,
+        num_prototypes=num_prototypes,
+        keep=top,
+        size=size,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        total=number,
+        device=device,
+        overwrite=overwrite,
+    )
+    if figure and shown.figure:
+        save_picture(figure, shown.figure.image)
+    for line in shown.carried:
+        click.echo(line)
+    concepts = amounts.count(sum(1 for concept in shown.collection.concepts if concept.segments), "concept")
+    failed = f"; {shown.num_failures} photos failed: see {files.failures}" if shown.num_failures else ""
+    click.echo(f"{concepts} of {shown.collection.num_photos:,} photos: open {files.page}{failed}")
+    if shown.num_failures:
+        raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)
+
+
+def _check_outputs(written: tuple[Path | None, ...], figure: Path | None, *, overwrite: bool) -> None:
+    """Refuse to replace what is there unasked, and a figure of another kind."""
+    existing = next((file for file in (*written, figure) if file and file.exists()), None)
     if existing and not overwrite:
         raise ConfigError(f"{existing} exists; expected a new --output or --figure, or --overwrite")
     if figure and figure.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"{figure} is no name for a figure; expected one that ends in .png or .jpg")
-    from slotseg.data.finding.inputs import Inputs
-
-    inputs = Inputs(photos, leave_out=output)
-
-    from slotseg.concepts.carrying import Overlap, carry
-    from slotseg.concepts.collecting import collect
-    from slotseg.concepts.collection import write_concepts
-    from slotseg.concepts.concept_figure import concept_figure
-    from slotseg.concepts.concept_page import write_concept_page
-    from slotseg.files import write_json, writing
-    from slotseg.labels.naming import read_names
-    from slotseg.painting.render import save_picture
-    from slotseg.runs import checkpoint
-    from slotseg.runs.folder import find_checkpoint, name_of
-    from slotseg.runs.scores import read_scores
-    from slotseg.segmenting.segmenter import Segmenter
-
-    names = read_names(names_file) if names_file else None
-    file = find_checkpoint(run)
-    segmenter = Segmenter.load(
-        file, matched=False, num_prototypes=num_prototypes, size=size, device=device, precision="auto"
-    )
-    overlap = None
-    if old_run:
-        old = Segmenter.load(old_run, labels=names, size=size, device=device, precision="auto")
-        overlap = Overlap(old.prototype_map, old.encoder.num_concepts, segmenter.encoder.num_concepts)
-    elif names:
-        names.check(segmenter.encoder.num_concepts)
-    scores = [of.sentence() for of in read_scores(file, segmenter.encoder.num_concepts)]
-    number = sum(1 for _ in inputs)
-    click.echo(f"Looking at {amounts.count(number, 'photo')} with {file}", err=True)
-    failures = output / "failures.jsonl"
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
-        failures.unlink(missing_ok=True)
-    found = collect(
-        segmenter,
-        inputs,
-        failures=failures,
-        run=name_of(file),
-        checkpoint=checkpoint.digest(file),
-        keep=top,
-        batch_size=batch_size,
-        max_pixels=max_pixels,
-        total=number,
-        observe=overlap.add if overlap else None,
-    )
-    collection = found.collection
-    if old_run and overlap and names:
-        old_name = name_of(find_checkpoint(old_run))
-        carrying = carry(overlap.table, names)
-        names, collection = carrying.naming(names.unnamed, collection.checkpoint), carrying.noted(collection, old_name)
-        with writing(output):
-            write_json(carried, names.to_dict())
-        click.echo("\n".join(carrying.report(old_name)))
-    write_concept_page(page, collection, found.thumbnails, names, scores=scores, overwrite=overwrite)
-    write_concepts(data, collection)
-    if figure:
-        called = {k: name for k in range(len(collection.concepts)) if names and (name := names.name_of(k))}
-        save_picture(figure, concept_figure(collection, found.thumbnails, ids, names=called))
-    shown = sum(1 for concept in collection.concepts if concept.segments)
-    failed = f"; {found.num_failures} photos failed: see {failures}" if found.num_failures else ""
-    click.echo(f"{amounts.count(shown, 'concept')} of {collection.num_photos:,} photos: open {page}{failed}")
-    if found.num_failures:
-        raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)
 
 
 def _names_of(run: Path) -> Path:

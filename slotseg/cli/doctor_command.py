@@ -9,7 +9,7 @@ import click
 
 from slotseg.cli import options
 from slotseg.cli.train_command import SETTINGS
-from slotseg.errors import ConfigError, DataError
+from slotseg.errors import ConfigError
 
 
 @click.command("doctor")
@@ -58,24 +58,24 @@ def command(
         raise ConfigError(
             f"torch and torchvision do not fit each other ({error}); expected a pair: install both anew, together"
         ) from error
-    from slotseg.files import write_json
+    from slotseg.files import write_json, writing
     from slotseg.training import doctor
     from slotseg.training.launch import plan_training
     from slotseg.training.trial import measure_cost
 
-    found: list[doctor.Finding] = []
+    found: list[doctor.Remark] = []
 
-    def look(subject: str, check: Callable[[], Iterable[doctor.Finding]]) -> None:
-        for finding in doctor.checked(subject, check):
-            found.append(finding)
-            click.echo(f"{finding.level:<8} {finding.subject:<13} {finding.text}")
+    def look(subject: str, check: Callable[[], Iterable[doctor.Remark]]) -> None:
+        for remark in doctor.checked(subject, check):
+            found.append(remark)
+            click.echo(f"{remark.level:<8} {remark.subject:<13} {remark.text}")
 
-    def look_at_photos() -> Iterator[doctor.Finding]:
+    def look_at_photos() -> Iterator[doctor.Remark]:
         plan = plan_training(
             photos, {"backbone.init": None, **settings}, preset=preset, dataset=dataset, data_dir=data_dir
         )
         yield from doctor.check_photos(plan.source)
-        if not any(finding.level == "problem" for finding in found):
+        if not any(remark.level == "problem" for remark in found):
             yield from doctor.describe_cost(measure_cost(plan.config, plan.source, device=device, workers=workers))
 
     look("installation", doctor.check_installation)
@@ -85,10 +85,8 @@ def command(
     if photos or dataset or preset or not checkpoint:
         look("training", look_at_photos)
     if json_file:
-        try:
-            write_json(json_file, [asdict(finding) for finding in found])
-        except OSError as error:
-            raise DataError(f"{json_file} cannot be written ({error.strerror}); expected another --json") from error
-    problems = sum(finding.level == "problem" for finding in found)
+        with writing(json_file, "expected another --json"):
+            write_json(json_file, [asdict(remark) for remark in found])
+    problems = sum(remark.level == "problem" for remark in found)
     if problems:
         raise ConfigError(f"{problems} problem{'s' if problems > 1 else ''} found; expected none: see above")

@@ -8,7 +8,7 @@ import click
 
 from slotseg.cli import options
 from slotseg.config import PLAIN
-from slotseg.errors import ConfigError, DataError
+from slotseg.errors import ConfigError
 
 DATASETS = (
     "cocostuff27", "cocostuff15", "cocostuff171", "cocopanoptic27", "voc", "ade20k", "cityscapes27", "cityscapes19",
@@ -114,11 +114,11 @@ def command(
     from slotseg.eval.evaluate import evaluate
     from slotseg.eval.keeping import keep_match, keep_scores
     from slotseg.eval.masks import MaskFolder, Saving
-    from slotseg.eval.page import write_page
+    from slotseg.eval.page import write_result_page
     from slotseg.eval.predictors import Predictor, run_predictor
     from slotseg.eval.report import ceiling_line, result_table
     from slotseg.eval.result import citation
-    from slotseg.files import write_json
+    from slotseg.files import write_json, writing
     from slotseg.labels.naming import read_names
     from slotseg.runs.folder import find_checkpoint
 
@@ -163,12 +163,10 @@ def command(
     said = [result_table({result.protocol.predictor.name: result}), ceiling_line(result), citation(result)]
     click.echo("\n\n".join(filter(None, said)))
     if json_file:
-        try:
+        with writing(json_file, "expected another --json"):
             write_json(json_file, result.to_dict())
-        except OSError as error:
-            raise DataError(f"{json_file} cannot be written ({error.strerror}); expected another --json") from error
     if html_file:
-        write_page(html_file, result, predictor, benchmark)
+        write_result_page(html_file, result, predictor, benchmark)
     if result.skipped:
         click.echo(f"{len(result.skipped)} photos were unreadable and are not in the score.", err=True)
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)

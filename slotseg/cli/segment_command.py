@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from slotseg import amounts
 from slotseg.cli import options
 from slotseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from slotseg.painting.paint import Painted
 
 STDOUT = Path("-")
 EPILOG = """\b
@@ -103,7 +106,7 @@ def command(
     wanted = Wanted(overlay=overlay, confidence=confidence, legend=legend, formats=tuple(formats))
     photos = Inputs(inputs, leave_out=None if output == STDOUT else output)
     if output == STDOUT:
-        _check_stdout(photos.single, wanted)
+        _check_stdout(single=photos.single, alone=wanted == Wanted())
     else:
         outputs = Outputs(photos, output, wanted)
         found = outputs.survey()
@@ -116,16 +119,15 @@ def command(
     from slotseg.segmenting.segmenter import Segmenter
 
     file = find_checkpoint(checkpoint)
-    given = read_labels_or_names(find_labels(labels, file)) if labels not in (None, "prototypes") else None
     segmenter = Segmenter.load(
         file,
-        labels=given,
+        labels=read_labels_or_names(find_labels(labels, file)) if labels not in (None, "prototypes") else None,
         matched=labels is None and num_prototypes is None,
         num_prototypes=num_prototypes,
         segment=options.quality(tta, edges),
         size=size,
         tile=tile,
-        confidence=confidence or summary or form == "coco" or ignore_below > 0,
+        confidence=wanted.needs_confidence or ignore_below > 0,
         device=device,
         precision=precision or "auto",
         compiled=compiled,
@@ -149,25 +151,27 @@ def command(
         max_pixels=max_pixels,
         found=found,
     )
+    _say(painted, output, outputs.failures)
+
+
+def _check_stdout(*, single: bool, alone: bool) -> None:
+    if not single:
+        raise ConfigError("-o - writes one mask to stdout; expected one photo, or a folder as --output")
+    if not alone:
+        raise ConfigError("-o - writes the mask alone; expected a file or folder as --output for what goes beside it")
+    if sys.stdout.isatty():
+        raise ConfigError("-o - would write a PNG to the terminal; expected a pipe or a file, as in -o - > mask.png")
+
+
+def _say(painted: "Painted", output: Path, failures: Path) -> None:
     _say_notes(painted.notes)
     for message in painted.failures[:3]:
         click.echo(f"Skipped: {message}", err=True)
     kept = f", {painted.num_kept} were there" if painted.num_kept else ""
-    failed = f", {len(painted.failures)} failed: see {outputs.failures}" if painted.failures else ""
+    failed = f", {len(painted.failures)} failed: see {failures}" if painted.failures else ""
     click.echo(f"{amounts.count(painted.num_masks, 'mask')} written to {output}{kept}{failed}")
     if painted.failures:
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)
-
-
-def _check_stdout(single: bool, wanted: object) -> None:
-    from slotseg.painting.outputs import Wanted
-
-    if not single:
-        raise ConfigError("-o - writes one mask to stdout; expected one photo, or a folder as --output")
-    if wanted != Wanted():
-        raise ConfigError("-o - writes the mask alone; expected a file or folder as --output for what goes beside it")
-    if sys.stdout.isatty():
-        raise ConfigError("-o - would write a PNG to the terminal; expected a pipe or a file, as in -o - > mask.png")
 
 
 def _say_notes(notes: dict[str, tuple[int, str]]) -> None:

@@ -17,8 +17,16 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from slotseg.concepts.collection import BoxXYXY, Collection, Concept, Merge, Related, Segment
-from slotseg.concepts.concept_page import SIDES, Thumbnail
+from slotseg.concepts.collection import (
+    THUMBNAIL_SIDE,
+    BoxXYXY,
+    Collection,
+    Concept,
+    Merge,
+    Related,
+    Segment,
+    Thumbnail,
+)
 from slotseg.concepts.retrieval import Found, Occurrences
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS
@@ -258,7 +266,7 @@ def _largest(values: NDArray[Any], but: int) -> tuple[Related, ...]:
 
 def _small(picture: NDArray[Any]) -> NDArray[Any]:
     """A photo or map as large as the page may show it."""
-    scale = SIDES[0] / max(picture.shape[:2])
+    scale = THUMBNAIL_SIDE / max(picture.shape[:2])
     if scale >= 1:
         return picture
     size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))

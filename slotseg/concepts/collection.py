@@ -1,6 +1,6 @@
 """What a run finds in a collection of photos: its concepts, their best segments, and ``concepts.json``.
 
-A concept is a prototype, or several that were merged, seen over many photos. Letters: K prototypes.
+A concept is a prototype, or several that were merged, seen over many photos. Letters: K prototypes, h w pixels.
 """
 
 import json
@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slotseg.errors import DataError
-from slotseg.files import write_json
+from slotseg.files import write_json, writing
 from slotseg.labels.label_map import Color
 
 FORMAT = 1
@@ -20,6 +23,51 @@ BoxXYXY = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, right and bottom excluded."""
 Related = tuple[int, float]
 """A prototype and how strongly it is related, 0..1."""
+THUMBNAIL_SIDE = 320
+"""Pixels along the longer side of a thumbnail; pages show none larger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptFiles:
+    """The files in a folder of concepts."""
+
+    folder: Path
+    """The folder."""
+
+    @property
+    def page(self) -> Path:
+        """The page to name concepts on."""
+        return self.folder / "index.html"
+
+    @property
+    def data(self) -> Path:
+        """The concepts as JSON."""
+        return self.folder / "concepts.json"
+
+    @property
+    def names(self) -> Path:
+        """Names that were carried from another run."""
+        return self.folder / "names.json"
+
+    @property
+    def figure(self) -> Path:
+        """Columns of the best segments, where no other place is given."""
+        return self.folder / "figure.png"
+
+    @property
+    def failures(self) -> Path:
+        """Photos that could not be read."""
+        return self.folder / "failures.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Thumbnail:
+    """A small photo with its segmentation."""
+
+    image: NDArray[np.uint8]
+    """RGB, ``(h, w, 3)``; more than ``THUMBNAIL_SIDE`` pixels a side are not needed."""
+    prototype_map: NDArray[np.integer[Any]]
+    """Nearest prototypes, ``(h, w)``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +213,8 @@ def write_concepts(file: Path, collection: Collection) -> None:
     Raises:
         DataError: If it cannot be written.
     """
-    try:
+    with writing(file):
         write_json(file, collection.to_dict())
-    except OSError as error:
-        raise DataError(f"{file} cannot be written ({error.strerror}); choose another --output") from error
 
 
 def read_concepts(file: Path) -> Collection:

@@ -1,13 +1,13 @@
 """The paper's figure 3: columns of the best segments of some concepts (Wen et al., NeurIPS 2022)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from slotseg.concepts.collection import Collection, Concept, Segment
-from slotseg.concepts.concept_page import Thumbnail
+from slotseg.concepts.collection import BoxXYXY, Collection, Concept, Segment, Thumbnail
 from slotseg.errors import ConfigError
 
 SIDE = 200
@@ -19,6 +19,18 @@ DIMMED = 0.25
 """What is left of the light outside a segment."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawn figure, and where in it things are."""
+
+    image: Image.Image
+    """The picture."""
+    ids: list[int]
+    """The concepts of its columns."""
+    cells: list[list[BoxXYXY]]
+    """Boxes of the segments of each column, from the top, in pixels of the picture."""
+
+
 def concept_figure(
     collection: Collection,
     thumbnails: Mapping[str, Thumbnail],
@@ -26,7 +38,7 @@ def concept_figure(
     *,
     columns: int = 8,
     names: Mapping[int, str] | None = None,
-) -> Image.Image:
+) -> Figure:
     """Draw the best segments of concepts, a column each, the best on top.
 
     Args:
@@ -47,18 +59,20 @@ def concept_figure(
     if not rows:
         raise ConfigError("no concept has a segment to draw; expected photos in which some prototype wins")
     step = SIDE + GAP
-    figure = Image.new("RGB", (len(chosen) * step + GAP, HEAD + rows * step), "white")
-    draw, font = ImageDraw.Draw(figure), ImageFont.load_default(15)
+    image = Image.new("RGB", (len(chosen) * step + GAP, HEAD + rows * step), "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(15)
+    cells: list[list[BoxXYXY]] = []
     for column, concept in enumerate(chosen):
         left = GAP + column * step
         name = (names or {}).get(concept.id, concept.name)
         while len(name) > 1 and font.getlength(name) > SIDE:
             name = f"{name[:-2].rstrip()}…"
         draw.text((left, 7), name, "black", font)
-        for row, segment in enumerate(concept.segments):
-            picture = _dimmed(thumbnails[segment.photo], concept.id)
-            figure.paste(picture, (left, HEAD + row * step))
-    return figure
+        tops = range(HEAD, image.height, step)
+        cells.append([(left, top, left + SIDE, top + SIDE) for top, _ in zip(tops, concept.segments, strict=False)])
+        for cell, segment in zip(cells[-1], concept.segments, strict=True):
+            image.paste(_dimmed(thumbnails[segment.photo], concept.id), cell[:2])
+    return Figure(image=image, ids=[concept.id for concept in chosen], cells=cells)
 
 
 def telling(collection: Collection, number: int) -> list[Concept]:

@@ -34,10 +34,10 @@ const hinted = (id) => (/^prototype \d+$/.test(data.concepts[id].name) ? "" : da
 // Pictures: the photo, a veil over what is not the segment, and the segment's edge.
 
 const drawing = ([photo, , path, box], whole) => {
-  const { width, height, data: bytes } = data.photos[photo];
+  const { width, height, uri } = data.photos[photo];
   const view = whole ? [0, 0, width, height] : around(box, width, height);
   return makeSvg("svg", { viewBox: view.join(" "), preserveAspectRatio: `xMidYMid ${whole ? "meet" : "slice"}` },
-    makeSvg("image", { href: `data:${data.type};base64,${bytes}`, width, height }),
+    makeSvg("image", { href: uri, width, height }),
     makeSvg("path", { class: "veil", d: `M0 0h${width}v${height}h${-width}z${path}` }),
     makeSvg("path", { class: "edge", d: path }));
 };

@@ -6,10 +6,8 @@ and that script is the only one its content security policy lets run. Letters: K
 
 import base64
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 import slotseg
-from slotseg.concepts.collection import Collection
+from slotseg.concepts.collection import THUMBNAIL_SIDE, Collection, Thumbnail
 from slotseg.errors import DataError
-from slotseg.files import write_bytes
 from slotseg.labels import colors as hashed_colors
 from slotseg.labels import naming
 from slotseg.labels.naming import Naming
-from slotseg.pages import page_text, render_page
+from slotseg.pages import check_replaceable, page_text, picture_uri, render_page, write_page
 
-MARK = '<meta name="generator" content="slotseg concepts">'
-"""Stands in every page, so that one of ours can be told from a file of somebody else's."""
-SIDES = (320, 256, 208, 168, 136, 112, 92, 76, 60)
+SIDES = (THUMBNAIL_SIDE, 256, 208, 168, 136, 112, 92, 76, 60)
 """Long sides of the pictures, pixels; the largest is taken that keeps to ``MAX_PICTURE_BYTES``."""
 MAX_PICTURE_BYTES = 24_000_000
 """Of the page, for all pictures and outlines together."""
@@ -44,16 +39,6 @@ TOLERANCE = 0.6
 """How far a drawn outline may lie from the segment's, pixels."""
 
 _FORM = "WEBP" if features.check("webp") else "JPEG"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Thumbnail:
-    """A small photo with its segmentation."""
-
-    image: NDArray[np.uint8]
-    """RGB, ``(h, w, 3)``; more than ``SIDES[0]`` pixels a side are not needed."""
-    prototype_map: NDArray[np.integer[Any]]
-    """Nearest prototypes, ``(h, w)``."""
 
 
 def write_concept_page(
@@ -78,22 +63,9 @@ def write_concept_page(
     Raises:
         DataError: If there is such a file, a thumbnail is missing, or the page cannot be written.
     """
-    if not overwrite and file.is_file() and not is_concept_page(file):
-        raise DataError(f"{file} is no page of concepts; expected another --output, or --overwrite to replace it")
-    content = render(collection, thumbnails, names, scores).encode(errors="replace")  # undecodable bytes of file names
-    try:
-        write_bytes(file, content)
-    except OSError as error:
-        raise DataError(f"{file} cannot be written ({error.strerror}); choose another --output") from error
-
-
-def is_concept_page(file: Path) -> bool:
-    """Whether a file was written by ``write_concept_page``."""
-    try:
-        with file.open("rb") as opened:
-            return MARK.encode() in opened.read(4096)
-    except OSError:
-        return False
+    if not overwrite:
+        check_replaceable(file, "concepts", "page of concepts")
+    write_page(file, render(collection, thumbnails, names, scores))
 
 
 def render(
@@ -109,7 +81,6 @@ def render(
         "slotseg.concepts",
         "concept_page.html",
         {},
-        mark=MARK,
         version=slotseg.__version__,
         run=collection.run,
         carried_from=collection.carried_from,
@@ -148,7 +119,6 @@ def page_data(
         "salt": hashed_colors.SALT,
         "lightness": hashed_colors.LIGHTNESS,
         "chroma": hashed_colors.CHROMA,
-        "type": f"image/{_FORM.lower()}",
         "photos": [{k: v for k, v in picture.items() if k != "parts"} for picture in pictures.values()],
         "carried_from": collection.carried_from,
         "merges": [[m.one, m.other, m.strength] for m in collection.merges],
@@ -210,14 +180,12 @@ def _picture(photo: str, thumbnail: Thumbnail, prototypes: Sequence[int], side: 
     height, width = thumbnail.image.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    buffer = io.BytesIO()
     image = Image.fromarray(thumbnail.image).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    image.save(buffer, _FORM, quality=QUALITY)
     return {
         "name": photo,
         "width": size[0],
         "height": size[1],
-        "data": base64.b64encode(buffer.getvalue()).decode(),
+        "uri": picture_uri(image, _FORM, quality=QUALITY),
         "parts": {k: outline(_small(thumbnail.prototype_map == k, size)) for k in prototypes},
     }
 

@@ -79,12 +79,12 @@ def discover(
         stages = Stages(record, inputs, naming, device, workers)
         left = stages.left()
     stages.train()
-    stages.find_concepts()
-    stages.paint()
+    labelling = stages.find_concepts()
+    stages.paint(labelling)
     return Discovered(
-        report=stages.report(),
+        report=stages.report(labelling),
         num_photos=number,
-        num_concepts=stages.labels.num_prototypes,
+        num_concepts=labelling.labels.num_prototypes,
         num_failures=max(stage.num_failures for stage in record.stages.values()),
         anything_done=bool(left),
     )

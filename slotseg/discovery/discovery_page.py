@@ -4,8 +4,6 @@ The page is a single file that loads nothing; links lead to the page of concepts
 which lie beside it. Letters: h w pixels.
 """
 
-import base64
-import io
 import shlex
 import time
 from collections.abc import Sequence
@@ -17,18 +15,16 @@ from PIL import Image
 
 import slotseg
 from slotseg import amounts
-from slotseg.concepts.collection import Collection
-from slotseg.concepts.concept_figure import GAP, HEAD, SIDE
+from slotseg.concepts.collection import BoxXYXY, Collection
 from slotseg.data.reading.notes import shown
 from slotseg.data.reading.windows import open_windows
 from slotseg.discovery.record import DiscoveryRecord
 from slotseg.errors import DataError
-from slotseg.files import write_bytes, writing
 from slotseg.labels.label_map import UNNAMED, Color, LabelMap
 from slotseg.labels.naming import Naming
-from slotseg.pages import render_page
+from slotseg.pages import Picture, picture_uri, render_page, write_page
 from slotseg.painting.outputs import Outputs
-from slotseg.watching.run_page import Finding
+from slotseg.watching.diagnosis import Finding
 
 NUM_EXAMPLES = 12
 """Photos that are shown."""
@@ -38,16 +34,6 @@ NUM_CLASSES = 24
 """That are listed with their share."""
 NUM_FAILURES = 20
 """Unreadable photos that are named."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture inside the page."""
-
-    uri: str
-    """The picture itself, as a ``data:`` URI."""
-    size: tuple[int, int]
-    """Width and height in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +69,7 @@ class Report:
     naming: Naming | None
     """What a person has named so far."""
     figure: Path
-    """By ``slotseg.concepts.concept_figure``, of the concepts ``record.figure``."""
+    """The figure of the concepts ``record.figure``."""
     examples: Sequence[Example]
     """Some of the photos."""
     failures: Sequence[str]
@@ -100,8 +86,7 @@ def write_report(file: Path, report: Report) -> None:
     Raises:
         DataError: If it cannot be written.
     """
-    with writing(file):
-        write_bytes(file, render(report).encode(errors="replace"))  # undecodable bytes of file names
+    write_page(file, render(report))
 
 
 def render(report: Report) -> str:
@@ -124,7 +109,7 @@ def render(report: Report) -> str:
         num_photos=collection.num_photos,
         num_concepts=len(collection.concepts),
         named=named_words(collection, report.naming),
-        columns=list(zip(_captions(report), figure_columns(report.figure), strict=False)),
+        columns=list(zip(_captions(report), figure_columns(report.figure, record.figure_cells), strict=False)),
         classes=shares(collection, report.labels),
         num_classes=NUM_CLASSES,
         num_failures=NUM_FAILURES,
@@ -156,11 +141,23 @@ def examples(outputs: Outputs) -> list[Example]:
     return found
 
 
-def figure_columns(figure: Path) -> list[list[Picture]]:
-    """The pictures of a figure by ``slotseg.concepts.concept_figure``, column by column."""
-    with Image.open(figure) as image:
-        lefts, tops = range(GAP, image.width, SIDE + GAP), range(HEAD, image.height, SIDE + GAP)
-        return [[_picture(image.crop((x, y, x + SIDE, y + SIDE))) for y in tops] for x in lefts]
+def figure_columns(figure: Path, cells: Sequence[Sequence[BoxXYXY]]) -> list[list[Picture]]:
+    """The pictures of a figure, column by column.
+
+    Args:
+        figure: Its file.
+        cells: Where they are, as in ``slotseg.concepts.concept_figure.Figure``.
+
+    Returns:
+        Nothing where the file is gone or another picture that has no such places.
+    """
+    try:
+        with Image.open(figure) as image:
+            if any(right > image.width or bottom > image.height for column in cells for _, _, right, bottom in column):
+                return []
+            return [[_picture(image.crop((x0, y0, x1, y1))) for x0, y0, x1, y1 in column] for column in cells]
+    except (OSError, Image.DecompressionBombError):
+        return []
 
 
 def named_words(collection: Collection, naming: Naming | None) -> str:
@@ -196,6 +193,4 @@ def _picture(image: Image.Image) -> Picture:
     """A picture as large as the page shows it at most."""
     image = image.convert("RGB")
     image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=82)
-    return Picture(uri=f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", size=image.size)
+    return Picture(uri=picture_uri(image, "JPEG", quality=82), size=image.size)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 import slotseg
+from slotseg.concepts.collection import BoxXYXY
 from slotseg.errors import ConfigError
-from slotseg.files import remove_leftovers, write_json
+from slotseg.files import remove_leftovers, write_json, writing
 
 FORMAT = 1
 """Of the file."""
@@ -62,7 +63,9 @@ class DiscoveryRecord:
     stages: dict[str, Stage]
     """By name, of ``STAGES``."""
     figure: list[int] = field(default_factory=list)
-    """The concepts of its columns."""
+    """Concepts of the columns of the figure."""
+    figure_cells: list[list[BoxXYXY]] = field(default_factory=list)
+    """Boxes of the segments in each column of the figure, in its pixels; none where an earlier version drew it."""
 
     @contextmanager
     def working(self, name: str) -> Iterator[Stage]:
@@ -87,10 +90,8 @@ class DiscoveryRecord:
         content = {"format": FORMAT, "version": slotseg.__version__}
         content |= {name: value for name, value in vars(self).items() if name not in ("path", "stages")}
         content["stages"] = {name: vars(stage) for name, stage in self.stages.items()}
-        try:
+        with writing(self.path, kind=ConfigError):
             write_json(_file(self.path), content)
-        except OSError as error:
-            raise ConfigError(f"{self.path} cannot be written ({error.strerror}); choose another --output") from error
 
     def check(self, photos: list[str], settings: Mapping[str, Any], num_photos: int, photo_names: str) -> None:
         """Refuse what is not as it was; settings that are left out are.

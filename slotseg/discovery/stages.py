@@ -6,14 +6,12 @@ Each knows by ``discover.json`` and by its files whether it is whole, and goes o
 import hashlib
 import json
 import logging
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 
 from slotseg import amounts
-from slotseg.concepts.collecting import collect
-from slotseg.concepts.collection import read_concepts, write_concepts
-from slotseg.concepts.concept_figure import concept_figure, telling
-from slotseg.concepts.concept_page import write_concept_page
+from slotseg.concepts.collection import Collection, ConceptFiles, read_concepts
+from slotseg.concepts.show import show_concepts
 from slotseg.data.finding.inputs import Inputs
 from slotseg.discovery.discovery_page import Report, examples, write_report
 from slotseg.discovery.record import DiscoveryRecord, Stage
@@ -35,8 +33,6 @@ from slotseg.watching.run_page import write_run_page
 log = logging.getLogger(__name__)
 
 PRESET = "photos"
-COLUMNS = 8
-"""Concepts of the figure."""
 
 
 def run_in(output: Path) -> RunFolder:
@@ -47,6 +43,27 @@ def run_in(output: Path) -> RunFolder:
 def outputs_of(inputs: Inputs, output: Path) -> Outputs:
     """The masks of a discovery, and what lies beside them."""
     return Outputs(inputs, output / "masks", Wanted(overlay=True, legend=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelling:
+    """What was found, and what masks are painted with."""
+
+    collection: Collection
+    """Concepts, and the checkpoint they are of."""
+    labels: LabelMap
+    """Names, or the numbers of prototypes."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Start of the SHA-256 of the trained checkpoint."""
+        return self.collection.checkpoint
+
+    @property
+    def digest(self) -> str:
+        """Checkpoint and labels in a few characters, by which masks of others are told."""
+        labels = {**self.labels.to_dict(), "source": None}
+        return f"{self.checkpoint} {hashlib.sha256(json.dumps(labels).encode()).hexdigest()[:16]}"
 
 
 class Stages:
@@ -65,20 +82,19 @@ class Stages:
     ) -> None:
         self.record, self.inputs, self.naming, self.device, self.workers = record, inputs, naming, device, workers
         self.run = run_in(record.path)
-        self.concepts = record.path / "concepts"
+        self.concepts = ConceptFiles(folder=record.path / "concepts")
         self.outputs = outputs_of(inputs, record.path)
 
     def left(self) -> list[str]:
         """What is to be done yet, in words."""
-        stages, words = self.record.stages, []
-        share = self._training_left()
-        if share:
-            words.append(f"training {amounts.about_duration(share * stages['training'].expected_seconds)}")
-        if share or not self._concepts_are_whole():
-            words.append(f"concepts {amounts.about_duration(stages['concepts'].expected_seconds)}")
-        if share := 1.0 if share else self._masks_left():
-            words.append(f"masks {amounts.about_duration(share * stages['masks'].expected_seconds)}")
-        return words
+        training, labelling = self._training_left(), self._labelling()
+        masks = self._masks_left(labelling) if labelling else 1.0
+        shares = {"training": training, "concepts": float(labelling is None), "masks": masks}
+        return [
+            f"{stage} {amounts.about_duration(share * self.record.stages[stage].expected_seconds)}"
+            for stage, share in shares.items()
+            if share
+        ]
 
     def train(self) -> None:
         """Train the run, or go on with it."""
@@ -99,52 +115,49 @@ class Stages:
             trainer.train()
             stage.num_failures, stage.whole = len(trainer.journal.unreadable), True
 
-    def find_concepts(self) -> None:
-        """Look at all photos for the best segments of each concept."""
-        if self._concepts_are_whole():
-            return
+    def find_concepts(self) -> Labelling:
+        """Look at all photos for the best segments of each concept, and say what to paint them with."""
+        if labelling := self._labelling():
+            return labelling
         log.info("Looking at %d photos for the best segments of each concept", self.record.num_photos)
-        page, data, figure, failures = self._concept_files
         with self.record.working("concepts") as stage:
-            _begin_stage(stage, self.digest)
-            with writing(self.concepts):
-                self.concepts.mkdir(parents=True, exist_ok=True)
-                failures.unlink(missing_ok=True)
-            segmenter = Segmenter.load(self.run.last, matched=False, device=self.device, precision="auto")
-            found = collect(
-                segmenter,
+            _begin_stage(stage, checkpoint.digest(self.run.last))
+            shown = show_concepts(
+                self.run.last,
                 self.inputs,
-                failures=failures,
+                self.concepts,
                 run=self.record.path.resolve().name,
-                checkpoint=self.digest,
+                naming=self.naming,
+                figure_of=(),
                 total=self.record.num_photos,
+                device=self.device,
+                overwrite=True,
             )
-            self.record.figure = [concept.id for concept in telling(found.collection, COLUMNS)]
-            scores = self._scores(len(found.collection.concepts))
-            write_concept_page(page, found.collection, found.thumbnails, self.naming, scores=scores, overwrite=True)
-            save_picture(figure, concept_figure(found.collection, found.thumbnails, self.record.figure))
-            write_concepts(data, found.collection)
-            stage.num_failures, stage.whole = found.num_failures, True
+            assert shown.figure is not None
+            save_picture(self.concepts.figure, shown.figure.image)
+            self.record.figure, self.record.figure_cells = shown.figure.ids, shown.figure.cells
+            stage.num_failures, stage.whole = shown.num_failures, True
+        return self._labels_of(shown.collection)
 
-    def paint(self) -> None:
+    def paint(self, labelling: Labelling) -> None:
         """Paint all photos; masks of other names, or of an earlier state of the run, are painted anew."""
-        if not self._masks_left():
+        if not self._masks_left(labelling):
             return
         words = f"the names of {self.naming.where}" if self.naming else "the numbers of prototypes"
         log.info("Painting %d photos with %s", self.record.num_photos, words)
         stage = self.record.stages["masks"]
-        if stage.made_of != self._masks_made_of:
+        if stage.made_of != labelling.digest:
             self._remove_masks()
-            _begin_stage(stage, self._masks_made_of)
+            _begin_stage(stage, labelling.digest)
             self.record.write()
         if self.naming:
-            self.naming.warn_of_another_run(self.digest)
+            self.naming.warn_of_another_run(labelling.checkpoint)
         with self.record.working("masks"):
-            segmenter = Segmenter.load(self.run.last, labels=self.labels, device=self.device, precision="auto")
+            segmenter = Segmenter.load(self.run.last, labels=labelling.labels, device=self.device, precision="auto")
             painted = paint(segmenter, self.outputs, skip_existing=True)
             stage.num_failures, stage.whole = len(painted.failures), True
 
-    def report(self) -> Path:
+    def report(self, labelling: Labelling) -> Path:
         """Write the pages of the run and of all."""
         run = read_run(self.run.path)
         findings = diagnose(run.lines, run.config)
@@ -152,46 +165,31 @@ class Stages:
         file = self.record.path / "index.html"
         report = Report(
             record=self.record,
-            collection=read_concepts(self.concepts / "concepts.json"),
-            labels=self.labels,
+            collection=labelling.collection,
+            labels=labelling.labels,
             naming=self.naming,
-            figure=self.concepts / "figure.png",
+            figure=self.concepts.figure,
             examples=examples(self.outputs),
             failures=[str(line.get("error", "")) for line in read_json_lines(self.outputs.failures)],
             findings=findings,
-            scores=self._scores(self.labels.num_prototypes),
+            scores=[of.sentence() for of in read_scores(self.run.last, labelling.labels.num_prototypes)],
         )
         write_report(file, report)
         return file
 
-    @cached_property
-    def digest(self) -> str:
-        """Of the trained checkpoint."""
-        return checkpoint.digest(self.run.last)
+    def _labelling(self) -> Labelling | None:
+        """What masks are painted with; None as long as training or concepts are not whole."""
+        stage, files = self.record.stages["concepts"], self.concepts
+        if self._training_left() or not stage.whole or stage.made_of != checkpoint.digest(self.run.last):
+            return None
+        if not all(file.is_file() for file in (files.page, files.data, files.figure)):
+            return None
+        return self._labels_of(read_concepts(files.data))
 
-    @cached_property
-    def labels(self) -> LabelMap:
-        """What masks are painted with."""
-        number = len(read_concepts(self.concepts / "concepts.json").concepts)
-        return self.naming.label_map(number) if self.naming else LabelMap.prototypes(number)
-
-    def _scores(self, num_prototypes: int) -> list[str]:
-        """What `slotseg eval` measured of the run, in sentences."""
-        return [scores.sentence() for scores in read_scores(self.run.last, num_prototypes)]
-
-    @property
-    def _concept_files(self) -> tuple[Path, Path, Path, Path]:
-        """Page, data, figure and failures."""
-        first, second, third, fourth = (
-            self.concepts / name for name in ("index.html", "concepts.json", "figure.png", "failures.jsonl")
-        )
-        return first, second, third, fourth
-
-    @cached_property
-    def _masks_made_of(self) -> str:
-        """The checkpoint and what its prototypes are called."""
-        labels = {**self.labels.to_dict(), "source": None}
-        return f"{self.digest} {hashlib.sha256(json.dumps(labels).encode()).hexdigest()[:16]}"
+    def _labels_of(self, collection: Collection) -> Labelling:
+        number = len(collection.concepts)
+        labels = self.naming.label_map(number) if self.naming else LabelMap.prototypes(number)
+        return Labelling(collection=collection, labels=labels)
 
     def _training_left(self) -> float:
         """Share of the steps that are to be done yet."""
@@ -200,15 +198,10 @@ class Stages:
         header = checkpoint.read_header(self.run.last)
         return 1 - min(1.0, int(header["step"]) / int(header["total_steps"]))
 
-    def _concepts_are_whole(self) -> bool:
-        stage = self.record.stages["concepts"]
-        files = self._concept_files[:3]
-        return stage.whole and stage.made_of == self.digest and all(file.is_file() for file in files)
-
-    def _masks_left(self) -> float:
+    def _masks_left(self, labelling: Labelling) -> float:
         """Share of the photos that are to be painted yet."""
         stage = self.record.stages["masks"]
-        if not self._concepts_are_whole() or stage.made_of != self._masks_made_of:
+        if stage.made_of != labelling.digest:
             return 1.0
         number = self.record.num_photos
         missing = number - self.outputs.survey().num_masks

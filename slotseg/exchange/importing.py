@@ -11,7 +11,7 @@ from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.official import converted
 from slotseg.exchange.official_settings import NAME
 from slotseg.exchange.unpickling import load_plain
-from slotseg.files import write_json
+from slotseg.files import write_json, writing
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder, new_run
 
@@ -30,7 +30,7 @@ def import_run(file: Path, out: Path | None = None) -> RunFolder:
 
     Raises:
         CheckpointError: If the file cannot be read or is no full checkpoint, or the run cannot be written.
-        ConfigError: If the folder is not empty.
+        ConfigError: If the folder is not empty or cannot be written.
     """
     if not file.is_file():
         raise CheckpointError(f"{file} is not a file; expected a full checkpoint of the published code")
@@ -42,7 +42,7 @@ def import_run(file: Path, out: Path | None = None) -> RunFolder:
         raise error if said.startswith(str(file)) else CheckpointError(f"{file} cannot be imported: {said}") from error
     run = new_run(out, NAME)
     notes = {name: content.info[name] for name in checkpoint.NOTES}
-    with _whole_or_nothing(run):
+    with writing(run.path, "choose another --out", ConfigError), _whole_or_nothing(run):
         write_json(run.config, {"config": content.info["config"], **notes})
         checkpoint.save(run.last, content.tensors, content.info, readable=True)
     _describe(run, content.info)
@@ -51,22 +51,16 @@ def import_run(file: Path, out: Path | None = None) -> RunFolder:
 
 @contextmanager
 def _whole_or_nothing(run: RunFolder) -> Iterator[None]:
-    """After an error or an interruption, leave what was there before.
-
-    Raises:
-        ConfigError: If the folder cannot be written.
-    """
+    """After an error or an interruption, leave what was there before."""
     missing = [p for p in (run.path, *run.path.parents) if not p.exists()]
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         shutil.rmtree(run.last.parent, ignore_errors=True)
         run.config.unlink(missing_ok=True)
         for folder in missing:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
-        if isinstance(error, OSError):
-            raise ConfigError(f"{run.path} cannot be written ({error.strerror}); choose another --out") from error
         raise
 
 

@@ -5,26 +5,38 @@ closed; until then, and after an error or an interruption, an earlier one is as 
 Letters: H W pixels.
 """
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.errors import ConfigError
 from slotseg.labels.label_map import LabelMap
-from slotseg.painting.coco import FILE_NAME as COCO_FILE
 from slotseg.painting.coco import CocoWriter
-from slotseg.painting.cvat import FILE_NAME as CVAT_FILE
-from slotseg.painting.cvat import LABELS_NAME, CvatWriter
-from slotseg.painting.labelme import LabelmeWriter, file_of
-from slotseg.painting.summary import FILE_NAME as SUMMARY_FILE
+from slotseg.painting.cvat import CvatWriter
+from slotseg.painting.labelme import LabelmeWriter
 from slotseg.painting.summary import SummaryWriter
 
 
 class Writer(Protocol):
-    """Where the class maps of many photos go; a context manager that closes unless there was an error."""
+    """Where the class maps of many photos go; a context manager that closes unless there was an error.
+
+    Args:
+        folder: Where the files go.
+        labels: Names and colours.
+    """
+
+    per_photo: ClassVar[bool]
+    """Whether each photo becomes a file of its own, written at once; otherwise all photos share their files."""
+    wants_confidence: ClassVar[bool]
+    """Whether confidence is to be computed for this format, and not only written where it is there anyway."""
+
+    def __init__(self, folder: Path, labels: LabelMap) -> None: ...
+
+    @classmethod
+    def files(cls, folder: Path, name: str = "") -> list[Path]:
+        """The files in which a photo of a name is written; its name matters where they are ``per_photo`` alone."""
 
     def add(
         self,
@@ -53,17 +65,13 @@ class Writer(Protocol):
     def __exit__(self, kind: object, *_: object) -> None: ...
 
 
-WRITERS: dict[str, Callable[[Path, LabelMap], Writer]] = {
+WRITERS: dict[str, type[Writer]] = {
     "coco": CocoWriter,
     "cvat": CvatWriter,
     "labelme": LabelmeWriter,
     "summary": SummaryWriter,
 }
 """A writer for each format's name."""
-
-
-FILES = {"coco": (COCO_FILE,), "cvat": (CVAT_FILE, LABELS_NAME), "summary": (SUMMARY_FILE,)}
-"""Of the formats with files about all photos."""
 
 
 def open_writer(form: str, folder: Path, labels: LabelMap) -> Writer:
@@ -80,10 +88,3 @@ def open_writer(form: str, folder: Path, labels: LabelMap) -> Writer:
     if form not in WRITERS:
         raise ConfigError(f"the format is {form}; expected one of {', '.join(WRITERS)}")
     return WRITERS[form](folder, labels)
-
-
-def files_of(form: str, folder: Path, names: Iterable[str]) -> list[Path]:
-    """The files that a writer would write for photos of these names, whatever is there already."""
-    if form == "labelme":
-        return [folder / file_of(name) for name in names]
-    return [folder / name for name in FILES[form]]

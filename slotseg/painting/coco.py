@@ -20,13 +20,12 @@ from slotseg.labels.label_map import LabelMap
 from slotseg.painting.regions import Region, find_regions
 from slotseg.painting.spooled import SpooledFile
 
-FILE_NAME = "annotations.json"
-
 
 class CocoWriter(SpooledFile):
     """Writes ``annotations.json``; as ``SpooledFile``."""
 
-    file_name = FILE_NAME
+    wants_confidence = True
+    file_names = ("annotations.json",)
     num_spools = 2
 
     def __init__(self, folder: Path, labels: LabelMap) -> None:
@@ -77,20 +76,8 @@ def categories(labels: LabelMap) -> list[dict[str, Any]]:
     ]
 
 
-def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask ``(H, W)``, as ``pycocotools.mask.encode`` makes them.
-
-    Returns:
-        ``size`` (height, width) and ``counts`` as text.
-    """
-    labels = LabelMap.of_classes(("mask",), ((0, 0, 0),))
-    regions = find_regions(np.where(mask, 0, labels.ignore).astype(np.uint8), labels)
-    counts = encode_regions(regions, mask.size)[0] if regions else _text(np.array([mask.size], np.int64))
-    return {"size": list(mask.shape), "counts": counts}
-
-
 def encode_regions(regions: list[Region], num_pixels: int) -> list[str]:
-    """The compressed run lengths of each region.
+    """COCO's compressed run lengths of each region, as ``pycocotools.mask.encode`` makes them.
 
     Args:
         regions: Of one photo.
@@ -114,10 +101,6 @@ def _counts(region: Region, num_pixels: int) -> NDArray[np.int64]:
     counts[1::2] = region.lengths
     rest = num_pixels - ends[-1]
     return np.append(counts, rest) if rest else counts
-
-
-def _text(counts: NDArray[np.int64]) -> str:
-    return _digits(_deltas(counts))[0]
 
 
 def _deltas(counts: NDArray[np.int64]) -> NDArray[np.int64]:

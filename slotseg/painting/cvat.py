@@ -20,7 +20,6 @@ from slotseg.labels.label_map import LabelMap
 from slotseg.painting.regions import find_regions
 from slotseg.painting.spooled import SpooledFile
 
-FILE_NAME = "annotations.xml"
 LABELS_NAME = "cvat_labels.json"
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""
@@ -29,7 +28,7 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 class CvatWriter(SpooledFile):
     """Writes ``annotations.xml`` and ``cvat_labels.json``; as ``SpooledFile``."""
 
-    file_name = FILE_NAME
+    file_names = ("annotations.xml", LABELS_NAME)
 
     def __init__(self, folder: Path, labels: LabelMap) -> None:
         super().__init__(folder, labels)

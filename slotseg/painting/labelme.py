@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -38,11 +38,19 @@ class LabelmeWriter:
         tolerance: How far, in pixels, outlines may be from the exact ones; 0 keeps every pixel.
     """
 
+    per_photo: ClassVar[bool] = True
+    wants_confidence: ClassVar[bool] = False
+
     def __init__(self, folder: Path, labels: LabelMap, tolerance: float = TOLERANCE) -> None:
         self.folder = folder
         self.labels = labels
         self.tolerance = tolerance
         self._written: set[str] = set()
+
+    @classmethod
+    def files(cls, folder: Path, name: str = "") -> list[Path]:
+        """The file of a photo, where labelme looks for it."""
+        return [folder / PurePosixPath(name).with_suffix(".json")]
 
     def add(
         self,
@@ -52,14 +60,13 @@ class LabelmeWriter:
         photo: Path | None = None,
     ) -> None:
         """Write the file of a photo; as ``slotseg.painting.annotations.Writer.add``."""
-        target = file_of(name)
-        if target in self._written:
+        (path,) = self.files(self.folder, name)
+        if str(path) in self._written:
             raise DataError(
-                f"{name} and another photo would both become {target}; expected names that differ in more "
-                "than their suffix: rename one of them"
+                f"{name} and another photo would both become {path.relative_to(self.folder)}; expected names that "
+                "differ in more than their suffix: rename one of them"
             )
-        self._written.add(target)
-        path = self.folder / target
+        self._written.add(str(path))
         value = {
             "version": VERSION,
             "flags": {},
@@ -80,11 +87,6 @@ class LabelmeWriter:
 
     def __exit__(self, *_: object) -> None:
         """Files written before an interruption are whole and stay."""
-
-
-def file_of(name: str) -> str:
-    """The file of a photo, relative to the folder, as labelme looks for it."""
-    return str(PurePosixPath(name).with_suffix(".json"))
 
 
 def shapes(

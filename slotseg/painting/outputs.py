@@ -6,13 +6,13 @@ output is a folder that mirrors the tree of the photos.
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from slotseg.data.finding.inputs import Input, Inputs
 from slotseg.data.finding.words import identity
 from slotseg.errors import ConfigError
-from slotseg.painting.annotations import files_of
+from slotseg.painting.annotations import WRITERS, Writer
 
 PICTURES = (".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".avif", ".heic")
 """What a mask cannot be: most of these would change its ids, and tools read PNG."""
@@ -31,6 +31,16 @@ class Wanted:
     formats: tuple[str, ...] = ()
     """Files for other tools, of ``slotseg.painting.annotations.WRITERS``."""
 
+    @property
+    def writers(self) -> list[type[Writer]]:
+        """The writers of ``formats``."""
+        return [WRITERS[form] for form in self.formats]
+
+    @property
+    def needs_confidence(self) -> bool:
+        """Whether something of it is made of confidence."""
+        return self.confidence or any(writer.wants_confidence for writer in self.writers)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
@@ -39,11 +49,12 @@ class Files:
     mask: Path
     overlay: Path | None
     confidence: Path | None
-    labelme: Path | None
+    annotations: tuple[Path, ...] = ()
+    """Those of the formats that have a file for each photo."""
 
     def __iter__(self) -> Iterator[Path]:
         """The wanted ones."""
-        return (path for path in (getattr(self, f.name) for f in fields(self)) if path is not None)
+        return (path for path in (self.mask, self.overlay, self.confidence, *self.annotations) if path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,24 +112,23 @@ class Outputs:
 
     def files(self, item: Input) -> Files:
         """The files that a photo becomes."""
-        labelme = files_of("labelme", self.folder, [item.file_name])[0] if "labelme" in self.wanted.formats else None
+        per_photo = [writer for writer in self.wanted.writers if writer.per_photo]
         return Files(
             mask=self._mask or self.folder / item.output(".png"),
             overlay=self._beside(item, "overlay", ".jpg") if self.wanted.overlay else None,
             confidence=self._beside(item, "confidence", ".png") if self.wanted.confidence else None,
-            labelme=labelme,
+            annotations=tuple(file for writer in per_photo for file in writer.files(self.folder, item.file_name)),
         )
 
     @property
     def common(self) -> list[Path]:
         """The files about all photos that are wanted."""
-        shared = [form for form in self.wanted.formats if form != "labelme"]
         return [
             self.legend,
             self.failures,
             *([self.legend_picture] if self.wanted.legend else []),
             *([self.sheet] if self.sheet else []),
-            *(file for form in shared for file in files_of(form, self.folder, [])),
+            *(file for writer in self.wanted.writers if not writer.per_photo for file in writer.files(self.folder)),
         ]
 
     def survey(self) -> Survey:

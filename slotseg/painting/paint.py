@@ -15,11 +15,10 @@ from tqdm import tqdm
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS, read_label
 from slotseg.errors import DataError
-from slotseg.files import note_failure, write_bytes
+from slotseg.files import note_failure, write_bytes, writing
 from slotseg.labels.label_map import LabelMap
 from slotseg.painting.annotations import Writer, open_writer
 from slotseg.painting.cleaning import AS_PAINTED, Cleaning
-from slotseg.painting.labelme import LabelmeWriter
 from slotseg.painting.outputs import Outputs, Survey, check_existing
 from slotseg.painting.render import (
     colored,
@@ -216,7 +215,7 @@ class _Painting:
         class_map = read_label(self.outputs.files(item).mask)
         photo = item.source if not isinstance(item.source, bytes) else None
         for writer in self.writers:
-            if not isinstance(writer, LabelmeWriter):
+            if not writer.per_photo:
                 writer.add(item.file_name, class_map, photo=photo)
 
     def _finish(self) -> None:
@@ -252,8 +251,6 @@ def _pixels(result: Streamed[Segmentation]) -> NDArray[np.uint8]:
 
 def _check_writable(outputs: Outputs) -> None:
     probe = outputs.folder / ".slotseg-probe"
-    try:
+    with writing(outputs.folder, "expected another --output"):
         write_bytes(probe, b"")
         probe.unlink()
-    except OSError as error:
-        raise DataError(f"{outputs.folder} cannot be written ({error.strerror}); expected another --output") from error

@@ -32,12 +32,17 @@ class SpooledFile(ABC):
         DataError: If the folder cannot be written.
     """
 
-    file_name: ClassVar[str]
+    per_photo: ClassVar[bool] = False
+    """As of ``slotseg.painting.annotations.Writer``."""
+    wants_confidence: ClassVar[bool] = False
+    """As of ``slotseg.painting.annotations.Writer``."""
+    file_names: ClassVar[tuple[str, ...]]
+    """Names of the files that are written; the first one is that of the spooled file."""
     num_spools: ClassVar[int] = 1
     """How many parts grow side by side."""
 
     def __init__(self, folder: Path, labels: LabelMap) -> None:
-        self.path = folder / self.file_name
+        self.path = folder / self.file_names[0]
         self.labels = labels
         self._closing = contextlib.ExitStack()
         with writing(folder):
@@ -47,6 +52,11 @@ class SpooledFile(ABC):
                 for _ in range(self.num_spools)
             ]
         self._is_open = True
+
+    @classmethod
+    def files(cls, folder: Path, name: str = "") -> list[Path]:
+        """The files in which all photos are written."""
+        return [folder / file for file in cls.file_names]
 
     def add(
         self,

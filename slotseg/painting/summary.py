@@ -11,13 +11,12 @@ from slotseg.labels.label_map import LabelMap
 from slotseg.painting.regions import find_regions
 from slotseg.painting.spooled import SpooledFile
 
-FILE_NAME = "segments.jsonl"
-
 
 class SummaryWriter(SpooledFile):
     """Writes ``segments.jsonl``; as ``SpooledFile``."""
 
-    file_name = FILE_NAME
+    wants_confidence = True
+    file_names = ("segments.jsonl",)
 
     def describe(self, name: str, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> tuple[bytes, ...]:
         """A line."""

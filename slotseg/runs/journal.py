@@ -9,7 +9,7 @@ from typing import Any
 
 from slotseg import distributed
 from slotseg.errors import ConfigError
-from slotseg.files import append, read_json_lines, remove_leftovers, write_bytes, write_json
+from slotseg.files import append, read_json_lines, remove_leftovers, write_bytes, write_json, writing
 from slotseg.runs.folder import RunFolder
 
 try:
@@ -54,11 +54,9 @@ class Journal:
         if not self.writes:
             yield
             return
-        try:
+        with writing(self.run.path, "choose another --out", ConfigError):
             self.run.path.mkdir(parents=True, exist_ok=True)
             handler = _LogFile(self.run.log)
-        except OSError as error:
-            raise ConfigError(f"{self.run.path} cannot be written ({error.strerror}); choose another --out") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         package = logging.getLogger("slotseg")
         package.addHandler(handler)
@@ -102,7 +100,7 @@ class Journal:
 
     def _take_up(self, config: Mapping[str, Any], step: int) -> None:
         """Write the configuration, and go on where the run was at a step: later ones are going to be done again."""
-        try:
+        with writing(self.run.path, "make room on its disk", ConfigError):
             for folder in (self.run.path, self.run.last.parent, self.run.previews):
                 remove_leftovers(folder)
             write_json(self.run.config, config)
@@ -110,8 +108,6 @@ class Journal:
             self.metrics = [line for line in read_json_lines(self.run.metrics) if line["step"] <= step]
             if self.run.metrics.is_file():
                 write_bytes(self.run.metrics, b"".join(map(_line, self.metrics)))
-        except OSError as error:
-            raise ConfigError(f"{self.run.path} cannot be written ({error.strerror}); make room on its disk") from error
 
 
 class _LogFile(logging.FileHandler):

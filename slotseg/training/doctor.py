@@ -33,7 +33,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Remark:
     """One thing that was looked at."""
 
     level: str
@@ -44,30 +44,30 @@ class Finding:
     """What was found, and where it is a problem, what to do."""
 
 
-def ok(subject: str, text: str) -> Finding:
+def ok(subject: str, text: str) -> Remark:
     """All is well."""
-    return Finding(level="ok", subject=subject, text=text)
+    return Remark(level="ok", subject=subject, text=text)
 
 
-def note(subject: str, text: str) -> Finding:
+def note(subject: str, text: str) -> Remark:
     """Worth knowing."""
-    return Finding(level="note", subject=subject, text=text)
+    return Remark(level="note", subject=subject, text=text)
 
 
-def problem(subject: str, text: str) -> Finding:
+def problem(subject: str, text: str) -> Remark:
     """Has to be mended."""
-    return Finding(level="problem", subject=subject, text=text)
+    return Remark(level="problem", subject=subject, text=text)
 
 
-def checked(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of a check; an error of ours becomes one of them, so that the other checks go on."""
+def checked(subject: str, check: Callable[[], Iterable[Remark]]) -> Iterator[Remark]:
+    """The remarks of a check; an error of ours becomes one of them, so that the other checks go on."""
     try:
         yield from check()
     except SlotSegError as error:
         yield problem(subject, str(error))
 
 
-def check_installation() -> Iterator[Finding]:
+def check_installation() -> Iterator[Remark]:
     """Versions, processor, memory and disk."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES if _installed(name))
     yield ok("installation", f"slotseg {slotseg.__version__} on Python {platform.python_version()}: {versions}")
@@ -84,7 +84,7 @@ def check_installation() -> Iterator[Finding]:
         )
 
 
-def check_device(name: str) -> Iterator[Finding]:
+def check_device(name: str) -> Iterator[Remark]:
     """Whether the device is there and computes."""
     device = resolve_device(name)
     x = torch.ones(2, 8, 16, 16, device=device, requires_grad=True)
@@ -101,7 +101,7 @@ def check_device(name: str) -> Iterator[Finding]:
     yield ok("device", text) if computes else problem("device", f"{text}: a convolution gives wrong gradients")
 
 
-def check_photos(source: Source) -> Iterator[Finding]:
+def check_photos(source: Source) -> Iterator[Remark]:
     """Sizes of the photos, and whether those that are looked at can be read."""
     number = len(source)
     indices = range(0, number, -(-number // LOOKED_AT))
@@ -130,7 +130,7 @@ def check_photos(source: Source) -> Iterator[Finding]:
         yield note("photos", f"{number} photos are few: expect what fifty or more have in common, seen from few sides")
 
 
-def check_checkpoint(path: Path | None) -> Iterator[Finding]:
+def check_checkpoint(path: Path | None) -> Iterator[Remark]:
     """What a run or a file holds, and what can be done with it."""
     file = find_checkpoint(path)
     try:
@@ -161,7 +161,7 @@ def check_checkpoint(path: Path | None) -> Iterator[Finding]:
         yield note("checkpoint", "its prototypes have no names yet: slotseg eval matches them to classes")
 
 
-def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Finding]:
+def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Remark]:
     """What a file that is no checkpoint of ours may be good for."""
     try:
         weights = read_weights(str(file))
@@ -177,7 +177,7 @@ def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Finding]:
     yield problem("checkpoint", f"{file} is no checkpoint of slotseg: {text}")
 
 
-def describe_cost(cost: Cost) -> Iterator[Finding]:
+def describe_cost(cost: Cost) -> Iterator[Remark]:
     """A trial in words."""
     by_loader = cost.reading / max(cost.workers, 1) > cost.step
     parts = {"copies": cost.copying, "colours": cost.coloring, "networks and losses": cost.computing}

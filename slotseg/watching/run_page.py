@@ -4,27 +4,23 @@ The page is a single file that loads nothing, and is as good while the run is go
 prepares plain values, and ``run_page.html`` lays them out and escapes every name in them.
 """
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
 import slotseg
 from slotseg import amounts
-from slotseg.errors import DataError
-from slotseg.files import write_bytes
-from slotseg.pages import render_page
+from slotseg.pages import Picture, check_replaceable, data_uri, render_page, write_page
 from slotseg.runs.record import RunRecord
 from slotseg.values import flatten
 from slotseg.watching.charts import CHARTS
 from slotseg.watching.curves import HEIGHT, WIDTH, Drawing, draw, number_text
+from slotseg.watching.diagnosis import Finding
 
-MARK = '<meta name="generator" content="slotseg report">'
-"""Stands in every page, so that one of ours can be told from a file of somebody else's."""
 MAX_SHEETS = 24
 """Preview sheets on a page."""
 MAX_SHEET_BYTES = 3_000_000
@@ -35,32 +31,12 @@ UNKNOWN = "not known"
 """The source of a setting that has none."""
 
 
-class Finding(Protocol):
-    """What the monitor says of a run."""
-
-    @property
-    def what(self) -> str:
-        """What is wrong and since when, a sentence."""
-
-    @property
-    def advice(self) -> str:
-        """What to try, a sentence."""
-
-    @property
-    def since_step(self) -> int:
-        """From which step on."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class Sheet(Picture):
     """A preview sheet inside the page."""
 
     step: int
-    """After which it was painted."""
-    uri: str
-    """The picture itself, as a ``data:`` URI."""
-    size: tuple[int, int]
-    """Width and height in pixels."""
+    """Step after which it was painted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,22 +63,9 @@ def write_run_page(file: Path, run: RunRecord, findings: Sequence[Finding] = (),
     Raises:
         DataError: If there is such a file, or the page cannot be written.
     """
-    if not overwrite and file.is_file() and not is_run_page(file):
-        raise DataError(f"{file} is no page of a run; expected another --output, or --overwrite to replace it")
-    content = render(run, findings).encode(errors="replace")  # undecodable bytes of file names
-    try:
-        write_bytes(file, content)
-    except OSError as error:
-        raise DataError(f"{file} cannot be written ({error.strerror}); choose another --output") from error
-
-
-def is_run_page(file: Path) -> bool:
-    """Whether a file was written by ``write_run_page``."""
-    try:
-        with file.open("rb") as opened:
-            return MARK.encode() in opened.read(4096)
-    except OSError:
-        return False
+    if not overwrite:
+        check_replaceable(file, "report", "page of a run")
+    write_page(file, render(run, findings))
 
 
 def render(run: RunRecord, findings: Sequence[Finding] = ()) -> str:
@@ -124,7 +87,6 @@ def render(run: RunRecord, findings: Sequence[Finding] = ()) -> str:
             "count": amounts.count,
             "tenths": amounts.tenths,
         },
-        mark=MARK,
         version=slotseg.__version__,
         run=run,
         summary=summary(run),
@@ -211,7 +173,7 @@ def _sheet(step: int, file: Path) -> Sheet | None:
             size = image.size
     except (OSError, Image.DecompressionBombError):
         return None
-    return Sheet(step=step, uri=f"data:image/jpeg;base64,{base64.b64encode(content).decode()}", size=size)
+    return Sheet(step=step, uri=data_uri(content, "JPEG"), size=size)
 
 
 def _value_text(value: object) -> str:

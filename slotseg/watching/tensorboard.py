@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from slotseg.errors import ConfigError
-from slotseg.files import append
+from slotseg.files import append, writing
 from slotseg.watching.charts import CHARTS
 
 log = logging.getLogger(__name__)
@@ -56,11 +56,9 @@ class Board:
         if step:
             session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             start += self._bytes(step=step + 1, session_log=session)
-        try:
+        with writing(folder, "make room on its disk", ConfigError):
             folder.mkdir(parents=True, exist_ok=True)
             append(self.path, start)
-        except OSError as error:
-            raise ConfigError(f"{folder} cannot be written ({error.strerror}); make room on its disk") from error
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add the figures of a line of ``metrics.jsonl``; what is no number is left out."""
@@ -74,9 +72,6 @@ class Board:
             width, height = image.size
         picture = self._summaries.Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
         self._add(step, [self._summaries.Summary.Value(tag="preview", image=picture)])
-
-    def close(self) -> None:
-        """Nothing is waiting to be written; the file may be moved or removed."""
 
     def _add(self, step: int, values: list[Any]) -> None:
         try:

@@ -85,7 +85,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, swallowed: bo
             raise (ValueError("shape") if swallowed else error) from None
 
     with monkeypatch.context() as patch:
-        patch.setattr("slotseg.discovery.stages.collect", pressed)
+        patch.setattr("slotseg.discovery.stages.show_concepts", pressed)
         result = discover(*SMALL)
     assert result.exit_code == 130
     assert result.stderr.endswith("The same command goes on from here.\nInterrupted.\n")

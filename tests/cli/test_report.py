@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from slotseg.cli import main
+from slotseg.pages import is_page
 from slotseg.watching.diagnosis import Finding
-from slotseg.watching.run_page import is_run_page
 
 
 def slotseg(*arguments: object) -> Result:
@@ -75,7 +75,7 @@ def test_page_is_written_where_it_is_asked_for_and_anew(work: Path) -> None:
         result = slotseg("report", "runs/mine", "-o", "deep/page.html")
         assert result.exit_code == 0, result.output
         assert result.stdout == "deep/page.html\n"
-        assert is_run_page(work / "deep" / "page.html")
+        assert is_page(work / "deep" / "page.html", "report")
     assert not (work / "runs" / "mine" / "report.html").exists()
 
 
@@ -123,7 +123,7 @@ def test_refusals_are_one_sentence(work: Path, arguments: list[str], expected: s
 def test_foreign_file_is_replaced_if_asked_to(work: Path) -> None:
     (work / "mine.html").write_text("mine")
     assert slotseg("report", "-o", "mine.html", "--overwrite").exit_code == 0
-    assert is_run_page(work / "mine.html")
+    assert is_page(work / "mine.html", "report")
 
 
 def test_no_run_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

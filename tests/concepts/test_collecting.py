@@ -92,8 +92,10 @@ def test_figure_has_a_column_for_each_concept(collected: Collected) -> None:
     concepts = telling(collected.collection, 2)
     figure = concept_figure(collected.collection, collected.thumbnails, columns=2)
     one = concept_figure(collected.collection, collected.thumbnails, [concepts[0].id], names={concepts[0].id: "sky"})
-    assert figure.height == one.height
-    assert figure.width == 2 * one.width - 6
+    assert figure.image.height == one.image.height
+    assert figure.image.width == 2 * one.image.width - 6
+    assert figure.ids == [concept.id for concept in concepts]
+    assert [len(column) for column in figure.cells] == [len(concept.segments) for concept in concepts]
     with pytest.raises(ConfigError, match="there is no concept 6; expected 0 to 5"):
         concept_figure(collected.collection, collected.thumbnails, [6])
 
@@ -101,7 +103,8 @@ def test_figure_has_a_column_for_each_concept(collected: Collected) -> None:
 def test_figure_is_dark_outside_the_segment(collected: Collected) -> None:
     concept = telling(collected.collection, 1)[0]
     thumbnail = collected.thumbnails[concept.segments[0].photo]
-    picture = np.asarray(concept_figure(collected.collection, collected.thumbnails, [concept.id]))[30:230, 6:206]
+    figure = concept_figure(collected.collection, collected.thumbnails, [concept.id])
+    picture = np.asarray(figure.image.crop(figure.cells[0][0]))
     share = (thumbnail.prototype_map == concept.id).mean()
     assert 0.01 < share < 1
     colourful = (picture.max(axis=2).astype(int) - picture.min(axis=2)) > 8

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from slotseg.concepts import concept_page
-from slotseg.concepts.collection import Carried, Collection, Concept, Merge, Segment
-from slotseg.concepts.concept_page import Thumbnail, outline, page_data, render, write_concept_page
+from slotseg.concepts.collection import Carried, Collection, Concept, Merge, Segment, Thumbnail
+from slotseg.concepts.concept_page import outline, page_data, render, write_concept_page
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import DataError
 from slotseg.labels.label_map import palette

@@ -1,5 +1,6 @@
 """From photos to the report in one call: what is there, what a second call does, and what is refused."""
 
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from slotseg.files import LEFTOVERS
 from slotseg.labels.label_map import IGNORE
 from slotseg.runs import checkpoint
 from slotseg.runs.scores import write_score
+from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training.launch import plan_training, resumed_training
 
 NUMBER = 6
@@ -47,6 +49,7 @@ SETTINGS = {
     "optimizer.warmup_epochs": 0,
     "batch_size": 4,
     "steps": 4,
+    "precision": "fp32",  # auto measures which is faster, which is another one on a busy machine
     "previews": 0,
     "log_every": 1,
 }
@@ -170,38 +173,50 @@ def test_a_second_call_does_nothing_and_measures_nothing(photos: Path, found: Pa
     assert not find(photos, found, {}).anything_done, "settings that are left out are as they were"
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, target: str, after: int) -> None:
-    """Let Ctrl-C come in the middle of a call of ``target``."""
-    owner, attribute = target.rsplit(".", 1)
-    original: Callable[..., Any] = __import__("pkgutil").resolve_name(owner.replace("::", ":")).__dict__[attribute]
-    calls: list[int] = []
+Moment = tuple[type, str, int]
+"""A class, the name of its method, and which call or, of a stream, which result of it."""
+STEP, LOAD, RESULT = (torch.Tensor, "backward"), (Segmenter, "load"), (Segmenter, "stream")
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, moment: Moment | str) -> None:
+    """Let Ctrl-C come at a moment, or just before a file of a name is there."""
+    owner, method, number = (Path, "replace", 1) if isinstance(moment, str) else moment
+    original: Callable[..., Any] = getattr(owner, method)
+    calls = itertools.count(1)
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
-        calls.append(1)
-        if len(calls) == after:
+        is_it = not isinstance(moment, str) or str(args[1]).endswith(moment)
+        if is_it and next(calls) == number:
             signal.raise_signal(signal.SIGINT)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(target.replace("::", "."), interrupted)
+    def interrupted_between(*args: Any, **kwargs: Any) -> Any:
+        for result in original(*args, **kwargs):
+            if next(calls) == number:
+                signal.raise_signal(signal.SIGINT)
+            yield result
+
+    monkeypatch.setattr(owner, method, interrupted_between if moment[:2] == RESULT else interrupted)
 
 
 @pytest.mark.parametrize(
-    ("target", "after", "done"),
+    ("moment", "done"),
     [
-        ("slotseg.training.trainer::Trainer.train_step", 2, []),
-        ("slotseg.concepts.collecting::_Look.batch_scores", 1, ["training"]),
-        ("slotseg.discovery.stages.write_concepts", 1, ["training"]),
-        ("slotseg.painting.paint::_Painting._take_result", 3, ["training", "concepts"]),
-        ("slotseg.discovery.stages.write_report", 1, ["training", "concepts", "masks"]),
+        ((*STEP, 2), []),
+        ((*LOAD, 1), ["training"]),
+        ("concepts.json", ["training"]),
+        ("figure.png", ["training"]),
+        ((*RESULT, 3), ["training", "concepts"]),
+        ("found/index.html", ["training", "concepts", "masks"]),
     ],
 )
 def test_ctrl_c_in_any_stage_leaves_whole_files_and_the_next_call_goes_on(
     photos: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[int],
-    target: str, after: int, done: list[str],
+    moment: Moment | str, done: list[str],
 ) -> None:  # fmt: skip
     out = tmp_path / "found"
     with monkeypatch.context() as patch:
-        interrupt(patch, target, after)
+        interrupt(patch, moment)
         with pytest.raises(KeyboardInterrupt):
             find(photos, out)
     record = read_record(out)
@@ -225,7 +240,7 @@ def test_ctrl_c_in_any_stage_leaves_whole_files_and_the_next_call_goes_on(
 def test_ctrl_c_while_costs_are_measured_leaves_nothing(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupt(monkeypatch, "slotseg.discovery.costs.measure_cost", 1)
+    interrupt(monkeypatch, (*STEP, 1))
     with pytest.raises(KeyboardInterrupt):
         find(photos, tmp_path / "found")
     assert not (tmp_path / "found").exists()
@@ -236,10 +251,10 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(
 ) -> None:
     out = tmp_path / "found"
     with monkeypatch.context() as patch:
-        interrupt(patch, "slotseg.discovery.stages.new_training", 1)
+        interrupt(patch, "config.json")
         with pytest.raises(KeyboardInterrupt):
             find(photos, out)
-    (out / "run" / "checkpoints").mkdir(parents=True)
+    (out / "run" / "checkpoints").mkdir(parents=True, exist_ok=True)
     (out / "run" / "config.json").write_text("{}")
     find(photos, out)
     assert same(masks(out), masks(finished))
@@ -294,7 +309,7 @@ def test_names_that_change_while_masks_are_painted_leave_no_mask_of_the_old_ones
 ) -> None:
     name(found, names={"0": "sky", "1": "sky", "2": "sky", "3": "sky", "4": "sky"})
     with monkeypatch.context() as patch:
-        interrupt(patch, "slotseg.painting.paint::_Painting._take_result", 4)
+        interrupt(patch, (*RESULT, 4))
         with pytest.raises(KeyboardInterrupt):
             find(photos, found)
     assert 0 < len(masks(found)) < NUMBER

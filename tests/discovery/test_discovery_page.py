@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.concepts.collection import Collection, Concept, Segment
+from slotseg.concepts.collection import Collection, Concept, Segment, Thumbnail
 from slotseg.concepts.concept_figure import concept_figure
-from slotseg.concepts.concept_page import Thumbnail
 from slotseg.data.finding.inputs import Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.discovery.discovery_page import (
@@ -59,7 +58,8 @@ def report(tmp_path: Path) -> Report:
     found = collection(0.5, 0.3, 0.2, 0.0)
     image, classes = draw_scene(0)
     thumbnails = {"a": Thumbnail(image=image, prototype_map=classes.astype(np.uint16) % 4)}
-    concept_figure(found, thumbnails, [1, 2]).save(tmp_path / "figure.png")
+    figure = concept_figure(found, thumbnails, [1, 2])
+    figure.image.save(tmp_path / "figure.png")
     naming = Naming(names={1: "grass"})
     return Report(
         record=DiscoveryRecord(
@@ -71,7 +71,8 @@ def report(tmp_path: Path) -> Report:
             command="slotseg discover /photos -o found",
             expected_memory=10**9,
             stages={name: Stage(expected_seconds=100.0, seconds=130.0) for name in STAGES},
-            figure=[1, 2],
+            figure=figure.ids,
+            figure_cells=figure.cells,
         ),
         collection=found,
         labels=naming.label_map(4),
@@ -147,8 +148,25 @@ def test_examples_are_spread_and_what_is_gone_is_left_out(tmp_path: Path) -> Non
 
 
 def test_a_figure_is_cut_into_its_columns(report: Report) -> None:
-    columns = figure_columns(report.figure)
+    columns = figure_columns(report.figure, report.record.figure_cells)
     assert [[picture.size for picture in column] for column in columns] == [[(200, 200)], [(200, 200)]]
+    assert columns[0] != columns[1]
+
+
+def test_a_figure_without_known_cells_is_left_out(report: Report) -> None:
+    assert "The clearest ones" in text(render(report))
+    of_an_earlier_version = replace(report, record=replace(report.record, figure_cells=[]))
+    pages = [render(of_an_earlier_version)]
+    Image.new("RGB", (300, 100)).save(report.figure)
+    pages.append(render(report))
+    report.figure.write_text("no picture")
+    pages.append(render(report))
+    report.figure.unlink()
+    pages.append(render(report))
+    for page in pages:
+        assert "<figure>" not in page
+        assert "The clearest ones" not in page
+        assert "All are on the page of concepts" in text(page)
 
 
 def test_shares_are_of_classes(report: Report) -> None:

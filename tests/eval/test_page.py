@@ -26,7 +26,15 @@ from slotseg.eval.contingency import UNASSIGNED, ImageCounts
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.examples import PICTURE_SIDE, best_and_worst, example, paint
 from slotseg.eval.metrics import confusion_matrix, score
-from slotseg.eval.page import class_rows, frequent_confusions, matrix_rows, outcome, prototype_rows, render, write_page
+from slotseg.eval.page import (
+    class_rows,
+    frequent_confusions,
+    matrix_rows,
+    outcome,
+    prototype_rows,
+    render,
+    write_result_page,
+)
 from slotseg.eval.result import PredictorInfo, Provenance, Result, citation
 from slotseg.labels.label_map import LabelMap
 
@@ -288,7 +296,7 @@ def test_page_says_what_was_left_out() -> None:
 
 
 def written(folder: Path, result: Result, predictor: Blurry, benchmark: Benchmark) -> str:
-    write_page(folder / "page.html", result, predictor, benchmark)
+    write_result_page(folder / "page.html", result, predictor, benchmark)
     return (folder / "page.html").read_text(encoding="utf-8")
 
 
@@ -329,7 +337,7 @@ def test_unwritable_page_is_an_error_in_one_sentence(tmp_path: Path, place: str)
     (tmp_path / "a folder").mkdir()
     result, predictor, benchmark = made(THREE, 3)
     with pytest.raises(DataError, match=r"cannot be written \(.*\); choose another file for the page$"):
-        write_page(tmp_path / place, replace(result, images=()), predictor, benchmark)
+        write_result_page(tmp_path / place, replace(result, images=()), predictor, benchmark)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a file", "a folder"]
 
 

@@ -48,7 +48,6 @@ def test_that_conversion_as_masks_scores_exactly_one(tmp_path: Path) -> None:
 
 def test_instances_agree_with_the_things_of_panoptic() -> None:
     """Up to overlaps: one pixel in ten thousand may differ."""
-    pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
     root = set_of("coco27")
     panoptic = open_set("cocopanoptic27", root, split="train2017").source
     instances = CocoAnnotations(None, root / "annotations" / "instances_train2017.json")

@@ -20,8 +20,8 @@ from pycocotools.coco import COCO
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError, DataError
 from slotseg.labels.label_map import IGNORE, LabelMap, palette
-from slotseg.painting.annotations import WRITERS, files_of, open_writer
-from slotseg.painting.coco import encode_mask
+from slotseg.painting.annotations import WRITERS, open_writer
+from slotseg.painting.coco import encode_regions
 from slotseg.painting.cvat import raw_labels, run_lengths
 from slotseg.painting.labelme import IGNORED, shapes
 from slotseg.painting.regions import BAND, find_regions
@@ -130,7 +130,7 @@ def test_what_was_written_is_read(form: str, tmp_path: Path) -> None:
     for name, class_map in PHOTOS.items():
         assert np.array_equal(found[name], class_map), name
     written = {p for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    assert written == set(files_of(form, tmp_path / "out", PHOTOS))
+    assert written == {file for name in PHOTOS for file in WRITERS[form].files(tmp_path / "out", name)}
 
 
 @pytest.mark.parametrize("form", MASKS)
@@ -164,13 +164,13 @@ def masks() -> list[NDArray[np.bool_]]:
 
 
 def test_masks_are_encoded_as_by_pycocotools() -> None:
+    labels = LabelMap.of_classes(("mask",), ((0, 0, 0),))
     long_runs = np.zeros((2_000, 2_000), bool)
     long_runs[1_999, 1_999] = long_runs[0, 0] = True
     for mask in [*masks(), long_runs, blobs(2, 5) == 1]:
         expected = coco_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
-        encoded = encode_mask(mask)
-        assert encoded == {"size": list(mask.shape), "counts": expected["counts"].decode()}
-        assert np.array_equal(coco_masks.decode(encoded).astype(bool), mask)
+        regions = find_regions(np.where(mask, 0, IGNORE).astype(np.uint8), labels)
+        assert encode_regions(regions, mask.size) == [expected["counts"].decode()] * bool(mask.any())
 
 
 def test_documented_example_of_cvats_run_lengths() -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from slotseg.data.finding.inputs import Inputs
 from slotseg.errors import ConfigError
+from slotseg.painting.annotations import WRITERS
 from slotseg.painting.outputs import Outputs, Wanted, check_existing
 
 
@@ -118,3 +119,18 @@ def test_what_exists_is_not_replaced_unasked() -> None:
     Path("m/annotations.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"m/annotations\.json exists"):
         check_existing(planned.survey(), allowed=False)
+
+
+def test_confidence_is_needed_where_a_format_has_a_place_for_it() -> None:
+    needed = {form: Wanted(formats=(form,)).needs_confidence for form in WRITERS}
+    assert needed == {"coco": True, "cvat": False, "labelme": False, "summary": True}
+    assert not Wanted(overlay=True, legend=True).needs_confidence
+    assert Wanted(confidence=True).needs_confidence
+
+
+def test_a_file_for_each_photo_or_one_for_all() -> None:
+    planned = outputs(["photos"], "m", formats=("cvat", "labelme"))
+    shared = {Path("m/annotations.xml"), Path("m/cvat_labels.json")}
+    assert shared <= set(planned.common)
+    of_photos = {file for item in planned.inputs for file in planned.files(item) if file.suffix != ".png"}
+    assert of_photos == {Path("m/a.json"), Path("m/b.json"), Path("m/deep/er/c.json")}

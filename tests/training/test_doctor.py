@@ -20,7 +20,7 @@ from slotseg.training.trainer import Trainer
 from slotseg.training.trial import Cost, measure_cost
 
 
-def texts(findings: Iterable[doctor.Finding], level: str) -> str:
+def texts(findings: Iterable[doctor.Remark], level: str) -> str:
     return "\n".join(f.text for f in findings if f.level == level)
 
 

@@ -45,7 +45,6 @@ def test_figures_are_read_back_by_name(tmp_path: Path) -> None:
     assert scalars(tmp_path / "tensorboard", "prototypes/active") == [(5, 7.0), (10, 7.0)]
     tags = accumulated(tmp_path / "tensorboard").Tags()["scalars"]
     assert set(tags) == {TAGS[key] for key in ("loss", "grouping_loss", "slot_loss", "active_prototypes")}
-    board.close()
 
 
 def test_tags_are_one_each_and_without_spaces() -> None:

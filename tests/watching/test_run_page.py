@@ -16,6 +16,7 @@ from PIL import Image
 
 from slotseg.errors import DataError
 from slotseg.labels.label_map import LabelMap
+from slotseg.pages import is_page
 from slotseg.presets import PRESETS
 from slotseg.runs.record import CheckpointFile, RunRecord
 from slotseg.values import to_dict
@@ -23,7 +24,6 @@ from slotseg.watching.run_page import (
     MAX_SHEET_BYTES,
     MAX_SHEETS,
     NUM_FAILURES,
-    is_run_page,
     render,
     settings,
     sheets,
@@ -284,7 +284,7 @@ def test_sheet_that_is_no_picture_or_gone_is_left_out(tmp_path: Path) -> None:
 def test_page_replaces_a_page_and_nothing_else(tmp_path: Path) -> None:
     page, other = tmp_path / "deep" / "page.html", tmp_path / "other.html"
     write_run_page(page, record())
-    assert is_run_page(page)
+    assert is_page(page, "report")
     write_run_page(page, record(failures=["new"]))
     assert "new" in page.read_text()
     other.write_text("<html>mine</html>")
@@ -292,7 +292,7 @@ def test_page_replaces_a_page_and_nothing_else(tmp_path: Path) -> None:
         write_run_page(other, record())
     assert other.read_text() == "<html>mine</html>"
     write_run_page(other, record(), overwrite=True)
-    assert is_run_page(other)
+    assert is_page(other, "report")
 
 
 @pytest.mark.parametrize("place", ["a file/page.html", "a folder"])

@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as mask_tools
 
 from slotseg.data.labelled.benchmarks import open_set
 from slotseg.data.labelled.coco import AnnotationFile, CocoAnnotations, PanopticAnnotations, check_not_shifted
 from slotseg.data.labelled.label_sources import LabelFiles
 from slotseg.data.labelled.taxonomy import load_taxonomy
 from slotseg.errors import DataError, LabelError
-
-mask_tools = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
 
 KEYS = ["000000000007", "000000000012"]
 SIZE = (40, 60)
