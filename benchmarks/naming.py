@@ -6,7 +6,7 @@ does not occur in them has no name. See benchmarks/README.md.
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from slotseg.eval.benchmark import open_benchmark
 from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.evaluate import evaluate
-from slotseg.eval.matching import UNMATCHED, match
+from slotseg.eval.matching import UNMATCHED, majority, match
 from slotseg.eval.metrics import score
-from slotseg.eval.named import assign_by_name, name_by_majority
+from slotseg.eval.named import assign_by_name
 from slotseg.eval.predictors import run_predictor
 from slotseg.eval.report import text_table
+from slotseg.labels.naming import Naming
 
 
 def main() -> None:
@@ -53,6 +54,21 @@ def main() -> None:
                 cells += [f"{100 * scores.miou:.1f}", f"{100 * scores.pixel_accuracy:.1f}"]
             rows.append(cells)
     print(f"{options.dataset}, scored on the photos that gave no names, in per cent\n\n{text_table(rows)}")
+
+
+def name_by_majority(table: NDArray[np.int64], classes: Sequence[str]) -> Naming:
+    """Name each prototype as someone does who sees a few labelled photos: by the class of most of its pixels there.
+
+    Args:
+        table: Pixel counts of those photos, shape ``(K, C)``.
+        classes: Names of the classes, C of them.
+
+    Returns:
+        Names of the prototypes that occur there; the others have none.
+    """
+    found = majority(table)
+    names = {k: classes[c] for k, c in enumerate(found.tolist()) if c != UNMATCHED}
+    return Naming(names=names, num_prototypes=len(table))
 
 
 def evenly(total: int, number: int) -> set[int]:

@@ -21,7 +21,7 @@ from slotseg.cli import main as slotseg
 from slotseg.data.labelled.labelled import LabelledScenes
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
-from slotseg.eval.named import name_by_majority
+from slotseg.eval.matching import UNMATCHED, majority
 from slotseg.eval.predictors import run_predictor
 from slotseg.labels.naming import read_names
 from slotseg.painting.render import colored, contact_sheet
@@ -54,7 +54,8 @@ def main() -> None:
         invoke("concepts", run, photos, "-o", work / "concepts", "--top", 5)
         benchmark = Benchmark.of(LabelledScenes(NUM_SCENES))
         result = evaluate(run_predictor(benchmark, checkpoint=run), benchmark)
-        names = name_by_majority(result.table, result.taxonomy.names).names
+        classes = result.taxonomy.names
+        names = {k: classes[c] for k, c in enumerate(majority(result.table).tolist()) if c != UNMATCHED}
         picture_page(work / "concepts" / "index.html", names, work / "names.json")
         figure = work / "figure.png"
         invoke("concepts", run, photos, "-o", work / "named", "--names", work / "names.json", "--figure", figure)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.eval.matching import UNMATCHED, majority
+from slotseg.eval.matching import UNMATCHED
 from slotseg.labels.naming import Naming, name_key
 
 NAMED_ON = "nothing: named by a person"
@@ -40,18 +40,3 @@ def assign_by_name(
     )
     unknown = {name_key(name): name for name in given if name is not None and name_key(name) not in ids}
     return assignment, tuple(unknown[key] for key in sorted(unknown))
-
-
-def name_by_majority(table: NDArray[np.int64], classes: Sequence[str]) -> Naming:
-    """Name each prototype as someone does who sees a few labelled photos: by the class of most of its pixels there.
-
-    Args:
-        table: Pixel counts of those photos, shape ``(K, C)``.
-        classes: Names of the classes, C of them.
-
-    Returns:
-        Names of the prototypes that occur there; the others have none.
-    """
-    found = majority(table)
-    names = {k: classes[c] for k, c in enumerate(found.tolist()) if c != UNMATCHED}
-    return Naming(names=names, num_prototypes=len(table))

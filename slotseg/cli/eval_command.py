@@ -1,6 +1,7 @@
 """``slotseg eval``."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,18 +97,8 @@ def command(
     slotseg eval --dataset msrc --data-dir MSRC --labels names.json
     torchrun --nproc-per-node 8 cli.py eval --dataset cocostuff27 --data-dir coco
     """  # noqa: D301
-    of_network, features = bool(checkpoint or size or tile or save_preds), bool(init or backbone or stride)
-    _check(baseline, preds, of_network, num_prototypes, features, in_tiles=bool(tile) or size == "full")
+    _check(click.get_current_context().params)
     truth, names_file = _split_labels(labels, baseline or preds, where["match_on"])
-    if (plain or tta or edges) and (baseline or preds):
-        raise ConfigError("--plain, --tta and --edges are for a run; expected no --baseline or --preds beside them")
-    if plain and (tta or edges):
-        raise ConfigError("--plain is --tta none --edges none; expected no --tta or --edges beside it")
-    for file in (json_file, html_file):
-        if file and (file.is_dir() or not os.access(_existing(file.parent), os.W_OK)):
-            raise ConfigError(f"{file} is a folder or cannot be written; expected the name of a file to write")
-    if save_preds and save_preds.exists() and (not save_preds.is_dir() or any(save_preds.iterdir())):
-        raise ConfigError(f"{save_preds} is not an empty folder; expected another --save-preds")
     from slotseg import distributed
     from slotseg.eval.baselines import baseline_predictor
     from slotseg.eval.benchmark import open_benchmark
@@ -194,22 +185,26 @@ def _split_labels(labels: tuple[Path, ...], other: object, match_on: str | None)
     return folders[0] if folders else None, files[0] if files else None
 
 
-def _check(
-    baseline: str | None,
-    preds: Path | None,
-    of_network: bool,
-    num_prototypes: int | None,
-    features: bool,
-    in_tiles: bool,
-) -> None:
-    """Refuse options that don't go together, before anything is loaded."""
-    if preds and (baseline or of_network):
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse options that don't go together and outputs that cannot be, before anything is loaded."""
+    preds, baseline, size, tile, save_preds = (given[n] for n in ("preds", "baseline", "size", "tile", "save_preds"))
+    looks = given["tta"] or given["edges"]
+    if preds and (baseline or given["checkpoint"] or size or tile or save_preds):
         raise ConfigError(
             "--preds scores masks; expected no --baseline, --checkpoint, --size, --tile or --save-preds beside it"
         )
-    if num_prototypes and preds:
+    if preds and given["num_prototypes"]:
         raise ConfigError("--num-prototypes is for a run or a baseline; masks have the numbers that are in them")
-    if in_tiles and baseline:
+    if baseline and (tile or size == "full"):
         raise ConfigError("--tile and --size full are for a run; a baseline sees whole photos of a --size in pixels")
-    if features and baseline != "features":
+    if baseline != "features" and (given["init"] or given["backbone"] or given["stride"]):
         raise ConfigError("--init, --backbone and --stride are for --baseline features; a run has its own backbone")
+    if (given["plain"] or looks) and (baseline or preds):
+        raise ConfigError("--plain, --tta and --edges are for a run; expected no --baseline or --preds beside them")
+    if given["plain"] and looks:
+        raise ConfigError("--plain is --tta none --edges none; expected no --tta or --edges beside it")
+    for file in (given["json_file"], given["html_file"]):
+        if file and (file.is_dir() or not os.access(_existing(file.parent), os.W_OK)):
+            raise ConfigError(f"{file} is a folder or cannot be written; expected the name of a file to write")
+    if save_preds and save_preds.exists() and (not save_preds.is_dir() or any(save_preds.iterdir())):
+        raise ConfigError(f"{save_preds} is not an empty folder; expected another --save-preds")

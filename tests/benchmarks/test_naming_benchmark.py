@@ -16,7 +16,6 @@ from slotseg.cli import main
 from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
 from slotseg.data.views.sources import Scenes
-from slotseg.eval.named import name_by_majority
 from slotseg.files import write_json
 from slotseg.runs.folder import RunFolder
 from slotseg.training.trainer import Trainer
@@ -30,7 +29,7 @@ SPEC.loader.exec_module(naming)
 
 def test_names_are_those_of_most_pixels() -> None:
     table = np.array([[3, 5, 0], [0, 0, 0], [9, 1, 2]])
-    names = name_by_majority(table, ["sky", "tree", "road"])
+    names = naming.name_by_majority(table, ["sky", "tree", "road"])
     assert names.names == {0: "tree", 2: "sky"}
     assert names.num_prototypes == 3
 
@@ -73,7 +72,7 @@ def test_figures_are_those_of_eval(
         return values
 
     seen = scores("labelled")
-    names = name_by_majority(np.array(seen["table"]), list(seen["iou_per_class"]))
+    names = naming.name_by_majority(np.array(seen["table"]), list(seen["iou_per_class"]))
     write_json(tmp_path / "names.json", names.to_dict())
     named, matched = scores("others", "--labels", tmp_path / "names.json"), scores("others")
     figures = [values[key] for values in (named, matched, named["ceiling"]) for key in ("miou", "pixel_accuracy")]

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from slotseg.cli import main
 from slotseg.data.labelled.benchmarks import open_set
-from slotseg.eval.named import name_by_majority
+from slotseg.eval.matching import UNMATCHED, majority
 from slotseg.labels.naming import read_names
 
 LABELLED = 20
@@ -76,11 +76,12 @@ def test_names_from_twenty_labelled_photos(tmp_path: Path, msrc: Path, run: Path
         return values
 
     seen = scores("labelled.txt", "--checkpoint", run, "--matching", "majority")
-    names = name_by_majority(np.array(seen["table"]), list(seen["iou_per_class"]))
+    classes = list(seen["iou_per_class"])
+    names = {k: classes[c] for k, c in enumerate(majority(np.array(seen["table"])).tolist()) if c != UNMATCHED}
     invoke("concepts", run, msrc / "images", "-o", tmp_path / "concepts", "--device", "cpu")
-    type_names(browser, tmp_path / "concepts" / "index.html", dict(names.names), tmp_path / "names.json")
+    type_names(browser, tmp_path / "concepts" / "index.html", names, tmp_path / "names.json")
     typed = read_names(tmp_path / "names.json")
-    assert typed.names == names.names
+    assert typed.names == names
 
     named = scores("others.txt", "--checkpoint", run, "--labels", tmp_path / "names.json")
     matched = scores("others.txt", "--checkpoint", run)
