@@ -1,5 +1,6 @@
 """Builders of small models and inputs, shared by the tests."""
 
+import logging
 import os
 import shutil
 import signal
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig, ViewsConfig
+from slotseg.data.scenes import draw_scene
 from slotseg.method.building import build_model
 from slotseg.method.model import SlotCon
 from slotseg.segmenting.segmenter import Segmenter
@@ -86,6 +89,26 @@ def saved_segmenter(
     file = tmp_path / "tiny.safetensors"
     Segmenter(tiny_model().teacher, tiny_config(), device="cpu").save(file)
     return file
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with eight photos, in the test's folder."""
+    (tmp_path / "photos").mkdir()
+    for i in range(8):
+        Image.fromarray(draw_scene(i)[0]).save(tmp_path / "photos" / f"{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def exporting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In the test's folder, without gradients; what the command line changes of the log is set back."""
+    monkeypatch.chdir(tmp_path)
+    package = logging.getLogger("slotseg")
+    before = package.propagate, package.level, package.handlers
+    with torch.no_grad():
+        yield
+    package.propagate, package.level, package.handlers = before
 
 
 @pytest.fixture

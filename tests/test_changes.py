@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from slotseg.config import TrainConfig
-from slotseg.data.scenes import draw_scene
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.presets import MAY_CHANGE, changed
 from slotseg.runs import checkpoint
@@ -24,14 +22,6 @@ Config = Callable[..., TrainConfig]
 
 SMALL = {"steps": 3, "model.hidden_dim": 16, "optimizer.warmup_epochs": 0, "batch_size": 4, "log_every": 1}
 SMALL |= {"backbone.options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}, "previews": 0}
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    for i in range(8):
-        Image.fromarray(draw_scene(i)[0]).save(tmp_path / "photos" / f"{i}.png")
-    return tmp_path / "photos"
 
 
 @pytest.fixture

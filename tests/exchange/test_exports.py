@@ -1,12 +1,11 @@
 """Exports, loaded back by the library they are for: the same features, not just the same keys."""
 
 import json
-import logging
 import pickle
 import pickletools
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.method.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.values import to_dict
+
+pytestmark = pytest.mark.usefixtures("exporting")
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "exports.md"
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
@@ -57,16 +58,6 @@ def make_run(folder: Path, config: BackboneConfig) -> Backbone:
 @pytest.fixture
 def images() -> Tensor:
     return torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture(autouse=True)
-def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    package = logging.getLogger("slotseg")
-    before = package.propagate, package.level, package.handlers
-    with torch.no_grad():
-        yield
-    package.propagate, package.level, package.handlers = before  # the command line changes them
 
 
 @pytest.fixture(scope="module")

@@ -5,24 +5,14 @@ from pathlib import Path
 
 import pytest
 import timm
-from PIL import Image
 from safetensors.torch import save_file
 
-from slotseg.data.scenes import draw_scene
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.presets import auto_epochs
 from slotseg.runs.checkpoint import load
 from slotseg.training.launch import new_training, resumed_training
 
 SMALL = {"model.hidden_dim": 16, "optimizer.warmup_epochs": 0, "batch_size": 4}
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    for i in range(8):
-        Image.fromarray(draw_scene(i)[0]).save(tmp_path / "photos" / f"{i}.png")
-    return tmp_path / "photos"
 
 
 @pytest.fixture

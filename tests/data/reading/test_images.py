@@ -8,27 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
+from photo_files import save, tagged
 from PIL import Image, features
 
 from slotseg.data.reading import pillow
 from slotseg.data.reading.images import image_size, read_image, read_label, read_with_notes
 from slotseg.errors import DataError
 
-ORIENTATION = 274
 RAMP = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 DEEP = (np.arange(5 * 7 * 3).reshape(5, 7, 3) * 600 + 128).astype(np.uint16)  # 128..62528: no full range
 IDS = (np.arange(5 * 7).reshape(5, 7) % 27).astype(np.uint8)
-
-
-def save(path, pixels, mode=None, **options):
-    Image.fromarray(pixels).convert(mode).save(path, **options)
-    return path
-
-
-def tagged(orientation):
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    return exif
 
 
 def stored_for(orientation, upright):

@@ -3,6 +3,7 @@ import io
 import cv2
 import numpy as np
 import pytest
+from photo_files import save, tagged
 from PIL import Image
 
 from slotseg.data.reading import photos
@@ -10,7 +11,6 @@ from slotseg.data.reading.images import image_size, read_image
 from slotseg.data.reading.photos import REDUCTIONS, ArrayPhoto, open_photo
 from slotseg.errors import DataError
 
-ORIENTATION = 274
 TOLERANCE = 2  # grey levels between two builds of libjpeg; of one and the same version there is no difference
 
 
@@ -20,17 +20,6 @@ def picture(height=90, width=133):
     patches = rng.integers(30, 226, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
     smooth = cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
     return (smooth.astype(int) + rng.integers(-5, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
-
-
-def save(path, pixels, mode=None, **options):
-    Image.fromarray(pixels).convert(mode).save(path, **options)
-    return path
-
-
-def tagged(orientation):
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    return exif
 
 
 def difference(pixels, others):
@@ -164,10 +153,7 @@ def test_an_array_is_given_out_as_it_is():
 
 @pytest.mark.parametrize(("orientation", "mode"), [(1, "RGB"), (1, "L"), (6, "RGB"), (1, "CMYK")])
 def test_large_jpegs_have_the_same_pixels(tmp_path, orientation, mode):
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    Image.fromarray(picture(700, 300)).convert(mode).save(tmp_path / "x.jpg", exif=exif)
-    rows = photos.read_large_jpeg(tmp_path / "x.jpg")
+    rows = photos.read_large_jpeg(save(tmp_path / "x.jpg", picture(700, 300), mode, exif=tagged(orientation)))
     if (orientation, mode) in ((6, "RGB"), (1, "CMYK")):
         assert rows is None
     else:
