@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     }
     folder = tmp_path_factory.mktemp("files") / "run"
     trainer = new_training([], settings, out=folder, device="cpu", workers=0)
-    trainer.source = OneUnreadable(8)
+    trainer.learner.source = OneUnreadable(8)
     trainer.train()
     segmenter = Segmenter.load(folder, device="cpu")
     segmenter.save(folder / "segmenter.safetensors")

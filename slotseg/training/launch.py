@@ -121,7 +121,7 @@ def new_training(
             "sources": dict(plan.sources),
         },
     )
-    _announce(trainer, _description(trainer, plan.sources))
+    trainer.announce(_description(trainer, plan.sources))
     return trainer
 
 
@@ -175,11 +175,11 @@ def resumed_training(
         resume=content,
         notes={**notes, "photos": where, "sources": {**notes["sources"], **options}},
     )
-    lines = [f"Continuing {path} at step {trainer.step} of {trainer.total_steps}."]
+    lines = [f"Continuing {path} at step {step} of {trainer.learner.total_steps}."]
     if photos and where != notes["photos"]:
         lines.append(f"  photos: {_listed(where)}, before {_listed(notes['photos'])}")
     lines += [f"  {name}: {after}, before {before}" for name, (before, after) in differences.items()]
-    _announce(trainer, lines)
+    trainer.announce(lines)
     return trainer
 
 
@@ -192,27 +192,20 @@ def _source(photos: Sequence[Path]) -> Source:
     return distributed.once(lambda: PhotoFolder(photos)) if photos else Scenes()
 
 
-def _announce(trainer: Trainer, lines: Sequence[str]) -> None:
-    """Log lines, now and in the run's own log."""
-    for line in lines:
-        log.info("%s", line)
-    trainer.journal.heading.extend(lines)
-
-
 def _description(trainer: Trainer, sources: Mapping[str, str]) -> list[str]:
     """What was resolved, and why."""
-    config, processes = trainer.config, distributed.world_size()
-    backbone = trainer.model.student.backbone
+    config, learner, processes = trainer.config, trainer.learner, distributed.world_size()
+    backbone = learner.model.student.backbone
     number = config.model.num_prototypes
     concepts = "as many concepts as stay distinct" if number is None else f"{number} concepts"
-    epochs = trainer.total_steps / trainer.per_epoch
+    epochs = learner.total_steps / learner.per_epoch
     reason = sources["steps" if config.steps else "epochs"]
     init, taught = config.backbone.init or "random weights", "frozen" if config.model.freeze_backbone else "trained"
-    loaders = f"{trainer.workers} loader process{'' if trainer.workers == 1 else 'es'}"
+    loaders = f"{learner.workers} loader process{'' if learner.workers == 1 else 'es'}"
     shared = "" if processes == 1 else f" for each of {processes} processes, which share every batch"
     return [
-        f"{trainer.run.path}: {len(trainer.source)} photos, {concepts}",
-        f"  {trainer.total_steps} steps of {config.batch_size} photos, {epochs:.1f} epochs ({reason})",
+        f"{trainer.run.path}: {len(learner.source)} photos, {concepts}",
+        f"  {learner.total_steps} steps of {config.batch_size} photos, {epochs:.1f} epochs ({reason})",
         f"  {config.backbone.name} from {init}, stride {backbone.stride}, {taught}",
-        f"  on {trainer.device} in {precision_name(trainer.precision)}, {loaders}{shared}",
+        f"  on {learner.device} in {precision_name(learner.precision)}, {loaders}{shared}",
     ]

@@ -188,7 +188,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, target: str, after: int) -> None:
 @pytest.mark.parametrize(
     ("target", "after", "done"),
     [
-        ("slotseg.training.trainer::Trainer.train_step", 2, []),
+        ("slotseg.training.learner::Learner.train_step", 2, []),
         ("slotseg.concepts.collecting::_Look.batch_scores", 1, ["training"]),
         ("slotseg.discovery.stages.write_concepts", 1, ["training"]),
         ("slotseg.painting.paint::_Painting._take_result", 3, ["training", "concepts"]),

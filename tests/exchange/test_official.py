@@ -369,8 +369,9 @@ def test_an_imported_run_goes_on(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="was imported without photos"):
         resumed_training(run.path)
     trainer = resumed_training(run.path, [photos], {"precision": "fp32"}, device="cpu", workers=0)
-    assert (trainer.step, trainer.total_steps, trainer.warmup_steps) == (18, 20, 4)
-    assert trainer.learning_rate(18) == schedules.learning_rate(18, base=4 / 256, total_steps=20, warmup_steps=4)
+    learner = trainer.learner
+    assert (learner.step, learner.total_steps, learner.warmup_steps) == (18, 20, 4)
+    assert learner.learning_rate(18) == schedules.learning_rate(18, base=4 / 256, total_steps=20, warmup_steps=4)
     state, _ = trainer.state()
     assert state.keys() == before.tensors.keys()
     assert all(torch.equal(value, before.tensors[name]) for name, value in state.items())
@@ -380,7 +381,7 @@ def test_an_imported_run_goes_on(photos: Path, tmp_path: Path) -> None:
     assert after.info["official"] == before.info["official"] == vars(content["args"])
     assert after.info["num_photos"] == 8
     assert not torch.equal(after.tensors["student.prototypes.weight"], before.tensors["student.prototypes.weight"])
-    assert resumed_training(run.path, device="cpu", workers=0).step == 20  # its photos are known by now
+    assert resumed_training(run.path, device="cpu", workers=0).learner.step == 20  # its photos are known by now
 
 
 def test_other_photos_are_refused(file: Path, photos: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_what_was_resolved_is_in_the_runs_own_log(photos: Path, tmp_path: Path, 
     assert f"{out}: " in first
     assert "random weights" in first
     assert first.splitlines()[0][:2] == "20"  # begins with the date
-    resumed_training(out, (), {"steps": 3}, device="cpu", workers=0).train()
+    resumed_training(out, [], {"steps": 3}, device="cpu", workers=0).train()
     added = (out / "log.txt").read_text().removeprefix(first)
     assert "Continuing" in added
     assert "  steps: 3, before " in added
@@ -91,7 +91,7 @@ def test_init_from_a_run_takes_its_backbone(tmp_path: Path, photos: Path, tiny_v
         device="cpu",
     )
     trained = load(first.run.last).part("teacher.backbone.")
-    assert all((second.model.student.backbone.state_dict()[k] == v).all() for k, v in trained.items())
+    assert all((second.learner.model.student.backbone.state_dict()[k] == v).all() for k, v in trained.items())
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import torch
 
 from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Scenes
+from slotseg.devices import inference_precision
 from slotseg.errors import ConfigError
 from slotseg.method.model import SlotCon
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.training import precision
-from slotseg.training.precision import choose_precision, inference_precision, time_precisions
+from slotseg.training.precision import choose_precision, time_precisions
 from slotseg.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -91,6 +92,6 @@ def test_a_run_goes_on_in_the_precision_it_was_begun_in(
     monkeypatch.setattr(precision, "time_precisions", lambda *_: (1.0, 2.0))
     resume = checkpoint.load(run.last)
     assert resume.info["computed_in"] == {"device": "cpu", "precision": "bf16"}
-    assert Trainer(config, Scenes(8), run, device="cpu", workers=0, resume=resume).precision == torch.bfloat16
+    assert Trainer(config, Scenes(8), run, device="cpu", workers=0, resume=resume).learner.precision == torch.bfloat16
     resume.info["computed_in"]["device"] = "cuda"  # it was another machine: measured anew
-    assert Trainer(config, Scenes(8), run, device="cpu", workers=0, resume=resume).precision is None
+    assert Trainer(config, Scenes(8), run, device="cpu", workers=0, resume=resume).learner.precision is None
