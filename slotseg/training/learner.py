@@ -147,10 +147,8 @@ class Learner:
             output: SlotConOutput = self.parallel(images, batch.overlap_boxes, batch.flips)
         self.optimizer.zero_grad()
         self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
-        if self.guard.passes(output.loss, gradients=not self.scaler.is_enabled()):  # the scaler looks at its own
-            self.model.update_center(output)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        self.model.update_center(output)
+        self._descend(self.guard.judge(output.loss, gradients=not self.scaler.is_enabled()))
         self.step += 1
         return output
 
@@ -187,6 +185,15 @@ class Learner:
             "computed_in": {"device": self.device.type, "precision": precision_name(self.precision)},
             "scaler": self.scaler.state_dict(),
         }
+
+    def _descend(self, unsound: Tensor) -> None:
+        """The optimiser's step, which changes nothing where the flag is set."""
+        if self.device.type in ("cpu", "cuda") and not self.scaler.is_enabled():
+            self.optimizer.found_inf = unsound  # type: ignore[attr-defined]  # torch's name for it; its kernels look
+            self.optimizer.step()
+        elif not unsound:  # a scaler waits for its own flag, and the kernels of other devices know none
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
 
     def _start_from(self, init: str) -> None:
         """Load pretrained weights into the backbones of student and teacher."""

@@ -94,9 +94,8 @@ class Trainer:
                     self.journal.add_unreadable(tuple(m for of_process in messages for m in of_process))
                 last = learner.step == learner.total_steps
                 due = last or learner.step % self.config.log_every == 0
-                if learner.guard.in_a_row:
-                    self._check_skipped(output)
-                elif due:
+                self._heed_skipped(latest=due or interrupted)
+                if due and not learner.guard.in_a_row:
                     rate = (learner.step - first_step) * self.config.batch_size / (time.monotonic() - started)
                     self.journal.add_metrics({**self._metrics(output), "photos_per_second": rate})
                     watch.add_metrics(self.journal.metrics)
@@ -130,13 +129,14 @@ class Trainer:
                     self.checkpoints.attempt(self.run.last)
                 raise
 
-    def _check_skipped(self, output: SlotConOutput) -> None:
+    def _heed_skipped(self, *, latest: bool) -> None:
         """End the run where steps are skipped one after another; the last checkpoint is from before."""
-        in_a_row = self.learner.guard.in_a_row
-        if in_a_row >= MAX_IN_A_ROW:
+        guard = self.learner.guard
+        guard.heed(latest=latest)
+        if guard.in_a_row >= MAX_IN_A_ROW:
             raise SlotSegError(
-                f"{in_a_row} steps in a row, the last of them step {self.learner.step}, had a loss or gradient that "
-                f"is no number (the loss is {output.loss.item()}); expected numbers: continue with "
+                f"{guard.in_a_row} steps in a row, the last of them step {self.learner.step - guard.num_unread}, had a "
+                f"loss or gradient that is no number (the loss is {guard.loss}); expected numbers: continue with "
                 f"--resume {self.run.path} and --precision fp32 or a lower --learning-rate"
             )
 
