@@ -12,6 +12,7 @@ from PIL import Image
 
 from slotseg.config import TrainConfig, flatten, to_dict
 from slotseg.data.scenes import draw_scene
+from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.presets import MAY_CHANGE, changed
 from slotseg.runs import checkpoint
@@ -35,12 +36,12 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(photos: Path, tmp_path: Path) -> Path:
-    new_training([photos], SMALL, preset="tiny", out=tmp_path / "run", device="cpu", workers=0).train()
+    new_training(Photos([photos]), SMALL, preset="tiny", out=tmp_path / "run", device="cpu", workers=0).train()
     return tmp_path / "run"
 
 
 def resumed(run: Path, photos: tuple[Path, ...] = (), values: Mapping[str, Any] | None = None, **more: Any) -> Trainer:
-    return resumed_training(run, photos, values, device="cpu", workers=0, **more)
+    return resumed_training(run, Photos(photos), values, device="cpu", workers=0, **more)
 
 
 def test_settings_that_may_change_exist_and_are_told(tiny_config: Config) -> None:
@@ -135,7 +136,7 @@ def test_moved_photos_may_be_given_again_and_others_are_refused(
 
 def test_a_run_goes_back_to_a_numbered_checkpoint(photos: Path, tmp_path: Path) -> None:
     values = {**SMALL, "steps": 6, "keep_every": 2}
-    whole = new_training([photos], values, preset="tiny", out=tmp_path / "run", device="cpu", workers=0)
+    whole = new_training(Photos([photos]), values, preset="tiny", out=tmp_path / "run", device="cpu", workers=0)
     whole.train()
     end = checkpoint.load(whole.run.last).tensors
     back = resumed(whole.run.numbered(2))
