@@ -51,10 +51,11 @@ def main() -> None:
 def measured(config: TrainConfig, source: Source, folder: Path, repetitions: int, device: str) -> Iterator[str]:
     """Cells of a line."""
     trainer = Trainer(replace(config, previews=0), source, RunFolder(folder / "run"), device=device)
+    learner = trainer.learner
     steps, saves = [], []
-    for batch in trainer.batches(0, 3 * repetitions + 2):
-        on_device = batch.to(trainer.device)
-        steps.append(seconds(lambda b=on_device: trainer.train_step(b).loss.item()))  # type: ignore[misc]
+    for batch in learner.batches(0, 3 * repetitions + 2):
+        on_device = batch.to(learner.device)
+        steps.append(seconds(lambda b=on_device: learner.train_step(b).loss.item()))  # type: ignore[misc]
         if len(steps) > 2 and len(steps) % 3 == 0:
             saves.append(seconds(lambda: trainer.checkpoints.write(trainer.run.last)))
     step, save = statistics.median(steps[2:]), statistics.median(saves)

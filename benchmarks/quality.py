@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg import config
+from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import ConfigError
 from slotseg.eval.baselines import baseline_predictor
 from slotseg.eval.benchmark import Benchmark, open_benchmark
@@ -122,7 +123,7 @@ def train(out: Path, photos: Path, settings: dict[str, Any]) -> None:
     if out.exists():
         raise ConfigError(f"{out} was begun and not finished; expected none: remove it, or let its process finish")
     start = time.monotonic()
-    new_training([photos], settings, preset="photos", out=out).train()
+    new_training(Photos([photos]), settings, preset="photos", out=out).train()
     write_json(minutes, {"minutes": (time.monotonic() - start) / 60, "settings": settings})
 
 

@@ -19,6 +19,7 @@ from playwright.sync_api import sync_playwright
 
 from slotseg.cli import main as slotseg
 from slotseg.data.labelled.labelled import LabelledScenes
+from slotseg.data.views.unlabelled import Photos
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.matching import UNMATCHED, majority
@@ -49,7 +50,7 @@ def main() -> None:
         if options.run:
             shutil.copytree(options.run, run)
         else:
-            new_training([], {}, out=run).train()
+            new_training(Photos(), {}, out=run).train()
         photos = write_scenes(work / "photos")
         invoke("concepts", run, photos, "-o", work / "concepts", "--top", 5)
         benchmark = Benchmark.of(LabelledScenes(NUM_SCENES))

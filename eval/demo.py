@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from slotseg.data.labelled.labelled import LabelledScenes
+from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import ConfigError
 from slotseg.eval.baselines import baseline_predictor
 from slotseg.eval.benchmark import Benchmark
@@ -33,7 +34,7 @@ def run_demo(folder: Path, *, seed: int = 0, overwrite: bool = False, device: st
         if not overwrite or not (folder / "run" / "config.json").is_file():
             raise ConfigError(f"{folder} is not empty; expected another --output, or --overwrite for an earlier demo")
         shutil.rmtree(folder / "run")
-    trainer = new_training([], {"seed": seed}, out=folder / "run", device=device)
+    trainer = new_training(Photos(), {"seed": seed}, out=folder / "run", device=device)
     trainer.train()
     scenes = LabelledScenes()
     benchmark = Benchmark.of(scenes)

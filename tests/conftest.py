@@ -15,7 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from slotseg.config import BackboneConfig, ModelConfig, TrainConfig, ViewsConfig
+from slotseg.data.reading.photos import Photo
 from slotseg.data.scenes import draw_scene
+from slotseg.data.views.sources import Scenes
 from slotseg.method.building import build_model
 from slotseg.method.model import SlotCon
 from slotseg.segmenting.segmenter import Segmenter
@@ -53,6 +55,26 @@ def tiny_model(tiny_config: Callable[..., TrainConfig]) -> Callable[..., SlotCon
         return build_model(tiny_config(values))
 
     return build
+
+
+class EventfulScenes(Scenes):
+    """Eight scenes; something happens when the n-th of all photos that are asked for, counted from 1, is opened."""
+
+    def __init__(self, events: dict[int, Callable[[], object]]) -> None:
+        super().__init__(8)
+        self.events, self.opened = events, 0
+
+    def open(self, index: int) -> Photo:
+        """The scene, after what happens."""
+        self.opened += 1
+        self.events.get(self.opened, lambda: None)()
+        return super().open(index)
+
+
+@pytest.fixture
+def eventful_scenes() -> type[EventfulScenes]:
+    """A source of eight scenes; takes what happens, by the number of the photo that is opened then."""
+    return EventfulScenes
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from slotseg.data.views.unlabelled import Photos
 from slotseg.files import LEFTOVERS
 from slotseg.runs.checkpoint import load, read_header
 from slotseg.runs.folder import RunFolder
@@ -58,7 +59,7 @@ def training(folder: Path, workers: int) -> Callable[[], object]:
         if RunFolder(folder).last.is_file():
             resumed_training(folder, device="cpu", workers=workers).train()
         else:
-            new_training([], SETTINGS, out=folder, device="cpu", workers=workers).train()
+            new_training(Photos(), SETTINGS, out=folder, device="cpu", workers=workers).train()
 
     return train
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from slotseg.config import TrainConfig
+from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.presets import MAY_CHANGE, changed
 from slotseg.runs import checkpoint
+from slotseg.training.checkpoints import state_tensors
 from slotseg.training.launch import new_training, resumed_training
-from slotseg.training.state import state_tensors
 from slotseg.training.trainer import Trainer
 from slotseg.values import flatten, to_dict
 
@@ -26,12 +27,12 @@ SMALL |= {"backbone.options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}
 
 @pytest.fixture
 def run(photos: Path, tmp_path: Path) -> Path:
-    new_training([photos], SMALL, preset="tiny", out=tmp_path / "run", device="cpu", workers=0).train()
+    new_training(Photos([photos]), SMALL, preset="tiny", out=tmp_path / "run", device="cpu", workers=0).train()
     return tmp_path / "run"
 
 
 def resumed(run: Path, photos: tuple[Path, ...] = (), values: Mapping[str, Any] | None = None, **more: Any) -> Trainer:
-    return resumed_training(run, photos, values, device="cpu", workers=0, **more)
+    return resumed_training(run, Photos(photos), values, device="cpu", workers=0, **more)
 
 
 def test_settings_that_may_change_exist_and_are_told(tiny_config: Config) -> None:
@@ -78,16 +79,16 @@ def test_a_run_goes_on_longer_and_slower_and_says_so(run: Path, photos: Path, ca
     assert kept["sources"]["batch_size"] == "option"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
-    assert lines[3]["learning_rate"] == trainer.learning_rate(3) > 0.05
+    assert lines[3]["learning_rate"] == trainer.learner.learning_rate(3) > 0.05
     again = resumed(run)  # and keeps what has changed
-    assert (again.config, again.step) == (trainer.config, 5)
+    assert (again.config, again.learner.step) == (trainer.config, 5)
 
 
 def test_momenta_stay_with_their_parameters_where_groups_change(run: Path) -> None:
     file = run / "checkpoints" / "last.safetensors"
     before = checkpoint.load(file).part("optimizer.")
     trainer = resumed(run, values={"optimizer.backbone_scale": 0.5, "optimizer.weight_decay": 0.0, "steps": 4})
-    after = state_tensors(trainer.model, trainer.optimizer)
+    after = state_tensors(trainer.learner.model, trainer.learner.optimizer)
     assert {key for key in after if key.startswith("optimizer.")} == {f"optimizer.{key}" for key in before}
     assert all(torch.equal(after[f"optimizer.{key}"], value) for key, value in before.items())
 
@@ -128,11 +129,11 @@ def test_moved_photos_may_be_given_again_and_others_are_refused(
 
 def test_a_run_goes_back_to_a_numbered_checkpoint(photos: Path, tmp_path: Path) -> None:
     values = {**SMALL, "steps": 6, "keep_every": 2}
-    whole = new_training([photos], values, preset="tiny", out=tmp_path / "run", device="cpu", workers=0)
+    whole = new_training(Photos([photos]), values, preset="tiny", out=tmp_path / "run", device="cpu", workers=0)
     whole.train()
     end = checkpoint.load(whole.run.last).tensors
     back = resumed(whole.run.numbered(2))
-    assert back.step == 2
+    assert back.learner.step == 2
     back.train()
     assert [line["step"] for line in back.journal.metrics] == [1, 2, 3, 4, 5, 6]
     again = checkpoint.load(whole.run.last).tensors

@@ -169,7 +169,7 @@ def _train(folder: Path, name: str, *, freeze: bool = False, stop: int = 0, **va
     config = with_values(CONFIG, {**SMALL, **values})
     trainer = Trainer(config, Photos(8), RunFolder(folder / name), device="cpu", workers=0)
     if freeze:  # statistics of a part of the batch are the one thing that differs with the processes
-        for module in trainer.model.modules():
+        for module in trainer.learner.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
     if stop:
@@ -179,15 +179,15 @@ def _train(folder: Path, name: str, *, freeze: bool = False, stop: int = 0, **va
 
 
 def _press_ctrl_c_at(trainer: Trainer, step: int) -> None:
-    train_step = trainer.train_step
+    train_step = trainer.learner.train_step
 
     def interrupted(batch: object) -> object:
-        if trainer.step == step - 1:
+        if trainer.learner.step == step - 1:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)  # as a terminal and torchrun both do
         return train_step(batch)  # type: ignore[arg-type]
 
-    trainer.train_step = interrupted  # type: ignore[assignment, method-assign]
+    trainer.learner.train_step = interrupted  # type: ignore[assignment, method-assign]
 
 
 GROUPING_ONLY = {"model.grouping_weight": 1.0, "optimizer.name": "adamw", "optimizer.learning_rate": 0.01}
@@ -199,15 +199,37 @@ def _trainings(rank: int, folder: Path) -> None:
     logging.getLogger("slotseg").setLevel(logging.INFO)
     _train(folder, "grouping", freeze=True, **GROUPING_ONLY)
     whole = _train(folder, "photos", **PHOTOS_LIKE)
-    digest = whole.model.teacher.prototypes.weight.sum().item(), whole.model.teacher.concepts.tolist()  # type: ignore[union-attr]
+    digest = whole.learner.model.teacher.prototypes.weight.sum().item(), whole.learner.model.teacher.concepts.tolist()  # type: ignore[union-attr]
     assert distributed.gather_objects(digest) == [digest] * 2
     with pytest.raises(KeyboardInterrupt):
         _train(folder, "stopped", stop=2 if rank == 1 else 0)  # only one of them hears it
     if rank == 0:
         assert checkpoint.load(RunFolder(folder / "stopped").last).info["step"] == 2
+    _one_process_has_no_loss(rank, folder)
     with pytest.raises(ConfigError, match="batch_size is 5 for 2 processes; expected a multiple"):
         _train(folder, "odd", batch_size=5)
     (folder / f"rank-{rank}.json").write_text(json.dumps(sorted(whole.journal.unreadable)))
+
+
+def _one_process_has_no_loss(rank: int, folder: Path) -> None:
+    """What is no number in one process is skipped, undone and counted in both."""
+    trainer = Trainer(
+        with_values(CONFIG, {**SMALL, "teacher_momentum": 1.0, "keep_every": 1}),
+        Scenes(8),
+        RunFolder(folder / "spoiled"),
+        device="cpu",
+        workers=0,
+    )
+    learner = trainer.learner
+    if rank == 1:
+        learner.model.teacher.backbone.register_forward_hook(
+            lambda _, __, features: features * (float("inf") if learner.step == 2 else 1.0)
+        )
+    trainer.train()
+    assert learner.guard.skipped == 1
+    assert all(tensor.isfinite().all() for tensor in learner.state()[0].values())
+    own = learner.model.center.value.tolist(), learner.model.student.prototypes.weight.sum().item()
+    assert distributed.gather_objects(own) == [own] * 2
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +265,13 @@ def test_one_set_of_files_and_one_log(two: Path) -> None:
     assert sorted(listed) == ["photo 1 is broken", "photo 6 is broken"]
     assert [json.loads((two / f"rank-{r}.json").read_text()) for r in (0, 1)] == [sorted(listed)] * 2
     assert checkpoint.load(run.last).tensors["teacher.concepts"].unique().tolist() == [0, 1, 2]
+
+
+def test_a_step_that_one_process_cannot_take_is_taken_by_none(two: Path) -> None:
+    before, after = (checkpoint.load(RunFolder(two / "spoiled").numbered(step)) for step in (2, 3))
+    assert (before.info["skipped_steps"], after.info["skipped_steps"]) == (0, 1)
+    assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
+    assert [line["step"] for line in _metrics(two / "spoiled")] == [1, 2, 4]
 
 
 def test_a_run_of_two_processes_goes_on_with_one(two: Path) -> None:

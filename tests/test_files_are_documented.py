@@ -10,6 +10,7 @@ import pytest
 from slotseg.config import TrainConfig
 from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Scenes
+from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import DataError
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
@@ -46,8 +47,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         "backbone.options": {"layers": [1, 1, 1, 1]},
     }
     folder = tmp_path_factory.mktemp("files") / "run"
-    trainer = new_training([], settings, out=folder, device="cpu", workers=0)
-    trainer.source = OneUnreadable(8)
+    trainer = new_training(Photos(), settings, out=folder, device="cpu", workers=0)
+    trainer.learner.source = OneUnreadable(8)
     trainer.train()
     segmenter = Segmenter.load(folder, device="cpu")
     segmenter.save(folder / "segmenter.safetensors")

@@ -1,10 +1,11 @@
-"""The unlabelled training sets of the field by name: where their photos lie on disk.
+"""What to train on: files and folders, or an unlabelled training set of the field by name, and where it lies on disk.
 
 Training on a set is training on these folders, so nothing but this look-up knows its name.
 """
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,40 @@ _PLACES = {
         entry=r"n\d{8}",
     ),
 }
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos that a user asks for: files and folders, a training set by name, or neither.
+
+    Raises:
+        ConfigError: If a set and its folder are not given together, or beside files and folders.
+    """
+
+    paths: Sequence[Path] = ()
+    """Files and folders, searched recursively."""
+    dataset: str | None = None
+    """Name of the training set, one of ``DATASETS``."""
+    data_dir: Path | None = None
+    """Folder of the training set, as it was published."""
+
+    def __post_init__(self) -> None:
+        if bool(self.dataset) != bool(self.data_dir) or (self.dataset and self.paths):
+            raise ConfigError(
+                "--dataset and --data-dir go together and replace PHOTOS; expected both and no PHOTOS, or neither"
+            )
+
+    def __bool__(self) -> bool:
+        """Whether any photos are asked for."""
+        return bool(self.paths or self.dataset)
+
+    def folders(self) -> Sequence[Path]:
+        """Files and folders to look for photos in; of a training set, as ``photo_folders`` finds them."""
+        return photo_folders(self.dataset, self.data_dir) if self.dataset and self.data_dir else self.paths
+
+
+NO_PHOTOS = Photos()
+"""What stands for the built-in scenes, and for the photos of a run that goes on."""
 
 
 def photo_folders(name: str, data_dir: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import click
 
 from slotseg.cli import options
 from slotseg.cli.train_command import SETTINGS
+from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import ConfigError
 
 
@@ -51,7 +52,7 @@ def command(
     """  # noqa: D301
     settings = {SETTINGS[name]: value for name, value in values.items() if value is not None}
     settings.update(options.settings(extra))
-    options.check_dataset(dataset, data_dir, photos)
+    chosen = Photos(photos, dataset, data_dir)
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, OSError) as error:  # what torchvision raises where torch is another one's
@@ -71,9 +72,7 @@ def command(
             click.echo(f"{remark.level:<8} {remark.subject:<13} {remark.text}")
 
     def look_at_photos() -> Iterator[doctor.Remark]:
-        plan = plan_training(
-            photos, {"backbone.init": None, **settings}, preset=preset, dataset=dataset, data_dir=data_dir
-        )
+        plan = plan_training(chosen, {"backbone.init": None, **settings}, preset=preset)
         yield from doctor.check_photos(plan.source)
         if not any(remark.level == "problem" for remark in found):
             yield from doctor.describe_cost(measure_cost(plan.config, plan.source, device=device, workers=workers))
@@ -82,7 +81,7 @@ def command(
     look("device", lambda: doctor.check_device(device))
     if checkpoint:
         look("checkpoint", lambda: doctor.check_checkpoint(checkpoint))
-    if photos or dataset or preset or not checkpoint:
+    if chosen or preset or not checkpoint:
         look("training", look_at_photos)
     if json_file:
         with writing(json_file, "expected another --json"):

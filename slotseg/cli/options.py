@@ -85,18 +85,6 @@ extra = click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help
 seed = click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random.  [default: 0]")
 
 
-def check_dataset(dataset: str | None, data_dir: Path | None, photos: tuple[Path, ...]) -> None:
-    """Refuse ``--dataset`` without ``--data-dir``, the other way round, and either beside photos.
-
-    Raises:
-        ConfigError: With what was expected.
-    """
-    if bool(dataset) != bool(data_dir) or (dataset and photos):
-        raise ConfigError(
-            "--dataset and --data-dir go together and replace PHOTOS; expected both and no PHOTOS, or neither"
-        )
-
-
 def quality(tta: str | None, edges: str | None) -> dict[str, Any]:
     """What ``--tta`` and ``--edges`` change in a run's ``SegmentConfig``, by name."""
     changes: dict[str, Any] = {} if edges is None else {"edges": edges}

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from slotseg.cli import options
+from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import ConfigError
 
 SETTINGS = {
@@ -69,7 +70,7 @@ def command(
     """  # noqa: D301
     settings = {SETTINGS[name]: value for name, value in values.items() if value is not None}
     settings.update(options.settings(extra))
-    options.check_dataset(dataset, data_dir, photos)
+    chosen = Photos(photos, dataset, data_dir)
     if resume and out and out.resolve() != resume.resolve():
         raise ConfigError(f"--resume {resume} goes on in its own folder and --out is {out}; expected no --out")
     from slotseg import distributed
@@ -77,27 +78,9 @@ def command(
 
     with distributed.joined():
         if resume:
-            trainer = resumed_training(
-                resume,
-                photos,
-                settings,
-                preset=preset,
-                dataset=dataset,
-                data_dir=data_dir,
-                device=device,
-                workers=workers,
-            )
+            trainer = resumed_training(resume, chosen, settings, preset=preset, device=device, workers=workers)
         else:
-            trainer = new_training(
-                photos,
-                settings,
-                preset=preset,
-                dataset=dataset,
-                data_dir=data_dir,
-                out=out,
-                device=device,
-                workers=workers,
-            )
+            trainer = new_training(chosen, settings, preset=preset, out=out, device=device, workers=workers)
         trainer.train()
         if distributed.rank() > 0:
             return

@@ -15,9 +15,8 @@ from slotseg.method.building import build_model
 from slotseg.painting.render import mask_png, overlay, save_picture
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training.launch import Plan
-from slotseg.training.trainer import INITIAL_STEPS
+from slotseg.training.prototypes import COUNTED_PHOTOS, INITIAL_STEPS
 from slotseg.training.trial import measure_cost, peak_memory
-from slotseg.training.usage import COUNTED_PHOTOS
 
 SECONDS = 6.0
 """For which photos are painted; the first one, which warms up, comes on top."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from slotseg import amounts
 from slotseg.data.finding.inputs import Input, Inputs
+from slotseg.data.views.unlabelled import Photos
 from slotseg.discovery.costs import MAX_PAINTED, measure_stages
 from slotseg.discovery.record import DiscoveryRecord, Stage, read_record
 from slotseg.discovery.stages import PRESET, Stages, outputs_of, run_in
@@ -102,7 +103,7 @@ def _begin(
 ) -> DiscoveryRecord:
     """Measure what it will cost, say it, and write it down."""
     outputs_of(inputs, output).survey()  # may refuse
-    plan = plan_training(photos, values, preset=PRESET)
+    plan = plan_training(Photos(photos), values, preset=PRESET)
     number, digest = listed
     log.info("Trying out what %d photos cost here ...", number)
     costs = measure_stages(plan, _spread(inputs, number), number, device=device, workers=workers)

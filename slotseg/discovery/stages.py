@@ -13,6 +13,7 @@ from slotseg import amounts
 from slotseg.concepts.collection import Collection, ConceptFiles, read_concepts
 from slotseg.concepts.show import show_concepts
 from slotseg.data.finding.inputs import Inputs
+from slotseg.data.views.unlabelled import Photos
 from slotseg.discovery.discovery_page import Report, examples, write_report
 from slotseg.discovery.record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing
@@ -105,7 +106,7 @@ class Stages:
                 trainer = resumed_training(self.run.path, device=self.device, workers=self.workers)
             else:
                 trainer = new_training(
-                    [Path(photo) for photo in self.record.photos],
+                    Photos([Path(photo) for photo in self.record.photos]),
                     self.record.settings,
                     preset=PRESET,
                     out=self.run.path,

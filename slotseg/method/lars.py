@@ -44,7 +44,11 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Apply one update; the gradients are left rescaled and should not be reused."""
+        """Apply one update; the gradients are left rescaled and should not be reused.
+
+        Where an attribute ``found_inf`` is set, as torch's fused optimisers have it, a 1 in it lets the update change
+        nothing: a float32 scalar on the device of the parameters.
+        """
         assert closure is None, "LARS takes no closure"
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
@@ -89,6 +93,7 @@ class LARS(Optimizer):
             maximize=False,
             is_first_step=False,
             grad_scale=divisor,
+            found_inf=getattr(self, "found_inf", None),
         )
 
 

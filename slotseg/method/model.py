@@ -87,7 +87,16 @@ class Encoder(nn.Module):
         return best.scatter_reduce(1, index, scores, "amax")
 
     def merge(self, num_concepts: int | None) -> None:
-        """Merge the prototypes to K concepts, or as many as stay distinct, as far as their confusion is known by now.
+        """Let the concepts be those of ``merged``, which may refuse."""
+        concepts = self.merged(num_concepts)
+        assert self.concepts is not None
+        self.concepts.copy_(concepts)
+
+    def merged(self, num_concepts: int | None) -> Tensor:
+        """Concept of each prototype when all are merged to K, or as many as stay distinct, by their confusion so far.
+
+        Returns:
+            Concepts, ``(P,)``, int64, on the CPU.
 
         Raises:
             ConfigError: If there are fewer prototypes than that, or they were not trained to be merged.
@@ -101,7 +110,7 @@ class Encoder(nn.Module):
         if num_concepts is not None and not 2 <= num_concepts <= number:
             raise ConfigError(f"{num_concepts} concepts are asked of {number} prototypes; expected 2 to {number}")
         confusion, wins = self.confusion.value.cpu().numpy(), self.confusion.wins.cpu().numpy()
-        self.concepts.copy_(torch.from_numpy(merge_confused(confusion, wins, num_concepts)))
+        return torch.from_numpy(merge_confused(confusion, wins, num_concepts))
 
     @torch.no_grad()
     def concept_vectors(self) -> Tensor:

@@ -1,4 +1,7 @@
-"""When and where a run's state is written; of several processes, the first writes."""
+"""A run's state: as tensors by key and back, and when it is written.
+
+Keys are the model's own, and ``optimizer.<parameter>.<value>``. Of several processes, the first writes.
+"""
 
 import logging
 import time
@@ -6,12 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from slotseg import distributed
 from slotseg.config import TrainConfig
 from slotseg.errors import CheckpointError
+from slotseg.method.building import trained_names
+from slotseg.method.model import SlotCon
 from slotseg.runs import checkpoint
+from slotseg.runs.checkpoint import Checkpoint
 from slotseg.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -21,12 +29,48 @@ RETRY_SECONDS = 60.0
 """Time after which a checkpoint is tried again that could not be written."""
 
 
+def state_tensors(model: SlotCon, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Everything a run needs to go on; there is no random state."""
+    tensors: dict[str, Tensor] = model.state_dict()
+    names = trained_names(model, optimizer)
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors.update({f"optimizer.{names[index]}.{name}": value for name, value in state.items()})
+    return tensors
+
+
+def restore_state(model: SlotCon, optimizer: Optimizer, saved: Checkpoint) -> None:
+    """Put what ``state_tensors`` gave back in its place.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another model or optimiser.
+    """
+    names = set(model.state_dict())
+    try:
+        model.load_state_dict({k: v for k, v in saved.tensors.items() if k in names})
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint to resume from does not fit its configuration: {error}") from error
+    parameters = dict(model.named_parameters())
+    indices = {name: index for index, name in enumerate(trained_names(model, optimizer))}
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in saved.part("optimizer.").items():
+        parameter, _, name = key.rpartition(".")
+        if parameter not in indices:
+            raise CheckpointError(
+                f"the checkpoint to resume from has a state of the optimiser for {parameter}, which is not trained; "
+                "expected a checkpoint of this version's `slotseg train`: take its weights with --init"
+            )
+        if value.shape == parameters[parameter].shape:  # fused optimisers need the layout of the parameter
+            value = torch.empty_like(parameters[parameter], dtype=value.dtype).copy_(value)
+        states.setdefault(indices[parameter], {})[name] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
 class Checkpoints:
     """The last checkpoint and the numbered ones of a run in training.
 
     Args:
-        run: Where they are.
-        config: Says how often they are written.
+        run: The run's folder.
+        config: Settings, with how often checkpoints are written.
         state: Gives tensors and header of the moment.
     """
 

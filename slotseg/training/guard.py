@@ -1,6 +1,12 @@
-"""Steps without a finite loss and gradient: they are skipped and counted, and leave no trace."""
+"""Steps without a finite loss and gradient: they leave no trace, and are counted.
+
+Whether a step is sound is decided on the device, and what follows from it is done there, so nothing waits for the
+answer. It is copied to the CPU meanwhile and read when the next step is on its way.
+"""
 
 import logging
+from collections import deque
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -19,44 +25,98 @@ class Guard:
     """Tells sound steps from those to skip.
 
     Args:
-        model: In training; its parameters with gradients are looked at.
+        model: The model in training; its parameters with gradients are looked at.
         skipped: Steps that were skipped before.
 
     Attributes:
-        skipped: Number of skipped steps.
-        in_a_row: Of these, how many have come since the last sound one.
+        in_a_row: Skipped steps since the last sound one, as far as they have been heeded.
+        loss: Loss of the last step that was heeded.
     """
 
     def __init__(self, model: nn.Module, skipped: int = 0) -> None:
-        self.model, self.skipped, self.in_a_row = model, skipped, 0
+        self.model, self.in_a_row, self.loss = model, 0, 0.0
+        self._skipped = skipped
         self._before: list[Tensor] = []
+        self._unread: deque[Callable[[], list[float]]] = deque()
+
+    @property
+    def skipped(self) -> int:
+        """Number of skipped steps; waits for the last step."""
+        return self._skipped + sum(int(read()[0]) for read in self._unread)
+
+    @property
+    def num_unread(self) -> int:
+        """Number of steps that have been judged and not been heeded."""
+        return len(self._unread)
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Keep what a forward may change: the statistics of BatchNorm."""
-        buffers = list(self.model.buffers())
-        if not self._before:
-            self._before = [buffer.clone() for buffer in buffers]
-        torch._foreach_copy_(self._before, buffers)
+        """Keep what a step may change without the optimiser: statistics of BatchNorm, centre, confusion."""
+        self._before = [_flat(buffers) for buffers in self._buffers()]
 
     @torch.no_grad()
-    def passes(self, loss: Tensor, *, gradients: bool = True) -> bool:
-        """Whether a step is sound in all processes; if not, it is counted, and its forward undone.
+    def judge(self, loss: Tensor, *, gradients: bool = True) -> Tensor:
+        """Whether a step is unsound in any process; if it is, the buffers are as they were at ``remember``.
 
         Args:
-            loss: A scalar.
+            loss: The step's loss, a scalar.
             gradients: Whether gradients are looked at too.
+
+        Returns:
+            1 if the step is to be skipped, else 0: a float32 scalar on the device, to be used there.
         """
         figures = [loss.float()]
         if gradients:
             figures += torch._foreach_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        (unsound,) = distributed.anywhere(not bool(torch.stack(figures).isfinite().all()))
-        if not unsound:
-            self.in_a_row = 0
-            return True
-        self.skipped += 1
-        self.in_a_row += 1
-        if self.skipped <= NAMED and distributed.rank() == 0:
-            log.warning("Skipped a step whose loss or gradient is no number (the loss is %s)", loss.item())
-        torch._foreach_copy_(list(self.model.buffers()), self._before)
-        return False
+        broken = torch.stack(figures).isfinite().all().logical_not()
+        unsound = distributed.total(broken.float()).clamp(max=1.0)
+        self._undo_if(unsound > 0)
+        self._unread.append(_fetched(torch.stack([unsound, loss.float()])))
+        return unsound
+
+    def heed(self, *, latest: bool) -> None:
+        """Count the steps that were judged, in order, and name the first that were skipped.
+
+        It ends at the last of ``MAX_IN_A_ROW`` skipped steps in a row.
+
+        Args:
+            latest: Whether to wait for the last step; the steps before it are done by now.
+        """
+        while self.num_unread > (0 if latest else 1) and self.in_a_row < MAX_IN_A_ROW:
+            unsound, self.loss = self._unread.popleft()()
+            self.in_a_row = self.in_a_row + 1 if unsound else 0
+            self._skipped += int(unsound)
+            if unsound and self._skipped <= NAMED and distributed.rank() == 0:
+                log.warning("Skipped a step whose loss or gradient is no number (the loss is %s)", self.loss)
+
+    def _undo_if(self, unsound: Tensor) -> None:
+        for before, buffers in zip(self._before, self._buffers(), strict=True):
+            kept = torch.where(unsound, before, _flat(buffers)).split_with_sizes([buffer.numel() for buffer in buffers])
+            torch._foreach_copy_(buffers, [k.view_as(buffer) for k, buffer in zip(kept, buffers, strict=True)])
+
+    def _buffers(self) -> list[list[Tensor]]:
+        """The model's buffers by type; those of one type are copied together, in a few kernels."""
+        groups: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in self.model.buffers():
+            groups.setdefault(buffer.dtype, []).append(buffer)
+        return list(groups.values())
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _fetched(tensor: Tensor) -> Callable[[], list[float]]:
+    """Start to copy a tensor to the CPU; what is returned waits for the values, and for nothing queued later."""
+    copy = tensor.to("cpu", non_blocking=tensor.is_cuda)
+    if not tensor.is_cuda:
+        return copy.tolist
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+
+    def values() -> list[float]:
+        arrived.synchronize()
+        read: list[float] = copy.tolist()
+        return read
+
+    return values

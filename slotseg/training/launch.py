@@ -10,7 +10,7 @@ from slotseg import distributed
 from slotseg.config import TrainConfig
 from slotseg.data.views.batches import steps_per_epoch
 from slotseg.data.views.sources import PhotoFolder, Scenes, Source
-from slotseg.data.views.unlabelled import NUM_PHOTOS, photo_folders
+from slotseg.data.views.unlabelled import NO_PHOTOS, NUM_PHOTOS, Photos
 from slotseg.devices import precision_name
 from slotseg.errors import ConfigError
 from slotseg.exchange.weights import adopt, read_weights
@@ -39,33 +39,23 @@ class Plan:
     """Where each setting came from, by dotted name."""
 
 
-def plan_training(
-    photos: Sequence[Path],
-    values: Mapping[str, Any],
-    *,
-    preset: str | None = None,
-    dataset: str | None = None,
-    data_dir: Path | None = None,
-) -> Plan:
+def plan_training(photos: Photos, values: Mapping[str, Any], *, preset: str | None = None) -> Plan:
     """Resolve preset, options, weights' own settings and photos.
 
     Args:
-        photos: Files and folders, searched recursively; none for the built-in scenes.
+        photos: What to train on; none for the built-in scenes.
         values: Settings by dotted name, laid over the preset.
-        preset: A preset's name; by default ``photos``, the dataset's, or ``tiny`` for the built-in scenes.
-        dataset: Instead of photos: one of ``slotseg.data.views.unlabelled.DATASETS``.
-        data_dir: Its folder, as it was published.
+        preset: A preset's name; by default ``photos``, the training set's, or ``tiny`` for the built-in scenes.
 
     Raises:
         ConfigError: If a setting is unknown, out of range or in conflict with another.
         DataError: If there are no photos.
         CheckpointError: If the weights to start from cannot be used.
     """
-    if dataset:
-        photos = photo_folders(dataset, data_dir or Path())
-    preset = preset or DATASET_PRESETS.get(dataset or "") or ("photos" if photos else "tiny")
+    folders = photos.folders()
+    preset = preset or DATASET_PRESETS.get(photos.dataset or "") or ("photos" if photos else "tiny")
     config, sources = resolve(preset, values)
-    source = _source(photos)  # before weights may be downloaded
+    source = _source(folders)  # before weights may be downloaded
     if config.backbone.init and "backbone.name" in values and "backbone.init" not in values:
         config = replace(config, backbone=replace(config.backbone, init=config.backbone.name))
         sources["backbone.init"] = "timm's weights for the backbone"
@@ -76,23 +66,22 @@ def plan_training(
             if getattr(adopted, name) != getattr(config.backbone, name):
                 sources[f"backbone.{name}"] = "weights"
         config = replace(config, backbone=adopted)
-    if dataset and len(source) != NUM_PHOTOS[dataset]:
-        log.warning("There are %d photos; %s was published with %d", len(source), dataset, NUM_PHOTOS[dataset])
+    published = NUM_PHOTOS.get(photos.dataset or "", len(source))
+    if len(source) != published:
+        log.warning("There are %d photos; %s was published with %d", len(source), photos.dataset, published)
     if config.epochs is None and config.steps is None:
         config = replace(config, epochs=auto_epochs(steps_per_epoch(len(source), config.batch_size)))
         sources["epochs"] = f"auto: {len(source)} photos"
     if not photos:
         log.info("No photos given: training on the %d built-in scenes.", len(source))
-    return Plan(config=config, source=source, preset=preset, photos=photos, sources=sources)
+    return Plan(config=config, source=source, preset=preset, photos=folders, sources=sources)
 
 
 def new_training(
-    photos: Sequence[Path],
+    photos: Photos,
     values: Mapping[str, Any],
     *,
     preset: str | None = None,
-    dataset: str | None = None,
-    data_dir: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -100,16 +89,14 @@ def new_training(
     """Prepare a new run, in each of several processes.
 
     Args:
-        photos: Files and folders; for this and the next four see ``plan_training``, and for what is refused.
+        photos: What to train on; for this and the next two see ``plan_training``, and for what is refused.
         values: Settings by dotted name.
         preset: A preset's name.
-        dataset: Instead of photos: a training set.
-        data_dir: Its folder.
         out: The run's folder; by default the next free ``runs/<preset>-<n>``.
         device: As in ``slotseg.devices.resolve_device``.
         workers: Loader processes; None chooses.
     """
-    plan = plan_training(photos, values, preset=preset, dataset=dataset, data_dir=data_dir)
+    plan = plan_training(photos, values, preset=preset)
     trainer = Trainer(
         plan.config,
         plan.source,
@@ -122,18 +109,16 @@ def new_training(
             "sources": dict(plan.sources),
         },
     )
-    _announce(trainer, _description(trainer, plan.sources))
+    trainer.announce(_description(trainer, plan.sources))
     return trainer
 
 
 def resumed_training(
     path: Path,
-    photos: Sequence[Path] = (),
+    photos: Photos = NO_PHOTOS,
     values: Mapping[str, Any] | None = None,
     *,
     preset: str | None = None,
-    dataset: str | None = None,
-    data_dir: Path | None = None,
     device: str = "auto",
     workers: int | None = None,
 ) -> Trainer:
@@ -143,9 +128,7 @@ def resumed_training(
         path: The run's folder, or one of its numbered checkpoints to go back to.
         photos: Where its photos are now.
         values: Settings by dotted name; see ``slotseg.presets.changed`` for those that may differ from the run's.
-        preset: The run's, if any.
-        dataset: Instead of photos: a training set.
-        data_dir: Its folder.
+        preset: The run's preset, if any.
         device: As in ``slotseg.devices.resolve_device``.
         workers: Loader processes; None chooses.
 
@@ -159,12 +142,11 @@ def resumed_training(
     notes = {name: content.info[name] for name in checkpoint.NOTES if name in content.info}
     if preset not in (None, notes["preset"]):
         raise ConfigError(f"the run's preset is {notes['preset']} and not {preset}; expected no other: leave it out")
-    if dataset:
-        photos = photo_folders(dataset, data_dir or Path())
+    folders = photos.folders()
     config, differences = changed(from_dict(TrainConfig, content.info["config"]), values or {})
     if notes["photos"] is None and not photos:
         raise ConfigError(f"{path} was imported without photos; expected them: slotseg train PHOTOS --resume {path}")
-    where = [str(p.resolve()) for p in photos] or notes["photos"]
+    where = [str(p.resolve()) for p in folders] or notes["photos"]
     step = content.info["step"]
     options = dict.fromkeys(differences, f"option, from step {step}")
     trainer = Trainer(
@@ -176,11 +158,11 @@ def resumed_training(
         resume=content,
         notes={**notes, "photos": where, "sources": {**notes["sources"], **options}},
     )
-    lines = [f"Continuing {path} at step {trainer.step} of {trainer.total_steps}."]
+    lines = [f"Continuing {path} at step {step} of {trainer.learner.total_steps}."]
     if photos and where != notes["photos"]:
         lines.append(f"  photos: {_listed(where)}, before {_listed(notes['photos'])}")
     lines += [f"  {name}: {after}, before {before}" for name, (before, after) in differences.items()]
-    _announce(trainer, lines)
+    trainer.announce(lines)
     return trainer
 
 
@@ -193,27 +175,20 @@ def _source(photos: Sequence[Path]) -> Source:
     return distributed.once(lambda: PhotoFolder(photos)) if photos else Scenes()
 
 
-def _announce(trainer: Trainer, lines: Sequence[str]) -> None:
-    """Log lines, now and in the run's own log."""
-    for line in lines:
-        log.info("%s", line)
-    trainer.journal.heading.extend(lines)
-
-
 def _description(trainer: Trainer, sources: Mapping[str, str]) -> list[str]:
     """What was resolved, and why."""
-    config, processes = trainer.config, distributed.world_size()
-    backbone = trainer.model.student.backbone
+    config, learner, processes = trainer.config, trainer.learner, distributed.world_size()
+    backbone = learner.model.student.backbone
     number = config.model.num_prototypes
     concepts = "as many concepts as stay distinct" if number is None else f"{number} concepts"
-    epochs = trainer.total_steps / trainer.per_epoch
+    epochs = learner.total_steps / learner.per_epoch
     reason = sources["steps" if config.steps else "epochs"]
     init, taught = config.backbone.init or "random weights", "frozen" if config.model.freeze_backbone else "trained"
-    loaders = f"{trainer.workers} loader process{'' if trainer.workers == 1 else 'es'}"
+    loaders = f"{learner.workers} loader process{'' if learner.workers == 1 else 'es'}"
     shared = "" if processes == 1 else f" for each of {processes} processes, which share every batch"
     return [
-        f"{trainer.run.path}: {len(trainer.source)} photos, {concepts}",
-        f"  {trainer.total_steps} steps of {config.batch_size} photos, {epochs:.1f} epochs ({reason})",
+        f"{trainer.run.path}: {len(learner.source)} photos, {concepts}",
+        f"  {learner.total_steps} steps of {config.batch_size} photos, {epochs:.1f} epochs ({reason})",
         f"  {config.backbone.name} from {init}, stride {backbone.stride}, {taught}",
-        f"  on {trainer.device} in {precision_name(trainer.precision)}, {loaders}{shared}",
+        f"  on {learner.device} in {precision_name(learner.precision)}, {loaders}{shared}",
     ]

@@ -1,19 +1,55 @@
-"""Prototypes that start where the features are: k-means of the projected features of some views.
+"""What is done to the prototypes before the first step and after the last.
 
-The features are centred first: those of a fresh projector have most of their direction in common.
-Letters: K prototypes, D projection dimension, N cells, B images, h w feature cells.
+They start at the centres of k-means of the projected features of some views. These are centred first: those of a fresh
+projector have most of their direction in common. At the end they are merged by which of them whole photos use:
+training views keep others in use, which stay empty later.
+Letters: P prototypes, K concepts, D projection dimension, N cells, B images, h w feature cells.
 """
+
+import copy
+import logging
+from contextlib import suppress
 
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from slotseg.errors import ConfigError
+from slotseg import distributed
+from slotseg.config import TrainConfig
+from slotseg.data.views.sources import Source
+from slotseg.errors import ConfigError, DataError
+from slotseg.method.model import Encoder
+from slotseg.segmenting.scorer import Scorer
+from slotseg.training.learner import Learner
 
+log = logging.getLogger(__name__)
+
+INITIAL_STEPS = 30
+"""Steps whose views are clustered for the first prototypes."""
 EVERY = 3
 """One cell in so many is clustered."""
 MAX_ITERATIONS = 50
+COUNTED_PHOTOS = 100
+"""Photos that are looked at to count wins, spread over the source."""
+
+
+@torch.no_grad()
+def start_prototypes(learner: Learner) -> None:
+    """Put the prototypes where the features of the first views are, before anything is trained.
+
+    Raises:
+        ConfigError: If the views have fewer cells than there are prototypes.
+    """
+    number, teacher = learner.config.model.num_trained, learner.model.teacher
+    log.info("Clustering the first views for %d prototypes", number)
+    directions = []
+    for step, batch in enumerate(learner.batches(0, min(INITIAL_STEPS, learner.total_steps))):
+        for view in learner.prepare(batch.to(learner.device), step):
+            projections = teacher.projector(teacher.backbone(view))
+            directions.append(distributed.gather(sample_directions(projections)))
+    start = distributed.once(lambda: kmeans_prototypes(torch.cat(directions), number, learner.config.seed))
+    learner.model.start_from(*start)
 
 
 def sample_directions(projections: Tensor) -> Tensor:
@@ -27,11 +63,11 @@ def kmeans_prototypes(directions: Tensor, num_prototypes: int, seed: int) -> tup
 
     Args:
         directions: Unit vectors, ``(N, D)``.
-        num_prototypes: K, at most N.
-        seed: Of k-means.
+        num_prototypes: P, at most N.
+        seed: Seed of k-means.
 
     Returns:
-        Prototypes ``(K, D)``, as long as random ones are on average, and mean scores ``(K,)``.
+        Prototypes ``(P, D)``, as long as random ones are on average, and mean scores ``(P,)``.
 
     Raises:
         ConfigError: If there are fewer vectors than prototypes.
@@ -46,3 +82,29 @@ def kmeans_prototypes(directions: Tensor, num_prototypes: int, seed: int) -> tup
     centers = torch.from_numpy(kmeans.fit((directions - mean).numpy()).cluster_centers_)
     centers = F.normalize(centers, dim=1)
     return centers * directions.shape[1] ** 0.5, centers @ mean
+
+
+def merge_by_use(learner: Learner) -> None:
+    """Merge the prototypes for good, by how many cells of whole photos each wins, where they are to be merged."""
+    teacher, config = learner.model.teacher, learner.config
+    if teacher.confusion is not None:
+        teacher.confusion.wins.copy_(count_wins(teacher, config, learner.source, learner.device))
+        teacher.merge(config.model.num_prototypes)
+        log.info("%d prototypes were merged to %d concepts", config.model.num_trained, teacher.num_concepts)
+
+
+def count_wins(encoder: Encoder, config: TrainConfig, source: Source, device: torch.device) -> Tensor:
+    """Share of the cells of whole photos that each prototype wins, ``(P,)``, on the CPU; processes share the photos."""
+    encoder = copy.deepcopy(encoder)  # the one in training stays in training
+    assert encoder.concepts is not None
+    number = len(encoder.concepts)
+    encoder.concepts.copy_(torch.arange(number))  # each on its own
+    scorer = Scorer(encoder, config, device=str(device))
+    wins = torch.zeros(number)
+    indices = sorted({i * len(source) // COUNTED_PHOTOS for i in range(COUNTED_PHOTOS)})
+    for index in indices[distributed.rank() :: distributed.world_size()]:
+        with suppress(DataError):  # named while training
+            scores, _ = scorer.scores(source.open(index).pixels())
+            wins += torch.bincount(scores.argmax(dim=0).flatten(), minlength=number).cpu()
+    wins = distributed.total(wins)
+    return wins / wins.sum().clamp(min=1)

@@ -7,18 +7,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from slotseg.config import TrainConfig
-from slotseg.data.views.batches import ViewPairs, steps_per_epoch
+from slotseg.data.views.batches import ViewPairs
 from slotseg.data.views.sources import Source
 from slotseg.devices import precision_name, resolve_device
 from slotseg.errors import ConfigError, DataError
-from slotseg.runs.folder import RunFolder
-from slotseg.training.trainer import Trainer
+from slotseg.training.learner import Learner, total_steps
 
 T = TypeVar("T")
 
@@ -81,21 +79,21 @@ def measure_cost(config: TrainConfig, source: Source, *, device: str = "auto", w
         workers: Loader processes; None chooses.
 
     Raises:
-        ConfigError: As ``Trainer``, and if a batch does not fit into the device's memory.
+        ConfigError: As ``Learner``, and if a batch does not fit into the device's memory.
         DataError: If there are no readable photos.
     """
-    steps = config.steps or (config.epochs or 0) * steps_per_epoch(len(source), config.batch_size)
+    steps = total_steps(config, len(source))
     on_cpu = resolve_device(device).type == "cpu"
     trial = replace(
         config,
         batch_size=min(config.batch_size, LARGEST_ON_CPU) if on_cpu else config.batch_size,
         epochs=None,
-        steps=1_000_000,
+        steps=steps,
         optimizer=replace(config.optimizer, warmup_epochs=0),
     )
-    try:  # the trainer writes nothing, as its ``train`` is never called
-        trainer = Trainer(trial, source, RunFolder(Path("unused")), device=device, workers=workers)
-        return _measure(trainer, steps * config.batch_size)
+    try:
+        learner = Learner(trial, source, device=device, workers=workers)
+        return _measure(learner, steps * config.batch_size)
     except torch.cuda.OutOfMemoryError as error:
         raise ConfigError(
             f"a batch of {config.batch_size} photos does not fit into the memory of the device; "
@@ -103,36 +101,36 @@ def measure_cost(config: TrainConfig, source: Source, *, device: str = "auto", w
         ) from error
 
 
-def _measure(trainer: Trainer, num_photos: int) -> Cost:
-    batch, device = trainer.config.batch_size, trainer.device
-    reading = _reading(trainer)
+def _measure(learner: Learner, num_photos: int) -> Cost:
+    batch, device = learner.config.batch_size, learner.device
+    reading = _reading(learner)
     copies, steps = [], []
     start = time.monotonic()
-    for loaded in trainer.batches(0, WARM_UP + MEASURED_STEPS):
+    for loaded in learner.batches(0, WARM_UP + MEASURED_STEPS):
         copied, on_device = _timed(partial(loaded.to, device), device)
         copies.append(copied)
-        steps.append(_timed(partial(trainer.train_step, on_device), device)[0])
+        steps.append(_timed(partial(learner.train_step, on_device), device)[0])
         if len(steps) >= WARM_UP + 3 and time.monotonic() - start > SECONDS:
             break
     copying, stepping = (statistics.median(times[WARM_UP:]) / batch for times in (copies, steps))
-    coloring = min(_timed(partial(trainer.prepare, on_device, 0), device)[0] / batch, stepping)
+    coloring = min(_timed(partial(learner.prepare, on_device, 0), device)[0] / batch, stepping)
     return Cost(
         reading=reading,
         copying=copying,
         coloring=coloring,
         computing=stepping - coloring,
         batch=batch,
-        precision=precision_name(trainer.precision),
-        workers=trainer.workers,
+        precision=precision_name(learner.precision),
+        workers=learner.workers,
         memory=peak_memory(device),
         num_photos=num_photos,
     )
 
 
-def _reading(trainer: Trainer) -> float:
-    pairs = ViewPairs(trainer.source, trainer.config.views, trainer.config.seed)
+def _reading(learner: Learner) -> float:
+    pairs = ViewPairs(learner.source, learner.config.views, learner.config.seed)
     start, number = time.perf_counter(), 0
-    for index in range(0, len(trainer.source), -(-len(trainer.source) // READ_PHOTOS)):
+    for index in range(0, len(learner.source), -(-len(learner.source) // READ_PHOTOS)):
         pair = pairs[0, index]
         if isinstance(pair, DataError):
             raise pair

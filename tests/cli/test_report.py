@@ -33,17 +33,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options += ["--set", "previews=2", "--set", "optimizer.warmup_epochs=0"]
     options += ["--set", 'backbone.options={"channels":[8,8,8,8],"layers":[1,1,1,1]}']
     with pytest.MonkeyPatch.context() as patch:
-        from slotseg.training.trainer import Trainer
+        from slotseg.training.learner import Learner
 
-        train_step = Trainer.train_step
+        train_step = Learner.train_step
 
-        def and_report(trainer: Trainer, batch: object) -> object:
-            if trainer.step == 2:
+        def and_report(learner: Learner, batch: object) -> object:
+            if learner.step == 2:
                 result = slotseg("report", folder / "run", "-o", folder / "meanwhile.html")
                 assert result.exit_code == 0, result.output
-            return train_step(trainer, batch)  # type: ignore[arg-type]
+            return train_step(learner, batch)  # type: ignore[arg-type]
 
-        patch.setattr(Trainer, "train_step", and_report)
+        patch.setattr(Learner, "train_step", and_report)
         result = slotseg("train", folder / "photos", *options)
     assert result.exit_code in (0, 3), result.output
     return folder

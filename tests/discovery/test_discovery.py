@@ -20,6 +20,7 @@ from slotseg.concepts.collection import read_concepts
 from slotseg.data.finding.inputs import Inputs
 from slotseg.data.reading.images import read_label
 from slotseg.data.scenes import draw_scene
+from slotseg.data.views.unlabelled import Photos
 from slotseg.discovery.costs import StageCosts, measure_stages
 from slotseg.discovery.discover import Discovered, discover
 from slotseg.discovery.record import STAGES, read_record
@@ -432,7 +433,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(photos:
 
 
 def test_costs_grow_with_the_photos(photos: Path) -> None:
-    plan = plan_training([photos], SETTINGS, preset="photos")
+    plan = plan_training(Photos([photos]), SETTINGS, preset="photos")
     costs = measure_stages(plan, list(Inputs([photos])), 60_000, device="cpu", workers=0)
     assert costs.steps == 4
     assert costs.masks > costs.concepts > 1

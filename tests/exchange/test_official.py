@@ -18,6 +18,7 @@ from torch import Tensor
 
 from slotseg.cli import main
 from slotseg.config import BackboneConfig, TrainConfig
+from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.importing import import_run
 from slotseg.exchange.official import converted
@@ -376,9 +377,10 @@ def test_an_imported_run_goes_on(photos: Path, tmp_path: Path) -> None:
     before = checkpoint.load(run.last)
     with pytest.raises(ConfigError, match="was imported without photos"):
         resumed_training(run.path)
-    trainer = resumed_training(run.path, [photos], {"precision": "fp32"}, device="cpu", workers=0)
-    assert (trainer.step, trainer.total_steps, trainer.warmup_steps) == (18, 20, 4)
-    assert trainer.learning_rate(18) == schedules.learning_rate(18, base=4 / 256, total_steps=20, warmup_steps=4)
+    trainer = resumed_training(run.path, Photos([photos]), {"precision": "fp32"}, device="cpu", workers=0)
+    learner = trainer.learner
+    assert (learner.step, learner.total_steps, learner.warmup_steps) == (18, 20, 4)
+    assert learner.learning_rate(18) == schedules.learning_rate(18, base=4 / 256, total_steps=20, warmup_steps=4)
     state, _ = trainer.state()
     assert state.keys() == before.tensors.keys()
     assert all(torch.equal(value, before.tensors[name]) for name, value in state.items())
@@ -388,13 +390,13 @@ def test_an_imported_run_goes_on(photos: Path, tmp_path: Path) -> None:
     assert after.info["official"] == before.info["official"] == vars(content["args"])
     assert after.info["num_photos"] == 8
     assert not torch.equal(after.tensors["student.prototypes.weight"], before.tensors["student.prototypes.weight"])
-    assert resumed_training(run.path, device="cpu", workers=0).step == 20  # its photos are known by now
+    assert resumed_training(run.path, device="cpu", workers=0).learner.step == 20  # its photos are known by now
 
 
 def test_other_photos_are_refused(file: Path, photos: Path, tmp_path: Path) -> None:
     run = import_run(file, tmp_path / "run")
     with pytest.raises(ConfigError, match="1 steps an epoch and the run had 2; expected 8 photos"):
-        resumed_training(run.path, [photos / "0.png", photos / "1.png"], device="cpu", workers=0)
+        resumed_training(run.path, Photos([photos / "0.png", photos / "1.png"]), device="cpu", workers=0)
 
 
 def test_the_command_line(
@@ -491,7 +493,7 @@ def test_init_takes_the_teachers_backbone(file: Path, tmp_path: Path, content: C
 
 
 def test_a_training_starts_from_a_full_checkpoint(file: Path, photos: Path) -> None:
-    plan = plan_training([photos], {"backbone.init": str(file)})
+    plan = plan_training(Photos([photos]), {"backbone.init": str(file)})
     assert (plan.config.backbone.name, plan.sources["backbone.name"]) == ("resnet18", "weights")
 
 

@@ -81,3 +81,17 @@ def test_its_state_continues_exactly() -> None:
     resumed.load_state_dict(optimizer.state_dict())
     run(3, second, resumed)
     assert torch.equal(whole, second)
+
+
+@pytest.mark.parametrize("found", [0.0, 1.0])
+def test_a_flag_on_the_device_keeps_everything_as_it_was(found: float) -> None:
+    p, q = (torch.nn.Parameter(torch.full((2, 2), 3.0)) for _ in range(2))
+    for parameter in (p, q):
+        parameter.grad = torch.full((2, 2), 2.0)
+    plain, flagged = LARS([p], lr=1.0), LARS([q], lr=1.0)
+    flagged.found_inf = torch.tensor(found)  # type: ignore[attr-defined]
+    plain.step()
+    flagged.step()
+    assert torch.equal(q, torch.full((2, 2), 3.0) if found else p)
+    moved = flagged.state[q]["momentum_buffer"]
+    assert torch.equal(moved, torch.zeros(2, 2) if found else plain.state[p]["momentum_buffer"])

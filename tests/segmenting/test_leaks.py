@@ -92,7 +92,7 @@ def test_a_command_of_ten_thousand_files(segmenter: Segmenter, photos: Path, tmp
     words = ["segment", str(photos), "-o", str(tmp_path / "masks"), "--json", "--format", "coco", "--confidence"]
     words += ["--size", "32", "--checkpoint", str(tmp_path / "model.safetensors"), "--device", "cpu"]
     watch = [sys.executable, "-c", "import test_leaks, sys; test_leaks.watch_command(sys.argv[1:])", *words]
-    done = subprocess.run(watch, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
+    done = subprocess.run(watch, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     seen = json.loads(done.stdout.splitlines()[-1])
     used, opened = seen["used"], seen["opened"]
     assert seen["exit_code"] == 3

@@ -16,6 +16,7 @@ from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training import doctor, trial
+from slotseg.training.learner import Learner
 from slotseg.training.trainer import Trainer
 from slotseg.training.trial import Cost, measure_cost
 
@@ -169,6 +170,6 @@ def test_a_batch_that_does_not_fit_is_one_sentence(
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Trainer, "train_step", full)
+    monkeypatch.setattr(Learner, "train_step", full)
     with pytest.raises(ConfigError, match=r"a batch of 4 photos does not fit .* smaller --batch-size"):
         measure_cost(tiny_config(), Scenes(8), device="cpu", workers=0)

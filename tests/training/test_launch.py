@@ -7,6 +7,7 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
+from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.presets import auto_epochs
 from slotseg.runs.checkpoint import load
@@ -32,7 +33,7 @@ def weights(tmp_path: Path) -> Path:
 
 def test_what_belongs_to_weights_travels_with_them(photos: Path, weights: Path, tmp_path: Path) -> None:
     settings = {**SMALL, "backbone.init": str(weights), "steps": 2}
-    trainer = new_training([photos], settings, out=tmp_path / "run", device="cpu", workers=0)
+    trainer = new_training(Photos([photos]), settings, out=tmp_path / "run", device="cpu", workers=0)
     backbone = trainer.config.backbone
     assert (backbone.name, backbone.mean, backbone.std) == ("mobilenetv3_small_050", (0.5,) * 3, (0.25,) * 3)
     assert backbone.options == {"bn_eps": 0.001, "pad_type": "same"}
@@ -47,12 +48,12 @@ def test_what_belongs_to_weights_travels_with_them(photos: Path, weights: Path, 
 
 def test_what_was_resolved_is_in_the_runs_own_log(photos: Path, tmp_path: Path, tiny_values: dict[str, object]) -> None:
     out = tmp_path / "run"
-    new_training([photos], tiny_values, preset="tiny", out=out, device="cpu", workers=0).train()
+    new_training(Photos([photos]), tiny_values, preset="tiny", out=out, device="cpu", workers=0).train()
     first = (out / "log.txt").read_text()
     assert f"{out}: " in first
     assert "random weights" in first
     assert first.splitlines()[0][:2] == "20"  # begins with the date
-    resumed_training(out, (), {"steps": 3}, device="cpu", workers=0).train()
+    resumed_training(out, Photos(), {"steps": 3}, device="cpu", workers=0).train()
     added = (out / "log.txt").read_text().removeprefix(first)
     assert "Continuing" in added
     assert "  steps: 3, before " in added
@@ -65,23 +66,23 @@ def test_epochs_follow_from_the_number_of_photos(per_epoch: int, epochs: int) ->
 
 def test_photos_preset_counts_epochs_itself_and_says_so(photos: Path, weights: Path, tmp_path: Path) -> None:
     settings = {**SMALL, "backbone.init": str(weights)}
-    trainer = new_training([photos], settings, out=tmp_path / "run", device="cpu")
+    trainer = new_training(Photos([photos]), settings, out=tmp_path / "run", device="cpu")
     assert trainer.config.epochs == 300
     assert trainer.notes["sources"]["epochs"] == "auto: 8 photos"
 
 
 def test_init_from_a_run_takes_its_backbone(tmp_path: Path, photos: Path, tiny_values: dict[str, object]) -> None:
-    first = new_training([], {**SMALL, **tiny_values}, out=tmp_path / "one", device="cpu", workers=0)
+    first = new_training(Photos(), {**SMALL, **tiny_values}, out=tmp_path / "one", device="cpu", workers=0)
     first.train()
     second = new_training(
-        [photos],
+        Photos([photos]),
         {**SMALL, **tiny_values, "backbone.init": str(tmp_path / "one"), "model.num_prototypes": 3},
         preset="tiny",
         out=tmp_path / "two",
         device="cpu",
     )
     trained = load(first.run.last).part("teacher.backbone.")
-    assert all((second.model.student.backbone.state_dict()[k] == v).all() for k, v in trained.items())
+    assert all((second.learner.model.student.backbone.state_dict()[k] == v).all() for k, v in trained.items())
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_photos_preset_starts_from_timms_weights(
     with pytest.raises(
         CheckpointError, match=f"weights '{init}' could not be downloaded .* give a local file to --init"
     ):
-        new_training([photos], values, device="cpu")
+        new_training(Photos([photos]), values, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -123,12 +124,14 @@ def test_weights_that_do_not_fit_are_refused(
 ) -> None:
     filled = {k: v.format(weights=weights) if isinstance(v, str) else v for k, v in settings.items()}
     with pytest.raises(error, match=message):
-        new_training([photos], {**SMALL, **filled}, device="cpu")
+        new_training(Photos([photos]), {**SMALL, **filled}, device="cpu")
     assert not Path("runs").exists()
 
 
 def test_resuming_without_the_photos_is_refused(photos: Path, tmp_path: Path, tiny_values: dict[str, object]) -> None:
-    trainer = new_training([photos], {**SMALL, **tiny_values}, preset="tiny", out=tmp_path / "run", device="cpu")
+    trainer = new_training(
+        Photos([photos]), {**SMALL, **tiny_values}, preset="tiny", out=tmp_path / "run", device="cpu"
+    )
     trainer.train()
     photos.rename(tmp_path / "moved")
     with pytest.raises(DataError, match="photos"):
@@ -140,5 +143,5 @@ def test_every_preset_trains(photos: Path, tmp_path: Path, optimizer: str, tiny_
     for preset in ("coco-r50", "cocoplus-r50", "imagenet-r50", "cocostuff27-r50"):
         values = {**SMALL, **tiny_values, "model.projection_dim": 8, "backbone.name": "resnet18", "steps": 1}
         values |= {"views.image_size": 64, "optimizer.name": optimizer, "model.num_prototypes": 5}
-        new_training([photos], values, preset=preset, out=tmp_path / preset, device="cpu", workers=0).train()
+        new_training(Photos([photos]), values, preset=preset, out=tmp_path / preset, device="cpu", workers=0).train()
         assert (tmp_path / preset / "checkpoints" / "last.safetensors").is_file()

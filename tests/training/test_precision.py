@@ -69,6 +69,6 @@ def test_a_run_goes_on_in_the_precision_it_was_begun_in(
     monkeypatch.setattr(precision, "time_precisions", lambda *_: (1.0, 2.0))
     resume = checkpoint.load(run.last)
     assert resume.info["computed_in"] == {"device": "cpu", "precision": "bf16"}
-    assert Trainer(config, Scenes(8), run, device="cpu", workers=0, resume=resume).precision == torch.bfloat16
+    assert Trainer(config, Scenes(8), run, device="cpu", workers=0, resume=resume).learner.precision == torch.bfloat16
     resume.info["computed_in"]["device"] = "cuda"  # it was another machine: measured anew
-    assert Trainer(config, Scenes(8), run, device="cpu", workers=0, resume=resume).precision is None
+    assert Trainer(config, Scenes(8), run, device="cpu", workers=0, resume=resume).learner.precision is None

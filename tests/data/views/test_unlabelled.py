@@ -2,7 +2,7 @@
 
 import pytest
 
-from slotseg.data.views.unlabelled import DATASETS, NUM_PHOTOS, photo_folders
+from slotseg.data.views.unlabelled import DATASETS, NO_PHOTOS, NUM_PHOTOS, Photos, photo_folders
 from slotseg.errors import ConfigError, DataError
 
 TRAIN, UNLABELLED = "train2017/000000000009.jpg", "unlabeled2017/000000000008.jpg"
@@ -75,3 +75,19 @@ def test_refuses_what_is_no_folder_and_no_set(tmp_path):
 def test_the_published_counts():
     assert DATASETS == ("coco", "cocoplus", "imagenet")
     assert NUM_PHOTOS["cocoplus"] == 241_690
+
+
+def test_photos_are_files_and_folders_or_those_of_a_set(tmp_path):
+    make(tmp_path, TRAIN)
+    assert Photos([tmp_path]).folders() == [tmp_path]
+    assert Photos(dataset="coco", data_dir=tmp_path).folders() == [tmp_path / "train2017"]
+    assert list(NO_PHOTOS.folders()) == []
+    assert [bool(p) for p in (Photos([tmp_path]), Photos((), "coco", tmp_path), NO_PHOTOS)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "words", [((), "coco", None), ((), None, "folder"), (("photos",), "coco", "folder"), (("photos",), None, "folder")]
+)
+def test_photos_that_contradict_each_other_are_refused(words):
+    with pytest.raises(ConfigError, match="--dataset and --data-dir go together and replace PHOTOS; expected both"):
+        Photos(*words)

@@ -1,11 +1,16 @@
 """Prototypes that start at the centres of the first features."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from slotseg.config import TrainConfig
+from slotseg.data.views.sources import Scenes
 from slotseg.errors import ConfigError
-from slotseg.training.prototypes import kmeans_prototypes, sample_directions
+from slotseg.training.learner import Learner
+from slotseg.training.prototypes import kmeans_prototypes, sample_directions, start_prototypes
 
 
 def test_prototypes_lie_in_the_clusters() -> None:
@@ -41,3 +46,22 @@ def test_a_sample_is_unit_vectors_of_every_third_cell() -> None:
 def test_more_prototypes_than_cells_are_refused() -> None:
     with pytest.raises(ConfigError, match="have 5 cells for 6 prototypes; expected at least as many"):
         kmeans_prototypes(torch.eye(5), 6, seed=0)
+
+
+def test_kmeans_start_uses_more_prototypes_than_a_random_one(tiny_config: Callable[..., TrainConfig]) -> None:
+    """Over several seeds, by a margin: of 60, about 31 against 44."""
+    random = clustered = 0
+    for seed in range(4):
+        values = {"model.num_prototypes": 60, "seed": seed, "optimizer.warmup_epochs": 0}
+        learner = Learner(tiny_config(values), Scenes(8), device="cpu", workers=0)
+        random += used(learner)
+        start_prototypes(learner)
+        clustered += used(learner)
+    assert clustered > 1.15 * random
+
+
+@torch.no_grad()
+def used(learner: Learner) -> int:
+    """Prototypes of the teacher that win a cell of the first views."""
+    view, _ = learner.prepare(next(learner.batches(0, 1)), 0)
+    return len(learner.model.teacher(view).argmax(dim=1).unique())

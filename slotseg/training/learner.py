@@ -1,0 +1,262 @@
+"""Learning, a step at a time: model, optimiser, schedules and views; one process or many.
+
+What is learned is a pure function of the configuration, the photos and the step: weights, data order,
+crops, colours and dropout are all seeded by (seed, step or epoch), so a checkpoint needs no
+random state and a resumed run equals an uninterrupted one, bit for bit on the CPU. Several
+processes share each batch and see the very views that one would see.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slotseg import distributed
+from slotseg.config import TrainConfig
+from slotseg.data.views.augment import augment, draw_augmentation, normalize
+from slotseg.data.views.batches import ViewBatch, steps_per_epoch, view_batches
+from slotseg.data.views.sources import Source
+from slotseg.devices import autocast, keep_freed_memory, precision_name, resolve_device, resolve_workers
+from slotseg.errors import ConfigError
+from slotseg.exchange.weights import load_into, read_weights
+from slotseg.method import schedules
+from slotseg.method.backbones import Backbone
+from slotseg.method.building import build_model, build_optimizer, compile_networks
+from slotseg.method.model import SlotConOutput
+from slotseg.runs.checkpoint import Checkpoint
+from slotseg.training.checkpoints import State, restore_state, state_tensors
+from slotseg.training.guard import Guard
+from slotseg.training.precision import choose_precision
+from slotseg.values import to_dict
+
+
+class Learner:
+    """A model in training; in each of several processes, that process's share of every batch.
+
+    To make one loads weights, and where the precision is ``auto`` on a CPU it may time some steps.
+
+    Args:
+        config: All settings; weights named in ``config.backbone.init`` are loaded at the start.
+        source: The photos.
+        device: As in ``slotseg.devices.resolve_device``.
+        workers: Loader processes; None chooses.
+        resume: The checkpoint to continue from, of a run with this configuration.
+
+    Attributes:
+        step: Steps done.
+        total_steps: Steps of the whole training.
+        per_epoch: Steps of a pass over the photos.
+
+    Raises:
+        ConfigError: If settings don't fit each other, the machine or the photos.
+        CheckpointError: If weights or checkpoint cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        source: Source,
+        *,
+        device: str = "auto",
+        workers: int | None = None,
+        resume: Checkpoint | None = None,
+    ) -> None:
+        self.config, self.source, self.step = config, source, 0
+        self.device = resolve_device(device)
+        self.workers = resolve_workers(workers)
+        self.part = _part(config.batch_size)
+        self.per_epoch = steps_per_epoch(len(source), config.batch_size)
+        self.total_steps = total_steps(config, len(source))
+        self.warmup_steps = round(config.optimizer.warmup_epochs * self.per_epoch)
+        if self.warmup_steps >= self.total_steps:
+            raise ConfigError(
+                f"warmup_epochs is {config.optimizer.warmup_epochs}, {self.warmup_steps} steps; "
+                f"expected less than the whole run of {self.total_steps} steps"
+            )
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self.model = build_model(config)
+        if config.backbone.init and resume is None:
+            self._start_from(config.backbone.init)
+        self.model.to(self.device).to(memory_format=torch.channels_last)  # convolutions are faster so
+        self.model.train()
+        share = len(range(config.batch_size)[self.part])
+        self.precision = choose_precision(
+            self._precision_before(resume), self.model, share, config.views.image_size, self.device
+        )
+        self.optimizer = build_optimizer(self.model, config.optimizer)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        if resume is not None:
+            self._restore(resume)
+        self.guard = Guard(self.model, skipped=int(resume.info.get("skipped_steps", 0)) if resume else 0)
+        if config.compile:
+            compile_networks(self.model)
+        self.parallel: nn.Module = self.model
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Average gradients over the processes meanwhile; afterwards nothing holds on to their group, which may end."""
+        self.parallel = distributed.parallel(self.model, self.device)
+        try:
+            yield
+        finally:
+            self.parallel = self.model
+
+    def batches(self, first_step: int, total_steps: int) -> Iterator[ViewBatch]:
+        """This process's share of the batches of some steps, on the CPU."""
+        return view_batches(
+            self.source,
+            self.config.views,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            first_step=first_step,
+            total_steps=total_steps,
+            workers=self.workers,
+            part=self.part,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def prepare(self, batch: ViewBatch, step: int) -> tuple[Tensor, Tensor]:
+        """Augment and normalise both views; what is drawn is drawn for the whole batch, whoever has which part."""
+        torch.manual_seed(_seed(self.config.seed, step, distributed.rank()))  # dropout and the like
+        generator = torch.Generator().manual_seed(_seed(self.config.seed, step))
+        backbone = self.config.backbone
+        prepared = []
+        for view, images in enumerate(batch.images):
+            drawn = draw_augmentation(self.config.batch_size, view, self.config.views, generator)[self.part]
+            colored = normalize(augment(images, drawn), backbone.mean, backbone.std)
+            prepared.append(colored.contiguous(memory_format=torch.channels_last))
+        return prepared[0], prepared[1]
+
+    def train_step(self, batch: ViewBatch) -> SlotConOutput:
+        """One step, in the order of the paper: teacher, both branches, centre, student.
+
+        A step without a finite loss and gradient changes nothing but the teacher's weights; ``guard`` tells of it.
+
+        Args:
+            batch: A batch of ``batches``, on this learner's device. Of several processes, gradients are averaged
+                within ``joined`` alone.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step) * group["scale"]
+        images = self.prepare(batch, self.step)
+        self.guard.remember()
+        self.model.update_teacher(self.teacher_momentum(self.step))
+        with autocast(self.device, self.precision):
+            output: SlotConOutput = self.parallel(images, batch.overlap_boxes, batch.flips)
+        self.optimizer.zero_grad()
+        self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
+        self.model.update_center(output)
+        self._descend(self.guard.judge(output.loss, gradients=not self.scaler.is_enabled()))
+        self.step += 1
+        return output
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the heads at a step (0-based)."""
+        optimizer = self.config.optimizer
+        return schedules.learning_rate(
+            step,
+            base=optimizer.peak_rate(self.config.batch_size),
+            total_steps=self.total_steps,
+            warmup_steps=self.warmup_steps,
+            final=optimizer.final_learning_rate,
+        )
+
+    def teacher_momentum(self, step: int) -> float:
+        """The teacher's momentum at a step (0-based)."""
+        base = self.config.teacher_momentum
+        return schedules.teacher_momentum(step, base=base, total_steps=self.total_steps)
+
+    def state(self) -> State:
+        """Tensors and header of a checkpoint of this moment; the model stays as it is.
+
+        Before the last step, ``teacher.concepts`` are those that the prototypes make by now.
+        """
+        tensors, teacher = state_tensors(self.model, self.optimizer), self.model.teacher
+        if teacher.confusion is not None and self.step < self.total_steps:
+            tensors["teacher.concepts"] = teacher.merged(self.config.model.num_prototypes)
+        return tensors, {
+            "config": to_dict(self.config),
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "num_photos": len(self.source),
+            "skipped_steps": self.guard.skipped,
+            "computed_in": {"device": self.device.type, "precision": precision_name(self.precision)},
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def _descend(self, unsound: Tensor) -> None:
+        """The optimiser's step, which changes nothing where the flag is set."""
+        if self.device.type in ("cpu", "cuda") and not self.scaler.is_enabled():
+            self.optimizer.found_inf = unsound  # type: ignore[attr-defined]  # torch's name for it; its kernels look
+            self.optimizer.step()
+        elif not unsound:  # a scaler waits for its own flag, and the kernels of other devices know none
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+    def _start_from(self, init: str) -> None:
+        """Load pretrained weights into the backbones of student and teacher."""
+        weights = read_weights(init)
+        for encoder in (self.model.student, self.model.teacher):
+            assert isinstance(encoder.backbone, Backbone)
+            load_into(encoder.backbone, weights)
+
+    def _precision_before(self, resume: Checkpoint | None) -> str:
+        """What is asked for; of a run that goes on on the same kind of device, what ``auto`` was before."""
+        before = (resume.info.get("computed_in") if resume else None) or {}
+        if self.config.precision == "auto" and before.get("device") == self.device.type:
+            return str(before["precision"])
+        return self.config.precision
+
+    def _restore(self, resume: Checkpoint) -> None:
+        """Continue from a checkpoint of this run."""
+        number, per_epoch = resume.info.get("num_photos"), resume.info.get("steps_per_epoch")
+        if number is None and per_epoch is not None and per_epoch != self.per_epoch:  # an imported run
+            raise ConfigError(
+                f"{len(self.source)} photos are {self.per_epoch} steps an epoch and the run had {per_epoch}; expected "
+                f"{per_epoch * self.config.batch_size} photos or a few more, those it was trained on: to go on with "
+                "others start a new run with its weights as --init"
+            )
+        if number not in (None, len(self.source)):
+            raise ConfigError(
+                f"there are {len(self.source)} photos and the run was started with "
+                f"{number}; expected the same photos: restore the folder or start a new run"
+            )
+        step = int(resume.info["step"])
+        if step > self.total_steps:
+            raise ConfigError(
+                f"the run has done {step} steps already and {self.total_steps} are asked for; expected more of them"
+            )
+        restore_state(self.model, self.optimizer, resume)
+        if resume.info["scaler"]:
+            self.scaler.load_state_dict(resume.info["scaler"])
+        self.step = step
+
+
+def total_steps(config: TrainConfig, num_photos: int) -> int:
+    """Steps of a whole training on so many photos.
+
+    Raises:
+        ConfigError: If the configuration has neither steps nor epochs.
+    """
+    if config.steps is None and config.epochs is None:
+        raise ConfigError("neither epochs nor steps are given; expected one of them")
+    return config.steps or (config.epochs or 0) * steps_per_epoch(num_photos, config.batch_size)
+
+
+def _part(batch_size: int) -> slice:
+    """This process's share of a batch."""
+    rank, number = distributed.rank(), distributed.world_size()
+    share, rest = divmod(batch_size, number)
+    if rest:
+        raise ConfigError(
+            f"batch_size is {batch_size} for {number} processes; expected a multiple: it is divided among them"
+        )
+    return slice(rank * share, (rank + 1) * share)
+
+
+def _seed(*parts: int) -> int:
+    """A seed for torch made of several numbers; zeros at the end change nothing."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
