@@ -36,7 +36,7 @@ ROWS = (  # times the default size, --tta, --edges
 )
 
 
-class Timed:
+class Timing:
     """A predictor that keeps the CPU seconds of every photo."""
 
     def __init__(self, predictor: Predictor) -> None:
@@ -73,7 +73,7 @@ def main() -> None:
     assert isinstance(default, int)
     for times, tta, edges in ROWS:
         predictor = load(segment=quality(tta, edges), size=round(times * default))
-        timed = Timed(predictor)
+        timed = Timing(predictor)
         scores = evaluate(timed, benchmark).scores
         figures = f"{percent_number(scores.miou)} / {percent_number(scores.pixel_accuracy)}"
         milliseconds = 1000 * statistics.median(timed.seconds)

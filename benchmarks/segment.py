@@ -36,7 +36,7 @@ from slotseg.eval.report import text_table
 from slotseg.exchange.onnx_export import export_onnx
 from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
-from slotseg.painting.outputs import Outputs, Wanted
+from slotseg.painting.outputs import OutputOptions, Outputs
 from slotseg.painting.paint import paint
 from slotseg.presets import PRESETS
 from slotseg.segmenting.looks import working_size
@@ -129,7 +129,7 @@ def pipeline_times(
             segmenter.encoder(batch[: len(some) - start])
 
     def ours(some: list[Path]) -> None:
-        outputs = Outputs(Inputs(some), out / "ours", Wanted())
+        outputs = Outputs(Inputs(some), out / "ours", OutputOptions())
         paint(segmenter, outputs, overwrite=True, batch_size=options.batch_size)
 
     def plain(some: list[Path]) -> None:

@@ -32,7 +32,7 @@ MAX_REMEMBERED = 8_192
 
 
 @dataclass
-class Counted:
+class EvaluationCounts:
     """What a pass over a set has counted."""
 
     contingency: Contingency
@@ -40,7 +40,7 @@ class Counted:
     skipped: list[str] = field(default_factory=list)
     images: list[ImageCounts] = field(default_factory=list)
 
-    def merge(self, other: "Counted") -> None:
+    def merge(self, other: "EvaluationCounts") -> None:
         """Add another part of the set."""
         self.contingency.merge(other.contingency)
         self.num_images += other.num_images
@@ -104,10 +104,10 @@ def label_map(result: Result) -> LabelMap:
     )
 
 
-def _count(predictor: Predictor, benchmark: Benchmark, dataset: LabelledDataset, remember: bool) -> Counted:
+def _count(predictor: Predictor, benchmark: Benchmark, dataset: LabelledDataset, remember: bool) -> EvaluationCounts:
     """One pass over a set; each process takes every so-manieth image, and all get the sum."""
     taxonomy = dataset.taxonomy
-    counted = Counted(Contingency(predictor.num_prototypes, len(taxonomy.classes), taxonomy.ignore))
+    counted = EvaluationCounts(Contingency(predictor.num_prototypes, len(taxonomy.classes), taxonomy.ignore))
     for index, labelled in _read(benchmark, dataset, counted.skipped):
         prototype_map = predictor(labelled)
         try:
@@ -139,7 +139,11 @@ def _read(benchmark: Benchmark, dataset: LabelledDataset, skipped: list[str]) ->
 
 
 def _match(
-    predictor: Predictor, benchmark: Benchmark, counted: Counted, found_on: Counted, names: Naming | None
+    predictor: Predictor,
+    benchmark: Benchmark,
+    counted: EvaluationCounts,
+    found_on: EvaluationCounts,
+    names: Naming | None,
 ) -> NDArray[np.int64]:
     """Class of each row of a set's table, by name or from the match found on a set; unassigned pixels have none."""
     if names:
@@ -170,7 +174,7 @@ def _say_unknown(names: Naming, predictor: Predictor, benchmark: Benchmark) -> t
     return unknown
 
 
-def _provenance(predictor: Predictor, benchmark: Benchmark, counted: Counted, *, named: bool) -> Provenance:
+def _provenance(predictor: Predictor, benchmark: Benchmark, counted: EvaluationCounts, *, named: bool) -> Provenance:
     dataset, protocol = benchmark.dataset, benchmark.protocol
     matched_on = benchmark.match_on.split if benchmark.match_on else MATCHED_ON_SCORED
     return Provenance(

@@ -88,7 +88,7 @@ class MaskFolder:
 
 
 @dataclass(frozen=True)
-class Saving:
+class MaskSaver:
     """A predictor that keeps what it predicts as masks; ``MaskFolder`` scores them identically."""
 
     predictor: Predictor

@@ -17,7 +17,7 @@ overlay/; run/, as of slotseg train. A names.json saved to OUT is painted with a
 Exit code 3: done, but some photos could not be read."""
 
 
-class _Remembering(click.Command):
+class _RecordingCommand(click.Command):
     """Keeps what the user typed."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -26,7 +26,7 @@ class _Remembering(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command("discover", cls=_Remembering, epilog=EPILOG)
+@click.command("discover", cls=_RecordingCommand, epilog=EPILOG)
 @click.argument("photos", nargs=-1, required=True, type=options.PATH)
 @click.option("-o", "--output", required=True, type=options.PATH, metavar="OUT", help="Folder for everything.")
 @click.option("--names", type=options.PATH, metavar="FILE", help="Names to paint with.  [default: OUT/names.json]")

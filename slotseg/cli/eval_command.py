@@ -104,7 +104,7 @@ def command(
     from slotseg.eval.benchmark import open_benchmark
     from slotseg.eval.evaluate import evaluate
     from slotseg.eval.keeping import keep_match, keep_scores
-    from slotseg.eval.masks import MaskFolder, Saving
+    from slotseg.eval.masks import MaskFolder, MaskSaver
     from slotseg.eval.page import write_result_page
     from slotseg.eval.predictors import Predictor, run_predictor
     from slotseg.eval.report import ceiling_line, result_table
@@ -144,7 +144,7 @@ def command(
                 tile=tile,
                 device=device,
             )
-        scored = Saving(predictor, save_preds) if save_preds else predictor
+        scored = MaskSaver(predictor, save_preds) if save_preds else predictor
         result = evaluate(scored, benchmark, names=names, remember=html_file is not None)
         if not preds and not baseline:
             keep_match(result, checkpoint)

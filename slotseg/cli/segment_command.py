@@ -11,7 +11,7 @@ from slotseg.cli import options
 from slotseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from slotseg.painting.paint import Painted
+    from slotseg.painting.paint import PaintSummary
 
 STDOUT = Path("-")
 EPILOG = """\b
@@ -100,20 +100,20 @@ def command(
     curl -s https://example.org/photo.jpg | slotseg segment - -o - > mask.png
     """  # noqa: D301
     from slotseg.data.finding.inputs import Inputs
-    from slotseg.painting.outputs import Outputs, Wanted, check_existing
+    from slotseg.painting.outputs import OutputOptions, Outputs, check_existing
 
     formats = [*([form] if form else []), *(["summary"] if summary else [])]
-    wanted = Wanted(overlay=overlay, confidence=confidence, legend=legend, formats=tuple(formats))
+    wanted = OutputOptions(overlay=overlay, confidence=confidence, legend=legend, formats=tuple(formats))
     photos = Inputs(inputs, leave_out=None if output == STDOUT else output)
     if output == STDOUT:
-        _check_stdout(single=photos.single, alone=wanted == Wanted())
+        _check_stdout(single=photos.single, alone=wanted == OutputOptions())
     else:
         outputs = Outputs(photos, output, wanted)
         found = outputs.survey()
         check_existing(found, allowed=overwrite or skip_existing)
 
     from slotseg.labels.naming import read_labels_or_names
-    from slotseg.painting.cleaning import Cleaning
+    from slotseg.painting.cleaning import CleaningOptions
     from slotseg.painting.paint import paint, paint_png
     from slotseg.runs.folder import find_checkpoint, find_labels
     from slotseg.segmenting.segmenter import Segmenter
@@ -132,7 +132,7 @@ def command(
         precision=precision or "auto",
         compiled=compiled,
     )
-    cleaning = Cleaning(min_area=min_area, ignore_below=ignore_below)
+    cleaning = CleaningOptions(min_area=min_area, ignore_below=ignore_below)
     if output == STDOUT:
         (photo,) = photos
         mask, notes = paint_png(segmenter, photo, cleaning=cleaning, max_pixels=max_pixels)
@@ -163,7 +163,7 @@ def _check_stdout(*, single: bool, alone: bool) -> None:
         raise ConfigError("-o - would write a PNG to the terminal; expected a pipe or a file, as in -o - > mask.png")
 
 
-def _say(painted: "Painted", output: Path, failures: Path) -> None:
+def _say(painted: "PaintSummary", output: Path, failures: Path) -> None:
     _say_notes(painted.notes)
     for message in painted.failures[:3]:
         click.echo(f"Skipped: {message}", err=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.concepts.collection import Carried, Collection
+from slotseg.concepts.collection import CarriedName, Collection
 from slotseg.labels.naming import Naming, name_key
 
 SURE = 0.75
@@ -45,7 +45,7 @@ class Overlap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lost:
+class LostName:
     """A name that no prototype of the new run has."""
 
     name: str | None
@@ -59,24 +59,24 @@ class Lost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carrying:
+class NameTransfer:
     """What became of the names of the old run."""
 
-    prototypes: tuple[Carried | None, ...]
+    prototypes: tuple[CarriedName | None, ...]
     """What most pixels of each prototype of the new run were called, length K; None where it has none, or these had no
     name."""
     num_names: int
     """N; what was ignored is one of them."""
-    lost: tuple[Lost, ...]
+    lost: tuple[LostName, ...]
     """Names that went to no prototype, the largest first."""
 
     @property
-    def carried(self) -> dict[int, Carried]:
+    def carried(self) -> dict[int, CarriedName]:
         """What prototypes are called now."""
         return {k: of for k, of in enumerate(self.prototypes) if of and of.is_majority}
 
     @property
-    def mixed(self) -> dict[int, Carried]:
+    def mixed(self) -> dict[int, CarriedName]:
         """What most pixels of prototypes without a name were called, but not more than half of them."""
         return {k: of for k, of in enumerate(self.prototypes) if of and not of.is_majority}
 
@@ -120,7 +120,7 @@ class Carrying:
         }
         return [f"{subject}: {_listed(words)}" for subject, words in said.items() if words]
 
-    def _fate(self, lost: Lost) -> str:
+    def _fate(self, lost: LostName) -> str:
         if lost.most is None:
             return f"{_word(lost.name)} (not in these photos)"
         taker = self.carried.get(lost.most)
@@ -128,7 +128,7 @@ class Carrying:
         return f"{_word(lost.name)} ({lost.within:.0%} of it is {lost.most}{called} now)"
 
 
-def carry(table: NDArray[np.floating[Any]], names: Naming) -> Carrying:
+def carry(table: NDArray[np.floating[Any]], names: Naming) -> NameTransfer:
     """Find what most pixels of each prototype were called.
 
     Old prototypes of one name count as one, as do all that are ignored, and all without a name.
@@ -143,18 +143,18 @@ def carry(table: NDArray[np.floating[Any]], names: Naming) -> Carrying:
     names.check(len(table))
     called, rows = _named_rows(table, names)
     unnamed, of_each = rows[-1], rows.sum(axis=0)
-    prototypes: list[Carried | None] = []
+    prototypes: list[CarriedName | None] = []
     for k, most in enumerate(rows.argmax(axis=0).tolist()):
         is_named = most < len(called) and rows[most, k] > unnamed[k]
         prototypes.append(
-            Carried(name=called[most], confidence=float(rows[most, k] / of_each[k])) if is_named else None
+            CarriedName(name=called[most], confidence=float(rows[most, k] / of_each[k])) if is_named else None
         )
     taken = {of.name for of in prototypes if of and of.is_majority}
     lost = [
         _lost(name, row, float(rows.sum())) for name, row in zip(called, rows[:-1], strict=True) if name not in taken
     ]
     lost.sort(key=lambda of: -of.share)
-    return Carrying(prototypes=tuple(prototypes), num_names=len(called), lost=tuple(lost))
+    return NameTransfer(prototypes=tuple(prototypes), num_names=len(called), lost=tuple(lost))
 
 
 def _named_rows(table: NDArray[np.floating[Any]], names: Naming) -> tuple[list[str | None], NDArray[np.floating[Any]]]:
@@ -173,15 +173,15 @@ def _named_rows(table: NDArray[np.floating[Any]], names: Naming) -> tuple[list[s
     return list(called.values()), np.stack([table[of].sum(axis=0) for of in (*members.values(), without)])
 
 
-def _lost(name: str | None, row: NDArray[np.floating[Any]], total: float) -> Lost:
+def _lost(name: str | None, row: NDArray[np.floating[Any]], total: float) -> LostName:
     size = float(row.sum())
     if not size:
-        return Lost(name=name, share=0.0, most=None, within=0.0)
+        return LostName(name=name, share=0.0, most=None, within=0.0)
     most = int(row.argmax())
-    return Lost(name=name, share=size / total, most=most, within=float(row[most] / size))
+    return LostName(name=name, share=size / total, most=most, within=float(row[most] / size))
 
 
-def _by_doubt(prototypes: dict[int, Carried]) -> list[tuple[int, Carried]]:
+def _by_doubt(prototypes: dict[int, CarriedName]) -> list[tuple[int, CarriedName]]:
     return sorted(prototypes.items(), key=lambda item: item[1].confidence)
 
 

@@ -27,7 +27,7 @@ from slotseg.concepts.collection import (
     Segment,
     Thumbnail,
 )
-from slotseg.concepts.retrieval import Found, Occurrences
+from slotseg.concepts.retrieval import BestSegment, Occurrences
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.data.reading.windows import Windows
@@ -46,7 +46,7 @@ RELATED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collected:
+class CollectResult:
     """What was found."""
 
     collection: Collection
@@ -68,7 +68,7 @@ def collect(
     max_pixels: int = MAX_PIXELS,
     total: int | None = None,
     observe: Callable[[NDArray[np.uint8], NDArray[np.uint16]], None] | None = None,
-) -> Collected:
+) -> CollectResult:
     """Gather the concepts of a collection; memory does not grow with the number of photos.
 
     Args:
@@ -84,9 +84,11 @@ def collect(
         observe: Called with each photo as it is seen, RGB ``(H, W, 3)``, and its prototype map ``(H, W)``; huge photos
             are seen reduced.
     """
-    occurrences = Occurrences[_Kept](segmenter.encoder.num_concepts, segmenter.config.model.teacher_temperature, keep)
+    occurrences = Occurrences[_SegmentPicture](
+        segmenter.encoder.num_concepts, segmenter.config.model.teacher_temperature, keep
+    )
     num_failures = 0
-    results = stream(_Look(segmenter.scorer), photos, batch_size, max_pixels)
+    results = stream(_PhotoReader(segmenter.scorer), photos, batch_size, max_pixels)
     for result in tqdm(results, total=total, unit="photo", desc="looking", disable=None):
         assert isinstance(result.photo, Input)
         if result.error:
@@ -98,7 +100,7 @@ def collect(
                 observe(result.segmentation.image, result.segmentation.prototype_map)
             occurrences.add(result.photo.file_name, result.segmentation.scores, result.segmentation.kept)
     vectors = segmenter.encoder.concept_vectors().cpu().numpy()
-    return Collected(
+    return CollectResult(
         collection=Collection(
             run=run,
             checkpoint=checkpoint,
@@ -138,23 +140,23 @@ def suggested_merges(assigned: NDArray[np.floating[Any]]) -> tuple[Merge, ...]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Kept:
+class _SegmentPicture:
     """Of a segment among the best."""
 
     pixels: int
     box_xyxy: BoxXYXY
-    photo: "_Packed"
+    photo: "_SmallPhoto"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Packed:
+class _SmallPhoto:
     """A small photo and its prototype map, compressed: there may be ten thousand."""
 
     image: bytes
     prototype_map: bytes
 
     @classmethod
-    def of(cls, image: NDArray[np.uint8], prototype_map: NDArray[np.uint16]) -> "_Packed":
+    def of(cls, image: NDArray[np.uint8], prototype_map: NDArray[np.uint16]) -> "_SmallPhoto":
         return cls(image=_encoded(image, "JPEG", quality=90), prototype_map=_encoded(prototype_map, "PNG"))
 
     def thumbnail(self) -> Thumbnail:
@@ -163,7 +165,7 @@ class _Packed:
 
 
 @dataclass(kw_only=True, eq=False)
-class _Seen:
+class _PhotoMaps:
     """What is made of one photo."""
 
     scores: Tensor
@@ -172,26 +174,26 @@ class _Seen:
     prototype_map: NDArray[np.uint16]
     factor: float
     """Pixels of the photo along one of ``image``."""
-    packed: list[_Packed] = field(default_factory=list)
+    packed: list[_SmallPhoto] = field(default_factory=list)
     """Once it is asked for."""
 
-    def kept(self, prototype: int) -> _Kept:
+    def kept(self, prototype: int) -> _SegmentPicture:
         """What is kept of a prototype's segment."""
         mask = self.prototype_map == prototype
         if not mask.any():  # the colours of the photo have taken it all
             cells = (self.scores.argmax(dim=0) == prototype).cpu().numpy().astype(np.uint8)
             mask = cv2.resize(cells, mask.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
         if not self.packed:
-            self.packed.append(_Packed.of(_small(self.image), _small(self.prototype_map)))
+            self.packed.append(_SmallPhoto.of(_small(self.image), _small(self.prototype_map)))
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         left, top, right, bottom = (
             round(self.factor * int(edge)) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
         )
         pixels = round(int(mask.sum()) * self.factor**2)
-        return _Kept(pixels=pixels, box_xyxy=(left, top, right, bottom), photo=self.packed[0])
+        return _SegmentPicture(pixels=pixels, box_xyxy=(left, top, right, bottom), photo=self.packed[0])
 
 
-class _Look:
+class _PhotoReader:
     """From scores to what is gathered; see ``slotseg.segmenting.streaming.Computing``."""
 
     def __init__(self, scorer: Scorer) -> None:
@@ -202,15 +204,15 @@ class _Look:
 
     def segmentation(
         self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float], factor: float = 1.0
-    ) -> _Seen:
+    ) -> _PhotoMaps:
         prototype_map = best_prototypes(*self.scorer.follow_edges(image, scores, covered), rgb_size(image))
         height, width = (math.ceil(cells) for cells in covered)
-        return _Seen(scores=scores[:, :height, :width], image=image, prototype_map=prototype_map, factor=factor)
+        return _PhotoMaps(scores=scores[:, :height, :width], image=image, prototype_map=prototype_map, factor=factor)
 
     def tiled(self, _: tuple[int, int]) -> bool:
         return False
 
-    def segment_windows(self, windows: Windows) -> _Seen:
+    def segment_windows(self, windows: Windows) -> _PhotoMaps:
         image = windows.reduced(LARGEST)
         scores, covered = self.scorer.scores(image)
         return self.segmentation(image, scores, covered, max(windows.size_hw) / max(image.shape[:2]))
@@ -219,7 +221,7 @@ class _Look:
 class _Thumbnails(Mapping[str, Thumbnail]):
     """The small photos of segments, unpacked when they are asked for."""
 
-    def __init__(self, best: Sequence[Sequence[Found[_Kept]]]) -> None:
+    def __init__(self, best: Sequence[Sequence[BestSegment[_SegmentPicture]]]) -> None:
         self._packed = {found.name: found.picture.photo for segments in best for found in segments}
 
     def __getitem__(self, name: str) -> Thumbnail:
@@ -232,7 +234,7 @@ class _Thumbnails(Mapping[str, Thumbnail]):
         return len(self._packed)
 
 
-def _concepts(occurrences: Occurrences[_Kept], vectors: NDArray[np.float32]) -> tuple[Concept, ...]:
+def _concepts(occurrences: Occurrences[_SegmentPicture], vectors: NDArray[np.float32]) -> tuple[Concept, ...]:
     number, seen = len(vectors), max(occurrences.num_photos, 1)
     cosines = vectors @ vectors.T
     colors = palette(number)

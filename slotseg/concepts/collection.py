@@ -85,7 +85,7 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carried:
+class CarriedName:
     """What most pixels of a prototype were called in another run that was named."""
 
     name: str | None
@@ -121,7 +121,7 @@ class Concept:
     """Those that occur in its photos most often, with the share of its photos, the most frequent first."""
     segments: tuple[Segment, ...] = ()
     """The best first."""
-    carried: Carried | None = None
+    carried: CarriedName | None = None
     """None where no names were carried, or most of its pixels had none."""
 
 
@@ -266,9 +266,9 @@ def _concept(values: Mapping[str, Any]) -> Concept:
     )
 
 
-def _carried(values: Mapping[str, Any]) -> Carried:
+def _carried(values: Mapping[str, Any]) -> CarriedName:
     name = values["name"]
-    return Carried(name=None if name is None else str(name), confidence=float(values["confidence"]))
+    return CarriedName(name=None if name is None else str(name), confidence=float(values["confidence"]))
 
 
 def _segment(values: Mapping[str, Any]) -> Segment:

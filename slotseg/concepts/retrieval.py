@@ -40,7 +40,7 @@ def segment_scores(scores: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, order=True)
-class Found(Generic[Picture]):
+class BestSegment(Generic[Picture]):
     """A segment that is among the best of its prototype."""
 
     score: float
@@ -78,7 +78,7 @@ class Occurrences(Generic[Picture]):
         self.photos = np.zeros(num_prototypes, np.int64)
         self.together = np.zeros((num_prototypes, num_prototypes), np.int32)
         self.assigned = np.zeros((num_prototypes, num_prototypes), np.float32)
-        self._heaps: list[list[Found[Picture]]] = [[] for _ in range(num_prototypes)]
+        self._heaps: list[list[BestSegment[Picture]]] = [[] for _ in range(num_prototypes)]
 
     def add(self, name: str, scores: Tensor, picture: Callable[[int], Picture]) -> None:
         """Add a photo.
@@ -105,13 +105,13 @@ class Occurrences(Generic[Picture]):
         heap, is_full = self._heaps[k], len(self._heaps[k]) >= self.keep
         if share < LEAST_SHARE or (is_full and score <= heap[0].score):
             return
-        found = Found(score, -self.num_photos, name, share, picture(k))
+        found = BestSegment(score, -self.num_photos, name, share, picture(k))
         if is_full:
             heapq.heapreplace(heap, found)
         else:
             heapq.heappush(heap, found)
 
     @property
-    def best(self) -> list[list[Found[Picture]]]:
+    def best(self) -> list[list[BestSegment[Picture]]]:
         """Of each prototype its best segments, the best first."""
         return [sorted(heap, reverse=True) for heap in self._heaps]

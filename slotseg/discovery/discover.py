@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Discovered:
+class DiscoverySummary:
     """What came of it."""
 
     report: Path
@@ -47,7 +47,7 @@ def discover(
     command: str = "",
     device: str = "auto",
     workers: int | None = None,
-) -> Discovered:
+) -> DiscoverySummary:
     """Do all that is left to do of a discovery; a first call says beforehand what it will cost.
 
     Args:
@@ -82,7 +82,7 @@ def discover(
     stages.train()
     labelling = stages.find_concepts()
     stages.paint(labelling)
-    return Discovered(
+    return DiscoverySummary(
         report=stages.report(labelling),
         num_photos=number,
         num_concepts=labelling.labels.num_prototypes,

@@ -19,7 +19,7 @@ from slotseg.discovery.record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing
 from slotseg.labels.label_map import LabelMap
 from slotseg.labels.naming import Naming
-from slotseg.painting.outputs import Outputs, Wanted
+from slotseg.painting.outputs import OutputOptions, Outputs
 from slotseg.painting.paint import paint
 from slotseg.painting.render import save_picture
 from slotseg.runs import checkpoint
@@ -43,7 +43,7 @@ def run_in(output: Path) -> RunFolder:
 
 def outputs_of(inputs: Inputs, output: Path) -> Outputs:
     """The masks of a discovery, and what lies beside them."""
-    return Outputs(inputs, output / "masks", Wanted(overlay=True, legend=True))
+    return Outputs(inputs, output / "masks", OutputOptions(overlay=True, legend=True))
 
 
 @dataclass(frozen=True, kw_only=True)

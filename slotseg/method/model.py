@@ -24,7 +24,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grouped:
+class BranchOutput:
     """What one branch, student or teacher, makes of one view."""
 
     projections: Tensor
@@ -47,9 +47,9 @@ class SlotConOutput:
     """Grouping loss 1to2 and 2to1, unweighted."""
     slot_losses: Pair
     """Slot loss 1to2 and 2to1, with their factor of twice the temperature, unweighted."""
-    student: tuple[Grouped, Grouped]
+    student: tuple[BranchOutput, BranchOutput]
     """The student's view 1 and 2."""
-    teacher: tuple[Grouped, Grouped]
+    teacher: tuple[BranchOutput, BranchOutput]
     """The teacher's view 1 and 2, without gradient."""
 
 
@@ -203,21 +203,21 @@ class SlotCon(nn.Module):
         """Dense maps of view 1, then view 2: two forwards, so that BatchNorm's statistics are per view."""
         return encoder.backbone(images[0]), encoder.backbone(images[1])
 
-    def _group(self, encoder: Encoder, maps: Pair, boxes: Pair, flips: Pair) -> tuple[Grouped, Grouped]:
+    def _group(self, encoder: Encoder, maps: Pair, boxes: Pair, flips: Pair) -> tuple[BranchOutput, BranchOutput]:
         one, two = (self._group_view(encoder, m, b, f) for m, b, f in zip(maps, boxes, flips, strict=True))
         return one, two
 
-    def _group_view(self, encoder: Encoder, dense: Tensor, box: Tensor, flip: Tensor) -> Grouped:
+    def _group_view(self, encoder: Encoder, dense: Tensor, box: Tensor, flip: Tensor) -> BranchOutput:
         projections = encoder.projector(dense)
         scores = encoder.prototypes(projections)
-        return Grouped(
+        return BranchOutput(
             projections=projections,
             scores=scores,
             slots=slots_from_scores(projections, scores, self.config.assignment_temperature),
             aligned=align(scores, box, flip),
         )
 
-    def _grouping_loss(self, student: Grouped, teacher: Grouped) -> Tensor:
+    def _grouping_loss(self, student: BranchOutput, teacher: BranchOutput) -> Tensor:
         return grouping_loss(
             student.aligned,
             teacher.aligned,
@@ -226,7 +226,7 @@ class SlotCon(nn.Module):
             self.config.teacher_temperature,
         )
 
-    def _slot_loss(self, student: Grouped, teacher: Grouped) -> Tensor:
+    def _slot_loss(self, student: BranchOutput, teacher: BranchOutput) -> Tensor:
         return slot_loss(
             student.slots,
             teacher.slots,

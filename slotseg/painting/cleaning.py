@@ -14,7 +14,7 @@ from slotseg.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cleaning:
+class CleaningOptions:
     """How class maps are cleaned; by default they stay as they are.
 
     Raises:
@@ -48,7 +48,7 @@ class Cleaning:
         return absorb_small_parts(class_map, self.min_area, ignore) if self.min_area > 1 else class_map
 
 
-AS_PAINTED = Cleaning()
+AS_PAINTED = CleaningOptions()
 """No cleaning."""
 
 

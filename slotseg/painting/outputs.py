@@ -19,7 +19,7 @@ PICTURES = (".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".avif", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class OutputOptions:
     """What is written beside masks."""
 
     overlay: bool = False
@@ -87,7 +87,7 @@ class Outputs:
         ConfigError: If ``output`` cannot be what it should.
     """
 
-    def __init__(self, inputs: Inputs, output: Path, wanted: Wanted) -> None:
+    def __init__(self, inputs: Inputs, output: Path, wanted: OutputOptions) -> None:
         self.inputs, self.wanted = inputs, wanted
         suffix = output.suffix.lower()
         if suffix in PICTURES and not output.is_dir():

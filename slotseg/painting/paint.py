@@ -18,7 +18,7 @@ from slotseg.errors import DataError
 from slotseg.files import note_failure, write_bytes, writing
 from slotseg.labels.label_map import LabelMap
 from slotseg.painting.annotations import Writer, open_writer
-from slotseg.painting.cleaning import AS_PAINTED, Cleaning
+from slotseg.painting.cleaning import AS_PAINTED, CleaningOptions
 from slotseg.painting.outputs import Outputs, Survey, check_existing
 from slotseg.painting.render import (
     colored,
@@ -33,7 +33,7 @@ from slotseg.painting.render import (
     thumbnail,
 )
 from slotseg.segmenting.segmenter import Segmentation, Segmenter
-from slotseg.segmenting.streaming import Streamed
+from slotseg.segmenting.streaming import StreamResult
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ Row = list[NDArray[np.uint8]]
 
 
 @dataclass(kw_only=True)
-class Painted:
+class PaintSummary:
     """What became of the photos."""
 
     num_masks: int = 0
@@ -65,11 +65,11 @@ def paint(
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
-    cleaning: Cleaning = AS_PAINTED,
+    cleaning: CleaningOptions = AS_PAINTED,
     batch_size: int = BATCH_SIZE,
     max_pixels: int = MAX_PIXELS,
     found: Survey | None = None,
-) -> Painted:
+) -> PaintSummary:
     """Segment photos; one that cannot be read costs that photo.
 
     Every file is written whole or not at all, so an interruption leaves whole files only. Photos of one size are
@@ -104,7 +104,7 @@ def paint_png(
     segmenter: Segmenter,
     photo: Input,
     *,
-    cleaning: Cleaning = AS_PAINTED,
+    cleaning: CleaningOptions = AS_PAINTED,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[bytes, tuple[str, ...]]:
     """The mask of one photo as the content of a PNG file, and notes on the photo.
@@ -128,19 +128,19 @@ class _Painting:
     """
 
     def __init__(
-        self, segmenter: Segmenter, outputs: Outputs, cleaning: Cleaning, found: Survey, skip_existing: bool
+        self, segmenter: Segmenter, outputs: Outputs, cleaning: CleaningOptions, found: Survey, skip_existing: bool
     ) -> None:
         self.segmenter, self.outputs, self.cleaning = segmenter, outputs, cleaning
         self.skip_existing = skip_existing
         self.num_todo = found.num_photos - (found.num_masks if skip_existing else 0)
-        self.painted = Painted()
+        self.painted = PaintSummary()
         self.rows: list[Row] = []
         self.every = -(-self.num_todo // (2 * SHEET_ROWS)) or 1  # the sheet samples the photos evenly
         self.todo: deque[Input] = deque()  # with the segmenter
         self.writing: deque[Future[Row]] = deque()
         self.writers: list[Writer] = []
 
-    def run(self, batch_size: int, max_pixels: int) -> Painted:
+    def run(self, batch_size: int, max_pixels: int) -> PaintSummary:
         outputs, labels = self.outputs, self.segmenter.labels
         with ExitStack() as stack:
             for form in outputs.wanted.formats:
@@ -170,7 +170,9 @@ class _Painting:
             self.todo.append(item)
             yield item
 
-    def _take_result(self, item: Input, result: Streamed[Segmentation], index: int, writer: ThreadPoolExecutor) -> None:
+    def _take_result(
+        self, item: Input, result: StreamResult[Segmentation], index: int, writer: ThreadPoolExecutor
+    ) -> None:
         for note in result.notes:
             count, first = self.painted.notes.get(note, (0, item.name))
             self.painted.notes[note] = (count + 1, first)
@@ -191,7 +193,7 @@ class _Painting:
         if row:
             self.rows.append(row)
 
-    def _write(self, item: Input, result: Streamed[Segmentation], keep: bool) -> Row:
+    def _write(self, item: Input, result: StreamResult[Segmentation], keep: bool) -> Row:
         """Write what one photo becomes; return its row of the sheet, or nothing."""
         segmentation, files = _of(result), self.outputs.files(item)
         confidence, labels = segmentation.confidence, segmentation.labels
@@ -237,12 +239,12 @@ def _sheet(rows: Sequence[Row], labels: LabelMap) -> Image.Image:
     return contact_sheet(pairs, ["photo", "overlay", "mask"] * 2, labels)
 
 
-def _of(result: Streamed[Segmentation]) -> Segmentation:
+def _of(result: StreamResult[Segmentation]) -> Segmentation:
     assert result.segmentation is not None
     return result.segmentation
 
 
-def _pixels(result: Streamed[Segmentation]) -> NDArray[np.uint8]:
+def _pixels(result: StreamResult[Segmentation]) -> NDArray[np.uint8]:
     if result.image is not None:
         return result.image
     assert result.windows is not None

@@ -28,7 +28,7 @@ from slotseg.runs.folder import SUFFIX, find_checkpoint, run_of
 from slotseg.segmenting.confidence import confidence
 from slotseg.segmenting.looks import Size
 from slotseg.segmenting.scorer import Scorer, ScorerOptions, Stripes, rgb_size
-from slotseg.segmenting.streaming import PIXELS_AHEAD, Streamed, stream
+from slotseg.segmenting.streaming import PIXELS_AHEAD, StreamResult, stream
 from slotseg.segmenting.upsampling import bands, best_prototypes
 from slotseg.values import from_dict, to_dict, with_values
 
@@ -209,7 +209,7 @@ class Segmenter:
 
     def stream(
         self, photos: Iterable[str | Path | Input], *, batch_size: int = 8, max_pixels: int = MAX_PIXELS
-    ) -> Iterator[Streamed[Segmentation]]:
+    ) -> Iterator[StreamResult[Segmentation]]:
         """Segment files one after another, reading ahead and computing photos of one size together.
 
         Args:

@@ -38,7 +38,7 @@ PIXELS_AHEAD = 1 << 26
 Pixels = NDArray[np.uint8]
 
 
-class Computing(Protocol[T_co]):
+class BatchSegmenter(Protocol[T_co]):
     """What a segmenter does with photos; see ``slotseg.segmenting.segmenter.Segmenter``."""
 
     def batch_scores(self, images: Sequence[Pixels], /) -> tuple[Tensor, tuple[float, float]]:
@@ -55,7 +55,7 @@ class Computing(Protocol[T_co]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Streamed(Generic[T]):
+class StreamResult(Generic[T]):
     """What became of one photo: ``segmentation`` and ``image`` or ``windows``, or an ``error``."""
 
     photo: str | Path | Input
@@ -116,8 +116,8 @@ class _Job(Generic[T]):
 
 
 def stream(
-    segmenter: Computing[T], photos: Iterable[str | Path | Input], batch_size: int, max_pixels: int = MAX_PIXELS
-) -> Iterator[Streamed[T]]:
+    segmenter: BatchSegmenter[T], photos: Iterable[str | Path | Input], batch_size: int, max_pixels: int = MAX_PIXELS
+) -> Iterator[StreamResult[T]]:
     """Segment photos one after another; see ``Segmenter.stream``."""
     waiting = iter(photos)
     jobs: deque[_Job[T]] = deque()
@@ -155,7 +155,7 @@ def _read(photo: Input, max_pixels: int, in_windows: bool) -> _Content:
     return _Content(pixels, None, notes)
 
 
-def _compute(segmenter: Computing[T], jobs: deque[_Job[T]], batch_size: int, painters: ThreadPoolExecutor) -> None:
+def _compute(segmenter: BatchSegmenter[T], jobs: deque[_Job[T]], batch_size: int, painters: ThreadPoolExecutor) -> None:
     """Run the network on the first photo and those soon after it that are of its size, and have them painted."""
     shape, batch = jobs[0].shape(), list[_Job[T]]()
     if shape is None:
@@ -182,12 +182,12 @@ def _tried(function: Callable[[Windows], T], windows: Windows | None) -> Future[
     return future
 
 
-def _result(job: _Job[T]) -> Streamed[T]:
+def _result(job: _Job[T]) -> StreamResult[T]:
     error = job.error()
     if error is not None:
-        return Streamed(photo=job.photo, error=error)
+        return StreamResult(photo=job.photo, error=error)
     content = job.read.result()
-    return Streamed(
+    return StreamResult(
         photo=job.photo,
         image=content.pixels,
         windows=content.windows,

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from slotseg.concepts.carrying import Carrying, Overlap, carry
-from slotseg.concepts.collecting import Collected, collect
-from slotseg.concepts.collection import Carried
+from slotseg.concepts.carrying import NameTransfer, Overlap, carry
+from slotseg.concepts.collecting import CollectResult, collect
+from slotseg.concepts.collection import CarriedName
 from slotseg.config import TrainConfig
 from slotseg.data.finding.inputs import Inputs
 from slotseg.data.scenes import draw_scene
@@ -33,9 +33,9 @@ def table(*columns: Sequence[float]) -> np.ndarray:
 def test_prototypes_of_one_name_count_together() -> None:
     carried = carry(table([3, 0, 3, 0, 0, 4], [0, 2, 0, 1, 3, 2], [0, 0, 0, 5, 0, 0]), NAMES)
     assert carried.prototypes == (
-        Carried(name="grass", confidence=0.6),
-        Carried(name="sky", confidence=0.625),
-        Carried(name=None, confidence=1.0),
+        CarriedName(name="grass", confidence=0.6),
+        CarriedName(name="sky", confidence=0.625),
+        CarriedName(name=None, confidence=1.0),
     )
     naming = carried.naming("ignore", "0123")
     assert naming.names == {0: "grass", 1: "sky"}
@@ -125,7 +125,7 @@ def model(tiny_model: Callable[..., SlotCon]) -> Callable[[], SlotCon]:
     return build
 
 
-def looked(old: Segmenter, new: Segmenter, photos: Path, names: Naming) -> tuple[Collected, Carrying]:
+def looked(old: Segmenter, new: Segmenter, photos: Path, names: Naming) -> tuple[CollectResult, NameTransfer]:
     overlap = Overlap(old.prototype_map, old.encoder.num_concepts, new.encoder.num_concepts)
     failures = photos / "failures.jsonl"
     found = collect(new, Inputs([photos]), failures=failures, run="new", checkpoint="0123", observe=overlap.add)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slotseg.concepts.collecting import Collected, collect, suggested_merges
+from slotseg.concepts.collecting import CollectResult, collect, suggested_merges
 from slotseg.concepts.concept_figure import concept_figure, telling
 from slotseg.concepts.retrieval import LEAST_SHARE, segment_scores
 from slotseg.data.finding.inputs import Inputs
@@ -30,12 +30,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def collected(segmenter: Segmenter, folder: Path) -> Collected:
+def collected(segmenter: Segmenter, folder: Path) -> CollectResult:
     failures = folder / "failures.jsonl"
     return collect(segmenter, Inputs([folder / "photos"]), failures=failures, run="mine", checkpoint="0123", keep=3)
 
 
-def test_segments_are_those_of_the_photos_one_by_one(segmenter: Segmenter, folder: Path, collected: Collected) -> None:
+def test_segments_are_those_of_the_photos_one_by_one(
+    segmenter: Segmenter, folder: Path, collected: CollectResult
+) -> None:
     values: dict[int, list[tuple[float, str]]] = {k: [] for k in range(K)}
     shares = np.zeros(K)
     for path in sorted((folder / "photos").rglob("*.png")):
@@ -56,7 +58,7 @@ def test_segments_are_those_of_the_photos_one_by_one(segmenter: Segmenter, folde
     assert sum(c.share for c in collected.collection.concepts) == pytest.approx(1)
 
 
-def test_boxes_and_pixels_are_those_of_the_maps(segmenter: Segmenter, folder: Path, collected: Collected) -> None:
+def test_boxes_and_pixels_are_those_of_the_maps(segmenter: Segmenter, folder: Path, collected: CollectResult) -> None:
     shown = [(c.id, s) for c in collected.collection.concepts for s in c.segments]
     assert shown
     for prototype, segment in shown:
@@ -68,7 +70,7 @@ def test_boxes_and_pixels_are_those_of_the_maps(segmenter: Segmenter, folder: Pa
         assert np.abs(np.subtract((left, right), (columns[0], columns[-1] + 1))).max() <= 2
 
 
-def test_photos_of_segments_have_thumbnails_and_broken_ones_a_line(folder: Path, collected: Collected) -> None:
+def test_photos_of_segments_have_thumbnails_and_broken_ones_a_line(folder: Path, collected: CollectResult) -> None:
     photos = {s.photo for c in collected.collection.concepts for s in c.segments}
     assert set(collected.thumbnails) == photos
     for thumbnail in collected.thumbnails.values():
@@ -88,7 +90,7 @@ def test_huge_photos_are_seen_reduced(segmenter: Segmenter, folder: Path, monkey
     assert boxes.max() == 96, "boxes are in pixels of the photo"
 
 
-def test_figure_has_a_column_for_each_concept(collected: Collected) -> None:
+def test_figure_has_a_column_for_each_concept(collected: CollectResult) -> None:
     concepts = telling(collected.collection, 2)
     figure = concept_figure(collected.collection, collected.thumbnails, columns=2)
     one = concept_figure(collected.collection, collected.thumbnails, [concepts[0].id], names={concepts[0].id: "sky"})
@@ -100,7 +102,7 @@ def test_figure_has_a_column_for_each_concept(collected: Collected) -> None:
         concept_figure(collected.collection, collected.thumbnails, [6])
 
 
-def test_figure_is_dark_outside_the_segment(collected: Collected) -> None:
+def test_figure_is_dark_outside_the_segment(collected: CollectResult) -> None:
     concept = telling(collected.collection, 1)[0]
     thumbnail = collected.thumbnails[concept.segments[0].photo]
     figure = concept_figure(collected.collection, collected.thumbnails, [concept.id])

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from slotseg.concepts import concept_page
-from slotseg.concepts.collection import Carried, Collection, Concept, Merge, Segment, Thumbnail
+from slotseg.concepts.collection import CarriedName, Collection, Concept, Merge, Segment, Thumbnail
 from slotseg.concepts.concept_page import outline, page_data, render, write_concept_page
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import DataError
@@ -430,9 +430,9 @@ def test_names_that_were_carried_over(opened: Open, found: Collection, scenes: S
 
 def test_carried_names_say_how_sure_they_are(opened: Open, found: Collection, scenes: Scenes) -> None:
     said = {
-        3: Carried(name="<i>sea</i>", confidence=0.826),
-        5: Carried(name="sky", confidence=0.4),
-        7: Carried(name=None, confidence=1),
+        3: CarriedName(name="<i>sea</i>", confidence=0.826),
+        5: CarriedName(name="sky", confidence=0.4),
+        7: CarriedName(name=None, confidence=1),
     }
     concepts = tuple(replace(c, carried=said.get(c.id)) for c in found.concepts)
     page = opened(render(replace(found, concepts=concepts, carried_from="photos-1"), scenes))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slotseg.concepts.collection import Carried, Collection, Concept, Merge, Segment, read_concepts, write_concepts
+from slotseg.concepts.collection import CarriedName, Collection, Concept, Merge, Segment, read_concepts, write_concepts
 from slotseg.errors import DataError
 
 SEGMENT = Segment(photo="deep/ä.jpg", score=0.8125, pixels=120, box_xyxy=(3, 4, 20, 30))
@@ -22,7 +22,7 @@ SKY = Concept(
     near=((1, 0.25),),
     together=((1, 1.0),),
     segments=(SEGMENT,),
-    carried=Carried(name="sky", confidence=0.75),
+    carried=CarriedName(name="sky", confidence=0.75),
 )
 EMPTY = Concept(
     id=1,
@@ -31,7 +31,7 @@ EMPTY = Concept(
     share=0.0,
     num_photos=0,
     confidence=None,
-    carried=Carried(name=None, confidence=0.5),
+    carried=CarriedName(name=None, confidence=0.5),
 )
 COLLECTION = Collection(
     run="run",

@@ -22,7 +22,7 @@ from slotseg.data.reading.images import read_label
 from slotseg.data.scenes import draw_scene
 from slotseg.data.views.unlabelled import Photos
 from slotseg.discovery.costs import StageCosts, measure_stages
-from slotseg.discovery.discover import Discovered, discover
+from slotseg.discovery.discover import DiscoverySummary, discover
 from slotseg.discovery.record import STAGES, read_record
 from slotseg.discovery.stages import run_in
 from slotseg.errors import ConfigError, DataError
@@ -57,7 +57,7 @@ SETTINGS = {
 COSTS = StageCosts(steps=4, photos_per_second=20.0, training=8.0, concepts=1.0, masks=2.0, memory=10**9)
 
 
-def find(photos: Path, out: Path, values: dict[str, Any] | None = None, **options: Any) -> Discovered:
+def find(photos: Path, out: Path, values: dict[str, Any] | None = None, **options: Any) -> DiscoverySummary:
     return discover([photos], out, SETTINGS if values is None else values, device="cpu", workers=0, **options)
 
 
@@ -76,7 +76,7 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A discovery from nothing to the report, costs measured."""
     out = tmp_path_factory.mktemp("discovered") / "found"
     found = find(photos, out, command="slotseg discover photos -o found")
-    assert found == Discovered(
+    assert found == DiscoverySummary(
         report=out / "index.html", num_photos=NUMBER, num_concepts=5, num_failures=0, anything_done=True
     )
     return out

@@ -26,7 +26,7 @@ from slotseg.discovery.discovery_page import (
 from slotseg.discovery.record import STAGES, DiscoveryRecord, Stage
 from slotseg.labels.label_map import LabelMap, palette
 from slotseg.labels.naming import Naming
-from slotseg.painting.outputs import Outputs, Wanted
+from slotseg.painting.outputs import OutputOptions, Outputs
 
 HOSTILE = "\"'><img src=x onerror=alert(1)></style>{{ 7 * 7 }}<script>alert(2)</script>"
 
@@ -133,7 +133,7 @@ def test_examples_are_spread_and_what_is_gone_is_left_out(tmp_path: Path) -> Non
     (tmp_path / "photos").mkdir()
     for i in range(30):
         Image.fromarray(draw_scene(i)[0]).save(tmp_path / "photos" / f"{i:02} #.jpg")
-    outputs = Outputs(Inputs([tmp_path / "photos"]), tmp_path / "masks", Wanted(overlay=True))
+    outputs = Outputs(Inputs([tmp_path / "photos"]), tmp_path / "masks", OutputOptions(overlay=True))
     for item in list(outputs.inputs)[1:]:
         overlay = outputs.files(item).overlay
         assert overlay is not None

@@ -16,7 +16,7 @@ from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import DataError, LabelError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
-from slotseg.eval.masks import MaskFolder, Saving
+from slotseg.eval.masks import MaskFolder, MaskSaver
 from slotseg.eval.predictors import SegmenterPredictor
 from slotseg.eval.protocols import Protocol
 from slotseg.eval.result import PredictorInfo
@@ -72,7 +72,7 @@ def test_masks_score_as_the_model_that_made_them(
     values = {"model.num_prototypes": num_prototypes}
     segmenter = Segmenter(tiny_model(values).teacher, tiny_config(values), size=64, device="cpu")
     model = SegmenterPredictor(segmenter, PredictorInfo(name="tiny"))
-    from_model = evaluate(Saving(model, tmp_path / "masks"), benchmark)
+    from_model = evaluate(MaskSaver(model, tmp_path / "masks"), benchmark)
     with Image.open(tmp_path / "masks" / "deep" / "1.png") as mask:
         assert mask.size == ((64, 64) if cropped else (96, 96))
     from_masks = evaluate(MaskFolder(tmp_path / "masks", benchmark), benchmark)

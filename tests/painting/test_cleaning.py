@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from slotseg.errors import ConfigError
-from slotseg.painting.cleaning import AS_PAINTED, Cleaning, absorb_small_parts
+from slotseg.painting.cleaning import AS_PAINTED, CleaningOptions, absorb_small_parts
 
 IGNORE = 255
 
@@ -74,8 +74,8 @@ def test_unsure_pixels_are_left_out_before_parts_are_measured() -> None:
     class_map = ids("0000 0110 0110 0000")
     confidence = np.full((4, 4), 200, np.uint8)
     confidence[1, 1:3] = 100
-    assert (Cleaning(min_area=3)(class_map, confidence, IGNORE) == 1).sum() == 4
-    cleaned = Cleaning(min_area=3, ignore_below=0.5)(class_map, confidence, IGNORE)
+    assert (CleaningOptions(min_area=3)(class_map, confidence, IGNORE) == 1).sum() == 4
+    cleaned = CleaningOptions(min_area=3, ignore_below=0.5)(class_map, confidence, IGNORE)
     assert (cleaned[confidence == 100] == IGNORE).all()
     assert not (cleaned == 1).any()
     assert np.array_equal(class_map, ids("0000 0110 0110 0000")), "the map that is given stays as it is"
@@ -84,4 +84,4 @@ def test_unsure_pixels_are_left_out_before_parts_are_measured() -> None:
 @pytest.mark.parametrize("wrong", [{"min_area": -1}, {"ignore_below": 1.5}, {"ignore_below": -0.1}])
 def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        Cleaning(**wrong)  # type: ignore[arg-type]
+        CleaningOptions(**wrong)  # type: ignore[arg-type]

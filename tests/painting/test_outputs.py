@@ -9,7 +9,7 @@ from PIL import Image
 from slotseg.data.finding.inputs import Inputs
 from slotseg.errors import ConfigError
 from slotseg.painting.annotations import WRITERS
-from slotseg.painting.outputs import Outputs, Wanted, check_existing
+from slotseg.painting.outputs import OutputOptions, Outputs, check_existing
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def outputs(words: list[str], output: str, **wanted: Any) -> Outputs:
-    return Outputs(Inputs(words, leave_out=Path(output)), Path(output), Wanted(**wanted))
+    return Outputs(Inputs(words, leave_out=Path(output)), Path(output), OutputOptions(**wanted))
 
 
 def masks(words: list[str], output: str) -> set[str]:
@@ -122,10 +122,10 @@ def test_what_exists_is_not_replaced_unasked() -> None:
 
 
 def test_confidence_is_needed_where_a_format_has_a_place_for_it() -> None:
-    needed = {form: Wanted(formats=(form,)).needs_confidence for form in WRITERS}
+    needed = {form: OutputOptions(formats=(form,)).needs_confidence for form in WRITERS}
     assert needed == {"coco": True, "cvat": False, "labelme": False, "summary": True}
-    assert not Wanted(overlay=True, legend=True).needs_confidence
-    assert Wanted(confidence=True).needs_confidence
+    assert not OutputOptions(overlay=True, legend=True).needs_confidence
+    assert OutputOptions(confidence=True).needs_confidence
 
 
 def test_a_file_for_each_photo_or_one_for_all() -> None:

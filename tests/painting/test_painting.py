@@ -16,14 +16,14 @@ from slotseg.data.finding.inputs import Input, Inputs
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError, DataError
 from slotseg.method.model import SlotCon
-from slotseg.painting.cleaning import Cleaning
-from slotseg.painting.outputs import Outputs, Wanted
-from slotseg.painting.paint import Painted, paint, paint_png
+from slotseg.painting.cleaning import CleaningOptions
+from slotseg.painting.outputs import OutputOptions, Outputs
+from slotseg.painting.paint import PaintSummary, paint, paint_png
 from slotseg.segmenting.segmenter import Segmenter
 
 
 def outputs(words: list[Path], output: Path, **wanted: Any) -> Outputs:
-    return Outputs(Inputs(words, leave_out=output), output, Wanted(**wanted))
+    return Outputs(Inputs(words, leave_out=output), output, OutputOptions(**wanted))
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_unsure_pixels_are_left_out_of_the_mask(segmenter: Segmenter, photos: Pa
     segmentation = segmenter(photos / "a.jpg")
     assert segmentation.confidence is not None
     least = float(np.median(segmentation.confidence)) / 255
-    paint(segmenter, outputs([photos / "a.jpg"], tmp_path / "m.png"), cleaning=Cleaning(ignore_below=least))
+    paint(segmenter, outputs([photos / "a.jpg"], tmp_path / "m.png"), cleaning=CleaningOptions(ignore_below=least))
     mask = ids(tmp_path / "m.png")
     left_out = segmentation.confidence < least * 255
     assert 0 < left_out.sum() < left_out.size
@@ -246,7 +246,7 @@ def test_huge_photos_are_read_in_windows(
     assert "b.png cannot be decoded" in painted.failures[0]
 
 
-def paint_all(segmenter: Segmenter, photos: Path, out: Path) -> Painted:
+def paint_all(segmenter: Segmenter, photos: Path, out: Path) -> PaintSummary:
     return paint(segmenter, outputs([photos], out, overlay=True))
 
 

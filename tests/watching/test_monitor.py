@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from slotseg.method.model import Grouped, SlotConOutput
+from slotseg.method.model import BranchOutput, SlotConOutput
 from slotseg.watching.monitor import assignment_figures, collapse_figures
 
 K = 4
@@ -51,7 +51,8 @@ def output(projections: torch.Tensor, student: torch.Tensor, teacher: torch.Tens
     """A step's output with the teacher's projections, and both branches' aligned scores."""
     zero = torch.zeros(())
     of_student, of_teacher = (
-        Grouped(projections=projections, scores=aligned, slots=zero, aligned=aligned) for aligned in (student, teacher)
+        BranchOutput(projections=projections, scores=aligned, slots=zero, aligned=aligned)
+        for aligned in (student, teacher)
     )
     return SlotConOutput(
         loss=zero,

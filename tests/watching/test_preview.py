@@ -47,17 +47,17 @@ def test_sheet_holds_photos_beside_their_painting(tmp_path: Path, tiny_config: C
 
 
 def test_photos_are_spread_over_the_source(tmp_path: Path, tiny_config: Config) -> None:
-    class Counted(Scenes):
+    class EvaluationCounts(Scenes):
         opened: list[int] = []  # noqa: RUF012
 
         def open(self, index: int) -> object:  # type: ignore[override]
             self.opened.append(index)
             return super().open(index)
 
-    previews(tmp_path, Counted(60), tiny_config())
-    assert Counted.opened == [0, 10, 20, 30, 40, 50]
-    Counted.opened.clear()
-    assert len(previews(tmp_path, Counted(2), tiny_config()).photos) == 2
+    previews(tmp_path, EvaluationCounts(60), tiny_config())
+    assert EvaluationCounts.opened == [0, 10, 20, 30, 40, 50]
+    EvaluationCounts.opened.clear()
+    assert len(previews(tmp_path, EvaluationCounts(2), tiny_config()).photos) == 2
 
 
 def test_photos_of_every_shape(tmp_path: Path, tiny_config: Config, tiny_model: Model) -> None:
