@@ -76,7 +76,8 @@ class Trainer:
         """Train to the end, or until Ctrl-C or SIGTERM.
 
         Raises:
-            KeyboardInterrupt: On a signal, after the step in hand is finished and saved.
+            KeyboardInterrupt: On a signal, after the step in hand is finished and saved; on one that comes in the last
+                step too, so that whoever trains before other work hears of it.
             SlotSegError: If the loss stops being a number.
         """
         learner, config = self.learner, {"config": to_dict(self.config), **self.notes}
@@ -107,6 +108,8 @@ class Trainer:
                 if interrupted and not last:
                     log.info("Interrupted at step %d; continue with --resume %s", learner.step, self.run.path)
                     raise KeyboardInterrupt
+        if received:
+            raise KeyboardInterrupt
 
     def state(self) -> State:
         """Tensors and header of a checkpoint of this moment."""

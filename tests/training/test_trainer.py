@@ -314,3 +314,12 @@ def test_compiled_run_learns_what_the_plain_one_does(trainer: Build) -> None:
     assert hasattr(compiled.learner.model.student.backbone, "_compiled_call_impl")
     assert compiled.learner.model.student.backbone._compiled_call_impl is not None
     assert plain.learner.model.student.backbone._compiled_call_impl is None
+
+
+def test_ctrl_c_in_the_last_step_is_heard_and_costs_nothing(
+    trainer: Build, eventful_scenes: Callable[..., Scenes]
+) -> None:
+    whole, last = trainer("whole"), trainer("last", source=eventful_scenes(ctrl_c_in(6)))
+    whole.train()
+    interrupted(last, 6)
+    assert all(torch.equal(tensor, weights(last)[name]) for name, tensor in weights(whole).items())
