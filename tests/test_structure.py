@@ -103,6 +103,18 @@ def test_every_room_is_packaged() -> None:
     assert set(re.findall(r'"(.*?)"', packages)) == {*ROOMS, "slotseg", "slotseg.cli"}
 
 
+def test_the_house_stays_small() -> None:
+    """A room that must be large says because of what."""
+    entries = [path.name for path in (ROOT / "slotseg").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 25, entries
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    assert {name: number for name, number in lines.items() if number > 300} == {}
+    sizes = {name: sum(lines[module] for module in lines if module.rpartition(".")[0] == name) for name in ROOMS}
+    assert sizes["slotseg.method"] < 1000
+    large = {name for name, size in sizes.items() if size > 1500}
+    assert {name for name in large if "because" not in (ast.get_docstring(TREES[name]) or "")} == set()
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_who_may_import_what(module: str) -> None:
     roots = {name.split(".")[0] for name in imports(module)}

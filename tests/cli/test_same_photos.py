@@ -13,6 +13,7 @@ from PIL import Image
 from slotseg.cli import main
 from slotseg.data.finding.inputs import Inputs
 from slotseg.data.scenes import draw_scene
+from slotseg.data.views.unlabelled import Photos
 from slotseg.runs.checkpoint import read_header
 from slotseg.training.launch import plan_training
 
@@ -60,7 +61,7 @@ def test_training_holds_what_is_segmented(odd: Path) -> None:
         return sorted(os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name)) for name in names)
 
     for words in ([odd], [odd / "trip", odd], [odd, odd / "a.jpg"]):
-        source = plan_training(words, {"backbone.init": None}).source
+        source = plan_training(Photos(words), {"backbone.init": None}).source
         assert files(source.name(i) for i in range(len(source))) == files(str(odd / name) for name in PHOTOS)
         assert files(item.name for item in Inputs(words)) == files(str(odd / name) for name in PHOTOS)
 
