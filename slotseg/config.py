@@ -185,14 +185,14 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
-    """How a trained model segments an image: test-time augmentation (several looks, averaged) and refinement."""
+    """Segmentation of an image by a trained model: test-time augmentation (several looks, averaged) and refinement."""
 
     scales: tuple[float, ...] = (1.0,)
     """Working sizes relative to ``--size``; the finest gives the grid."""
     mirror: bool = False
     """Whether the mirrored image is looked at too."""
     edges: str = "none"
-    """How maps follow the photo's edges: ``none``, ``field`` (a mean field) or ``guided`` (a guided filter)."""
+    """Way to follow the photo's edges: ``none``, ``field`` (a mean field) or ``guided`` (a guided filter)."""
     field_strength: float = 3.0
     """Strength with which the mean field makes pixels of like colour near each other agree on a prototype."""
 

@@ -78,7 +78,7 @@ class RunRecord:
 
     @property
     def photos(self) -> list[str] | None:
-        """Files and folders that the run is trained on; empty for the built-in scenes; None if not known."""
+        """Files and folders that the run is trained on, none for the built-in scenes; None if they are not known."""
         photos = self.settings.get("photos")
         return [str(photo) for photo in photos] if isinstance(photos, list) else None
 
