@@ -1,4 +1,4 @@
-"""Counts, times, sizes and shares as people read them; one spelling and one unit each, in every message and page."""
+"""Counts, times, sizes and shares as people read them, spelled alike in every message and page."""
 
 from datetime import datetime
 from math import inf
@@ -36,20 +36,20 @@ def duration(seconds: float) -> str:
 
 
 def about_duration(seconds: float) -> str:
-    """Foretold seconds, as coarsely as they can be known: about 40 s, about 9 min, about 1 h 30 min."""
+    """Estimated seconds, as coarsely as they can be known: about 40 s, about 9 min, about 1 h 30 min."""
     steps = ((55, 10), (1200, 60), (3600, 300), (36_000, 1800), (inf, 3600))
     step = next(step for limit, step in steps if seconds < limit)
     return f"about {duration(max(step, step * round(seconds / step)))}"
 
 
 def size(num_bytes: float) -> str:
-    """Bytes of a file or of memory in kB, MB or GB of powers of ten: 12.0 kB, 30.4 MB, 1.3 GB."""
+    """Bytes of a file or of memory in kB, MB or GB (powers of ten): 12.0 kB, 30.4 MB, 1.3 GB."""
     unit, name = next((u, n) for u, n in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if num_bytes >= u or n == "kB")
     return f"{num_bytes / unit:,.1f} {name}"
 
 
 def about_size(num_bytes: int) -> str:
-    """Foretold bytes, rounded up to tenths of a GB: 700 MB, 1.3 GB."""
+    """Estimated bytes, rounded up to tenths of a GB: 700 MB, 1.3 GB."""
     tenths_of_gb = -(-num_bytes // 10**8)
     return f"{100 * tenths_of_gb} MB" if tenths_of_gb < 10 else f"{tenths_of_gb / 10:.1f} GB"
 
@@ -60,5 +60,5 @@ def percent(share: float) -> str:
 
 
 def percent_number(share: float | None, digits: int = 1) -> str:
-    """A share of 0..1 in per cent without the sign, for tables and scores; a dash for None."""
+    """A share of 0..1 in per cent without the sign, for tables and metrics; a dash for None."""
     return "-" if share is None else f"{100 * share:.{digits}f}"

@@ -16,24 +16,24 @@ PROTOTYPE_INITS = ("normal", "kmeans")
 PADDINGS = ("zeros", "replicate")
 EDGES = ("none", "field", "guided")
 SEVERAL_SCALES = (0.85, 1.4)
-"""Working sizes of several looks, where a run has none of its own."""
+"""Relative working sizes of test-time augmentation, where a run has none of its own."""
 NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """Which network turns a photo into a dense map, and how photos are normalised for it."""
+    """The network that turns a photo into a dense map, and how photos are normalised for it."""
 
     name: str = "resnet50"
     """A timm model name."""
     stage: int | None = None
     """Index of timm's feature level to take, from the end if negative; by default the deepest."""
     stride: int | None = None
-    """Instead of a stage: the deepest level with this many pixels per cell."""
+    """Pixels per cell, instead of a stage: the deepest level that has them."""
     output_stride: int | None = None
-    """Dilate the last stages so that the network is no coarser than this (where timm can)."""
+    """Most pixels per cell; the last stages are dilated to keep to it (where timm can)."""
     padding: str = "zeros"
-    """What convolutions see beyond the edge of their map: ``zeros``, or ``replicate`` to repeat the edge."""
+    """Padding of convolutions: ``zeros``, or ``replicate`` to repeat the edge of their map."""
     in_chans: int = 3
     """Channels of the input image."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -41,9 +41,9 @@ class BackboneConfig:
     init: str | None = None
     """Weights to start from: a file, a run, or timm's pretrained name. None: random."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Subtracted from RGB in [0, 1]."""
+    """Mean that is subtracted from RGB in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """Divides RGB after the mean is subtracted."""
+    """Standard deviation that divides RGB after the mean is subtracted."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without timm."""
@@ -60,11 +60,11 @@ class ModelConfig:
     """Sizes, temperatures and weights of SlotCon; the defaults are the paper's COCO recipe."""
 
     num_prototypes: int | None = 256
-    """K, the number of concepts to look for; None: as many as stay distinct of those that are trained."""
+    """K, the number of concepts to look for. None: as many of the trained prototypes as stay distinct."""
     trained_prototypes: int | None = None
-    """P, prototypes to train where that is more than K; they are merged to K by what two views confuse."""
+    """P, the number of prototypes to train if that is more than K. They are merged to K by what two views confuse."""
     prototype_init: str = "normal"
-    """Where prototypes start: ``normal`` (random) or ``kmeans`` (centres of the first views' projected features)."""
+    """Start of the prototypes: ``normal`` (random) or ``kmeans`` (centres of the first views' projected features)."""
     projection_dim: int = 256
     """D, dimension of projected features, prototypes and slots."""
     hidden_dim: int = 4096
@@ -72,7 +72,7 @@ class ModelConfig:
     student_temperature: float = 0.1
     """Softmax temperature of the student in the grouping loss."""
     teacher_temperature: float = 0.07
-    """The same for the teacher; lower, so that its assignment is the sharper one."""
+    """Softmax temperature of the teacher in the grouping loss; lower, so that its assignment is the sharper one."""
     assignment_temperature: float = 0.07
     """Softmax temperature of the assignment that pools the slots."""
     slot_temperature: float = 0.2
@@ -82,7 +82,7 @@ class ModelConfig:
     grouping_weight: float = 0.5
     """Weight of the grouping loss; the slot loss has the rest."""
     freeze_backbone: bool = False
-    """Train heads and prototypes only; the backbone runs once per view, in eval mode."""
+    """Whether only heads and prototypes are trained; the backbone then runs once per view, in eval mode."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -155,7 +155,7 @@ class OptimizerConfig:
     """The optimiser and its schedule."""
 
     name: str = "lars"
-    """``lars`` or ``adamw``."""
+    """Optimiser: ``lars`` or ``adamw``."""
     learning_rate: float = 1.0
     """Peak learning rate; for LARS per 256 photos of the batch."""
     weight_decay: float = 1e-5
@@ -163,7 +163,7 @@ class OptimizerConfig:
     momentum: float = 0.9
     """Momentum of LARS."""
     trust_coefficient: float = 0.001
-    """LARS: size of an update relative to its weight."""
+    """Size of an update of LARS relative to its weight."""
     warmup_epochs: float = 5.0
     """Epochs over which the learning rate rises from a hundredth of its peak."""
     final_learning_rate: float = 1e-6
@@ -185,14 +185,14 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
-    """How a trained model segments an image: test-time augmentation, which averages several looks, and refinement."""
+    """Segmentation of an image by a trained model: test-time augmentation (several looks, averaged) and refinement."""
 
     scales: tuple[float, ...] = (1.0,)
     """Working sizes relative to ``--size``; the finest gives the grid."""
     mirror: bool = False
-    """Look at the mirrored image too."""
+    """Whether the mirrored image is looked at too."""
     edges: str = "none"
-    """What makes maps follow the photo's edges: ``none``, ``field`` (a mean field) or ``guided`` (a guided filter)."""
+    """Way to follow the photo's edges: ``none``, ``field`` (a mean field) or ``guided`` (a guided filter)."""
     field_strength: float = 3.0
     """Strength with which the mean field makes pixels of like colour near each other agree on a prototype."""
 
@@ -211,8 +211,8 @@ class SegmentConfig:
     def upgraded(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings of a run of any version under their names of today.
 
-        Once ``refinement`` was the strength of the mean field, 0 where there was none to be, and ``edges`` was ``auto``
-        where that alone decided.
+        In earlier versions ``refinement`` was the strength of the mean field, or 0 for none. ``edges`` was ``auto`` if
+        the strength alone decided.
         """
         if "field_strength" in settings or not ("refinement" in settings or settings.get("edges") == "auto"):
             return settings
@@ -230,7 +230,7 @@ class SegmentConfig:
 
 
 PLAIN: Mapping[str, Any] = {"scales": (1.0,), "mirror": False, "edges": "none"}
-"""What to change in any ``SegmentConfig`` for one look and nothing after it: the network alone."""
+"""Settings that reduce any ``SegmentConfig`` to the network alone: one look and nothing after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,19 +240,19 @@ class TrainConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """The network below the heads."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """The method."""
+    """Sizes, temperatures and weights of the method."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
     """The two views."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimiser."""
     segment: SegmentConfig = field(default_factory=SegmentConfig)
-    """How images are segmented afterwards."""
+    """Segmentation of images after training."""
     batch_size: int = 512
     """Photos per step, over all processes."""
     epochs: int | None = 800
-    """Passes over the photos; None, where there are no steps either: from the number of photos."""
+    """Passes over the photos. If there are no steps either, None means: by the number of photos."""
     steps: int | None = None
-    """Instead of epochs: optimiser steps."""
+    """Optimiser steps, instead of epochs."""
     teacher_momentum: float = 0.99
     """The teacher's EMA momentum at the first step; it rises to 1."""
     seed: int = 0
@@ -270,9 +270,9 @@ class TrainConfig:
     keep_every: int | None = None
     """Steps between two numbered checkpoints that are kept; None: only the last."""
     previews: int = 20
-    """Preview sheets of a few photos, evenly spread over the run; 0: none."""
+    """Number of preview sheets of a few photos, evenly spread over the run; 0: none."""
     tensorboard: bool = False
-    """Whether figures and preview sheets are written for TensorBoard too (the extra ``tensorboard``)."""
+    """Whether metrics and preview sheets are written for TensorBoard too (the extra ``tensorboard``)."""
 
     def __post_init__(self) -> None:
         """Check ranges and conflicts."""

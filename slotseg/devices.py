@@ -1,4 +1,4 @@
-"""Where to compute and in which precision: ``auto`` resolved, the impossible refused."""
+"""Devices and precisions by name: ``auto`` resolved, the impossible refused."""
 
 import ctypes
 import os
@@ -63,12 +63,12 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype | None:
 def inference_precision(name: str, device: torch.device) -> torch.dtype | None:
     """The autocast type to segment in; None for plain float32.
 
-    Nothing is measured, as that would take longer than a photo: ``auto`` is bf16 on GPUs that compute in it and on CPUs
-    with matrix tiles for it (AMX), else fp32; a CPU without them is slower in bf16.
+    ``auto`` is bf16 on GPUs that compute in it and on CPUs with matrix tiles for it (AMX), else fp32. A CPU without
+    them is slower in bf16. Nothing is measured, as that would take longer than a photo.
 
     Args:
-        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        device: Where to compute.
+        name: Name of the precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        device: Device to compute on.
 
     Raises:
         ConfigError: As ``resolve_precision``.
@@ -79,17 +79,17 @@ def inference_precision(name: str, device: torch.device) -> torch.dtype | None:
 
 
 def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Compute in a precision, where it is not plain float32."""
+    """Compute in a precision within the block; None: plain float32."""
     return torch.autocast(device.type, precision) if precision else nullcontext()
 
 
 def precision_name(precision: torch.dtype | None) -> str:
-    """What a precision is called on the command line: ``fp32``, ``bf16`` or ``fp16``."""
+    """Name of a precision on the command line: ``fp32``, ``bf16`` or ``fp16``."""
     return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[precision]
 
 
 def shortest_times(*functions: Callable[[], None], repetitions: int = 3) -> tuple[float, ...]:
-    """Seconds of the fastest of some calls of each function, which take turns; the first call is not counted."""
+    """Seconds of the fastest call of each function. The functions take turns; their first call is not counted."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(1 + repetitions):
         for function, taken in zip(functions, times, strict=True):
@@ -112,7 +112,7 @@ def keep_freed_memory() -> None:
 
 
 def resolve_workers(workers: int | None) -> int:
-    """Loader processes; by default one per core beside the main process, at most 16; processes share the cores."""
+    """Number of loader processes; by default one fewer than this process's share of the cores, from 1 to 16."""
     if workers is not None:
         return workers
     return min(16, max(1, num_cores() // distributed.local_world_size() - 1))

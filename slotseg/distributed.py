@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that torchrun has started, for the length of the block; alone, do nothing.
+    """Join the processes that torchrun has started, for the length of the block. One process alone joins nothing.
 
     Python objects and tensors of the CPU are exchanged by gloo, tensors of GPUs by NCCL.
     """
@@ -42,7 +42,7 @@ def joined() -> Iterator[None]:
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:
     """The module to call in training: gradients are averaged over the processes, and on GPUs BatchNorm is shared.
 
-    ``model`` keeps its parameters and their names; its BatchNorms are replaced in place. With one process it is
+    ``model`` keeps its parameters and their names. Its BatchNorms are replaced in place. With one process it is
     returned as it is.
     """
     if not is_distributed():
@@ -112,7 +112,7 @@ def total(tensor: Tensor) -> Tensor:
 
 
 def anywhere(*flags: bool) -> tuple[bool, ...]:
-    """Of each flag, whether it is set in any process."""
+    """Whether each flag is set in any process."""
     if not is_distributed():
         return flags
     tensor = torch.tensor(flags, dtype=torch.int32)
@@ -121,7 +121,7 @@ def anywhere(*flags: bool) -> tuple[bool, ...]:
 
 
 def gather_objects(value: T) -> list[T]:
-    """The value of every process, in rank order; it is pickled between processes of one's own."""
+    """The value of every process, in rank order. Values are pickled, and only between processes of this run."""
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * world_size()
@@ -130,10 +130,12 @@ def gather_objects(value: T) -> list[T]:
 
 
 def once(function: Callable[[], T]) -> T:
-    """Call a function in the process of rank 0 only; its result is pickled to the others, of one's own.
+    """Call a function in the process of rank 0 only, and return its result in all.
+
+    The result is pickled, and only between processes of this run.
 
     Raises:
-        SlotSegError: In all processes, what the function raised in the first.
+        SlotSegError: In all processes, if the function raises it in the first.
     """
     if not is_distributed():
         return function()
@@ -151,5 +153,5 @@ def once(function: Callable[[], T]) -> T:
 
 
 def quiet() -> bool | None:
-    """What a progress bar's ``disable`` should be: off in all processes but one, and where there is no terminal."""
+    """Value for a progress bar's ``disable``: True except in the first process; None there, off without a terminal."""
     return True if rank() > 0 else None

@@ -13,7 +13,7 @@ from slotseg.errors import DataError, SlotSegError
 
 PART = ".part"
 LEFTOVERS = (f".*{PART}", ".tmp??????")
-"""What a killed process leaves half-written; the second is how safetensors names its own."""
+"""Patterns of files that a killed process leaves half-written; the second is of those that safetensors writes."""
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     Args:
         path: The file; its folder is made if it does not exist.
         flush: Whether to wait until content and name are on the disk, so that not even a power cut takes them. Waiting
-            is slow; files that can be made again do without.
+            is slow, and files that can be made again do without.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
@@ -49,11 +49,11 @@ def writing(
 
     Args:
         path: The output, which the sentence names.
-        advice: What to do, the end of the sentence.
+        advice: End of the sentence, which says what to do.
         kind: Class of the error.
 
     Raises:
-        SlotSegError: Of the ``kind``, if the block cannot write.
+        SlotSegError: If the block cannot write; its class is ``kind``.
     """
     try:
         yield
@@ -73,7 +73,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line; what a power cut has left of a line is passed over."""
+    """The JSON objects of a file, one a line. What a power cut has left of a line is skipped."""
     lines = []
     for text in path.read_bytes().splitlines() if path.is_file() else ():
         try:
@@ -107,8 +107,8 @@ def note_failure(file: Path, name: str, message: str) -> None:
 
     Args:
         file: ``failures.jsonl``; its folder exists.
-        name: Of the photo.
-        message: What is wrong with it, a sentence.
+        name: Name of the photo.
+        message: Sentence that says what is wrong with it.
 
     Raises:
         DataError: If it cannot be written.
@@ -126,7 +126,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def missing_space(path: Path, size: int) -> str:
-    """What to say of a file of ``size`` bytes that the disk of ``path`` has no room for; empty if it has."""
+    """Sentence on a file of ``size`` bytes for which the disk of ``path`` has no room; empty if it has room."""
     folder = next(p for p in path.absolute().parents if p.is_dir())
     free = shutil.disk_usage(folder).free
     if free >= size:
@@ -136,7 +136,7 @@ def missing_space(path: Path, size: int) -> str:
 
 
 def _flush_names(folder: Path) -> None:
-    """Without this, a power cut could take a renamed file's new name from it."""
+    """Write a folder's names to its disk, so that no power cut takes a renamed file's new name."""
     with suppress(OSError):  # Windows cannot open a folder, some file systems cannot flush one
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What the HTML pages have in common: one look, one file that loads nothing, and every name in it text."""
+"""Common parts of the HTML pages: one style, one file that loads nothing else, and names that are escaped."""
 
 import base64
 import io
@@ -26,13 +26,13 @@ class Picture:
 
 
 def render_page(package: str, template: str, filters: dict[str, Any], **values: Any) -> str:
-    """Lay values out by a template of a package; what is no markup of ours is escaped.
+    """Fill a template of a package with values. Whatever is not markup of ours is escaped.
 
     Args:
-        package: Holds the template, such as ``slotseg.eval``.
-        template: Its file name; it is given ``shared_style``, the style sheet of all pages, and ``generator``.
+        package: Package that holds the template, such as ``slotseg.eval``.
+        template: File name of the template. It also gets ``shared_style``, the style of all pages, and ``generator``.
         filters: Functions the template may format values with, by name.
-        **values: What the template shows.
+        **values: Values that the template shows.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -49,7 +49,7 @@ def page_text(package: str, name: str) -> str:
 
 
 def generator(command: str) -> Markup:
-    """The element by which a page that ``slotseg <command>`` wrote is told from a file of somebody else's."""
+    """The element that marks a page as written by ``slotseg <command>``."""
     return Markup('<meta name="generator" content="slotseg {}">').format(command)
 
 
@@ -66,9 +66,9 @@ def check_replaceable(file: Path, command: str, what: str) -> None:
     """Refuse to replace a file of somebody else's.
 
     Args:
-        file: Where a page is to be written.
-        command: What writes the page, such as ``report``.
-        what: What such a page is called, such as ``page of a run``.
+        file: File that a page is to be written to.
+        command: Command that writes the page, such as ``report``.
+        what: Name of such a page in the error, such as ``page of a run``.
 
     Raises:
         DataError: If there is a file that the command did not write.
@@ -81,9 +81,9 @@ def write_page(file: Path, html: str, advice: str = "choose another --output") -
     """Write a page atomically.
 
     Args:
-        file: Where to.
-        html: Its content; bytes of file names that could not be decoded become question marks.
-        advice: What to do where the page cannot be written.
+        file: File to write.
+        html: Content of the page; bytes of file names that could not be decoded become question marks.
+        advice: End of the error, which says what to do.
 
     Raises:
         DataError: If it cannot be written.

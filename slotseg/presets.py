@@ -1,4 +1,4 @@
-"""The presets: named configurations, and how a user's options are laid over them, at the start or mid-run."""
+"""Presets (named configurations), and a user's options laid over them, at the start or in the middle of a run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def coco_r50() -> TrainConfig:
 
 
 def cocoplus_r50() -> TrainConfig:
-    """COCO train2017 and unlabeled2017: as coco-r50 on about 241,000 photos."""
+    """COCO train2017 and unlabeled2017 without labels, about 241,000 photos: otherwise as coco-r50."""
     return TrainConfig()  # paper: the same numbers, more photos
 
 
@@ -32,7 +32,7 @@ def imagenet_r50() -> TrainConfig:
 
 
 def cocostuff27_r50() -> TrainConfig:
-    """As coco-r50 with K = 27, to be matched one-to-one with the 27 classes of COCO-Stuff."""
+    """COCO train2017 without labels: coco-r50 with K = 27, to be matched one-to-one with COCO-Stuff's 27 classes."""
     return TrainConfig(model=ModelConfig(num_prototypes=27))  # paper
 
 
@@ -63,7 +63,7 @@ def photos() -> TrainConfig:
         segment=SegmentConfig(
             scales=SEVERAL_SCALES,  # ours: borders finer than a cell
             mirror=True,
-            edges="field",  # ours: and where colours change
+            edges="field",  # ours: borders where colours change
         ),
         batch_size=16,
         epochs=None,
@@ -105,7 +105,7 @@ def tiny() -> TrainConfig:
         epochs=None,
         steps=600,
         teacher_momentum=0.95,  # ours: 0.99 follows too slowly for hundreds of steps
-        precision="fp32",  # ours: the demo's figures, on any machine
+        precision="fp32",  # ours: the demo's metrics, on any machine
         log_every=20,
         checkpoint_every=200,
     )
@@ -184,11 +184,11 @@ def changed(config: TrainConfig, values: Mapping[str, Any]) -> tuple[TrainConfig
     """The configuration of a run that goes on with other settings.
 
     Args:
-        config: It was started with.
+        config: Configuration that the run was started with.
         values: Settings by dotted name; those that are as they were change nothing.
 
     Returns:
-        The new configuration; by name, what was and what is.
+        The new configuration, and the old and new value of each change by dotted name.
 
     Raises:
         ConfigError: If a setting is unknown or out of range, or cannot change in the middle of a run.

@@ -12,7 +12,10 @@ def deferred_signals(patient: bool = False) -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM instead of dying in the middle of a step.
 
     Args:
-        patient: Whether a second one is waited for as well.
+        patient: Whether a second signal is collected too; otherwise it raises KeyboardInterrupt at once.
+
+    Yields:
+        Numbers of the signals received so far.
     """
     received: list[int] = []
 
@@ -44,10 +47,10 @@ class _Interrupt:
 
 @contextmanager
 def no_interrupt_lost() -> Iterator[None]:
-    """Let Ctrl-C end the block as KeyboardInterrupt, also where a library makes an error of its own of it.
+    """Let Ctrl-C end the block as KeyboardInterrupt, even where a library turns it into an error of its own.
 
-    torch does, when Ctrl-C comes while it asks a storage for its length, as reading a checkpoint does for each tensor:
-    "ValueError: could not determine the shape of object type".
+    torch does so when Ctrl-C comes while it asks a storage for its length: "ValueError: could not determine the shape
+    of object type". Reading a checkpoint asks for that with each tensor.
 
     Raises:
         KeyboardInterrupt: In place of any Exception that leaves the block after Ctrl-C came.

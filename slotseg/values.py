@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a number; true and false, which Python counts among them, are none."""
+    """Whether a value is a number; true and false are none, though Python counts them as such."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -24,7 +24,7 @@ def require(ok: bool, config: object, name: str, expected: str) -> None:
     """Refuse a setting unless it is in order.
 
     Raises:
-        ConfigError: With the field's name and value, and what was expected.
+        ConfigError: If not ``ok``, with the field's name and value, and what was expected.
     """
     if not ok:
         raise ConfigError(f"{name} is {getattr(config, name)!r}; expected {expected}")
@@ -73,8 +73,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     """Build a config from plain values, nested ones included.
 
-    A config whose settings were renamed has ``upgraded``, which gives those of earlier versions their names of today,
-    and ``REPLACED``, which says to a person what they became.
+    A config whose settings were renamed has ``upgraded`` and ``REPLACED``. The first gives settings of earlier versions
+    their names of today. The second tells a person what they became.
 
     Raises:
         ConfigError: If a key is unknown or a value is out of range.

@@ -1,1 +1,1 @@
-"""What prototypes are called: which class each is, names that a person gave, and colours."""
+"""Labels of prototypes: the class of each, names that a person gave, and colours."""

@@ -1,14 +1,15 @@
-"""Colours that belong to words: each has its own from nothing but its letters."""
+"""Colours of words, each computed from nothing but its letters."""
 
 import math
 
 from slotseg.labels.label_map import Color
 
 SALT = 1_623_283
-"""Starts the hash; chosen such that the names of common label sets lie apart."""
+"""Start of the hash, chosen so that the names of common label sets lie apart."""
 LIGHTNESS = (0.48, 0.6, 0.72, 0.84)
+"""Lightnesses of the colours, in OKLCH."""
 CHROMA = (0.06, 0.14)
-"""Of the colours, in OKLCH; their hues are whole degrees."""
+"""Chromas of the colours, in OKLCH; their hues are whole degrees."""
 
 
 def hashed_color(word: str) -> Color:
@@ -23,12 +24,12 @@ def hashed_color(word: str) -> Color:
 
 
 def oklch_color(lightness: float, chroma: float, hue: float) -> Color:
-    """The sRGB colour, clipped, of one in OKLCH (Ottosson, "A perceptual color space for image processing").
+    """The clipped sRGB values of a colour in OKLCH (Ottosson, "A perceptual color space for image processing").
 
     Args:
-        lightness: 0..1.
-        chroma: 0..about 0.3.
-        hue: In radians.
+        lightness: Lightness, 0..1.
+        chroma: Chroma, 0 to about 0.3.
+        hue: Hue in radians.
     """
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
@@ -42,7 +43,7 @@ def oklch_color(lightness: float, chroma: float, hue: float) -> Color:
 
 
 def _channel(linear: float) -> int:
-    """8 bits, gamma-encoded."""
+    """A channel in 8 bits, gamma-encoded."""
     value = min(1.0, max(0.0, linear))
     encoded = 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
     return math.floor(255 * encoded + 0.5)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from slotseg.errors import DataError
 
 IGNORE = 255
-"""In a class map: void, or a prototype without a class."""
+"""Id in a class map of void, and of prototypes without a class."""
 
 IGNORE_16 = 65_535
-"""The same in 16-bit masks, which hold prototype maps of K > 255."""
+"""Id of void in 16-bit masks, which hold maps of more than 255 ids."""
 
 UNNAMED = "prototypes"
 """Origin of a label map whose prototypes have no names yet."""
@@ -44,7 +44,7 @@ def palette(num_colors: int) -> tuple[Color, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelMap:
-    """Which class every prototype is.
+    """The class of every prototype, with names and colours.
 
     ``LabelMap.prototypes(K)`` is the map of a model whose prototypes have no names yet.
     """
@@ -56,10 +56,10 @@ class LabelMap:
     colors: tuple[Color, ...]
     """RGB of each class; length C."""
     origin: str
-    """Where the map comes from: ``UNNAMED``, ``NAMED``, the matching that found it (``hungarian``, ``merge`` or
+    """Origin of the map: ``UNNAMED``, ``NAMED``, the matching that found it (``hungarian``, ``merge`` or
     ``majority``), or ``truth`` where its ids are those of labelled images."""
     source: str = ""
-    """The labelled images it was found on, if it was matched."""
+    """Labelled images that it was matched on, or file of the names; empty if it has neither."""
 
     def __post_init__(self) -> None:
         """Check that names, colours and ids fit."""
@@ -73,7 +73,7 @@ class LabelMap:
 
     @property
     def num_prototypes(self) -> int:
-        """K."""
+        """K, the number of prototypes."""
         return len(self.classes)
 
     @property
@@ -83,18 +83,18 @@ class LabelMap:
 
     @property
     def dtype(self) -> type[np.uint8] | type[np.uint16]:
-        """Of class maps: 8 bits, or 16 where there are more than 255 classes."""
+        """Type of class maps: 8 bits, or 16 where there are more than 255 classes."""
         return np.uint8 if self.ignore == IGNORE else np.uint16
 
     @classmethod
     def prototypes(cls, num_prototypes: int) -> "LabelMap":
-        """Every prototype a class of its own, ``prototype 0`` and so on."""
+        """The map in which every prototype is a class of its own, ``prototype 0`` and so on."""
         names = tuple(f"prototype {k}" for k in range(num_prototypes))
         return cls.of_classes(names, palette(num_prototypes), origin=UNNAMED)
 
     @classmethod
     def of_classes(cls, names: tuple[str, ...], colors: tuple[Color, ...], origin: str = "truth") -> "LabelMap":
-        """The map of what is a class map already."""
+        """The map in which every id is its own class, as in a class map."""
         return cls(classes=tuple(range(len(names))), names=names, colors=colors, origin=origin)
 
     def class_map(self, prototype_map: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -104,7 +104,7 @@ class LabelMap:
         return ids
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """The map as JSON-ready values."""
         return {
             "classes": list(self.classes),
             "names": list(self.names),
@@ -115,7 +115,7 @@ class LabelMap:
 
     @classmethod
     def from_dict(cls, values: Any, where: str) -> "LabelMap":
-        """The inverse of ``to_dict``.
+        """A map from the values of ``to_dict``.
 
         Raises:
             DataError: If a value is missing or doesn't fit; ``where`` names the file.

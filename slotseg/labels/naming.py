@@ -1,7 +1,7 @@
 """Names that a person gave to prototypes: their file ``names.json``, and the label map they make.
 
-Prototypes of one name are one class, whatever its case and spaces. A name has its colour and its place
-among the classes from the name alone, so that masks of two runs that were named alike look alike.
+Prototypes of one name are one class, whatever its case and spaces. The colour of a class and its place
+among the classes follow from its name alone, so masks of two runs that were named alike look alike.
 Letters: K prototypes, C classes.
 """
 
@@ -22,16 +22,16 @@ from slotseg.values import is_whole
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of the file."""
+"""Format of the file."""
 KEEP, LEAVE_OUT = "keep", "ignore"
-"""What may become of prototypes without a name: a class each, or ignored."""
+"""Treatments of prototypes without a name: a class each, or ignored."""
 
 _KEYS = ("format", "checkpoint", "num_prototypes", "unnamed", "names", "same_as", "ignore")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """What a person said of the prototypes of a run.
+    """The names that a person gave to the prototypes of a run.
 
     Where more than one thing is said of a prototype, ``ignore`` goes before ``same_as``, and that before ``names``.
 
@@ -40,13 +40,13 @@ class Naming:
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
-    """By prototype."""
+    """Name of each prototype that has one."""
     same_as: Mapping[int, int] = field(default_factory=dict)
-    """The prototype whose name another one takes, if that has one; both are one class in any case."""
+    """By prototype, the one whose name it takes, if that has one. Both are one class in any case."""
     ignore: frozenset[int] = frozenset()
     """Prototypes whose pixels are left out, with all that are the same as one of them."""
     unnamed: str = KEEP
-    """``keep`` or ``ignore`` prototypes without a name."""
+    """Treatment of prototypes without a name: ``keep`` or ``ignore``."""
     num_prototypes: int | None = None
     """K of the model, where known."""
     checkpoint: str | None = None
@@ -93,7 +93,7 @@ class Naming:
             raise DataError(f"{self.where} mentions prototype {wrong[0]}; expected 0 to {num_prototypes - 1}")
 
     def warn_of_another_run(self, checkpoint: str) -> None:
-        """Say so if the names were not given to this checkpoint, by the start of its SHA-256."""
+        """Warn if the names were given to another checkpoint than this one, by the start of its SHA-256."""
         if self.checkpoint not in (None, checkpoint):
             log.warning(
                 "%s was written for checkpoint %s and this is %s: its prototypes may be other things.",
@@ -103,13 +103,13 @@ class Naming:
             )
 
     def ignored(self, prototype: int) -> bool:
-        """Whether a prototype, or one that it is the same as, is left out by name."""
+        """Whether a prototype, or one that it is the same as, is in ``ignore``."""
         while prototype not in self.ignore and prototype in self.same_as:
             prototype = self.same_as[prototype]
         return prototype in self.ignore
 
     def name_of(self, prototype: int) -> str | None:
-        """The name of a prototype, of its own or of what it is the same as; None if it has none or is ignored."""
+        """The name of a prototype, which is that of its ``root``; None if it has none or is ignored."""
         name = None if self.ignored(prototype) else self.names.get(self.root(prototype))
         return None if name is None else tidy(name)
 
@@ -148,7 +148,7 @@ class Naming:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values, as ``docs/concepts.md`` describes them."""
+        """The names as JSON-ready values, described in ``docs/concepts.md``."""
         return {
             "format": FORMAT,
             "checkpoint": self.checkpoint,
@@ -161,10 +161,10 @@ class Naming:
 
     @classmethod
     def from_dict(cls, values: Any, where: str = "the names") -> "Naming":
-        """The inverse of ``to_dict``, forgiving to what people write by hand.
+        """Names from the values of ``to_dict``, or from what people write by hand.
 
-        Everything may be absent; ``names`` may be a list with null for a prototype without a name, numbers may be
-        strings, and ``same_as`` may say a name instead of a number.
+        Everything may be absent. ``names`` may be a list with null for a prototype without a name. Numbers may be
+        strings. ``same_as`` may say a name instead of a number.
 
         Raises:
             DataError: If a value doesn't fit; ``where`` names the file.
@@ -226,7 +226,7 @@ def tidy(name: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """What two spellings of one name share: no capitals, spaces, hyphens or underscores."""
+    """The key that all spellings of a name share: no capitals, spaces, hyphens or underscores."""
     return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", tidy(name)).lower())
 
 
@@ -236,7 +236,7 @@ def name_color(name: str) -> Color:
 
 
 def _entries(values: Any, key: str, where: str) -> dict[int, Any]:
-    """Values by prototype, of an object or a list; null is no entry."""
+    """Values by prototype, from an object or a list; null is no entry."""
     if not isinstance(values, dict | list | None):
         raise DataError(f'{where} has {key} {values!r}; expected an object such as {{"3": "grass"}}')
     pairs = enumerate(values) if isinstance(values, list) else (values or {}).items()

@@ -1,1 +1,1 @@
-"""The paper: SlotCon from backbone to losses, to be read beside docs/method.md; merging alone is ours."""
+"""The paper: SlotCon from backbone to losses, to be read beside docs/method.md. Ours: ``merging``, ``EdgeConv2d``."""

@@ -1,7 +1,8 @@
 """A timm model as a dense feature extractor.
 
-The genuine timm model is kept, without the layers behind the level that is used, so its state
-has timm's own key names (torchvision's, for ResNets). Letters: B images, H W pixels, h w cells.
+It is timm's own model without the layers behind the level that is used, so its state keeps timm's
+key names (torchvision's, for ResNets). Ours: convolutions that repeat the edge of their map.
+Letters: B images, H W pixels, h w cells.
 """
 
 from typing import Any
@@ -19,12 +20,12 @@ class Backbone(nn.Module):
     """One feature level of a timm model.
 
     Args:
-        config: Which model and level; weights are random until loaded (``slotseg.exchange.weights``).
+        config: Model, level and padding. Weights are random until they are loaded (``slotseg.exchange.weights``).
 
     Attributes:
         channels: Channels of the dense map.
         stride: Pixels per cell, the same in both directions.
-        known_keys: Every key of the whole model's state, those of the layers left out included.
+        known_keys: Keys of the whole model's state, also of the layers that are left out.
 
     Raises:
         ConfigError: If timm has no such model, level, stride or option.
@@ -69,10 +70,10 @@ def repeat_edges(model: nn.Module) -> None:
 
 
 class EdgeConv2d(nn.Module):
-    """A convolution that repeats the edge of its map where another pads it with zeros.
+    """A convolution that repeats the edge of its map instead of padding it with zeros.
 
     Args:
-        conv: With symmetric padding, or timm's ``Conv2dSame``, whose padding depends on the size of its map.
+        conv: Convolution to replace, with symmetric padding, or timm's ``Conv2dSame``.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -82,7 +83,7 @@ class EdgeConv2d(nn.Module):
         self.padding = None if isinstance(conv, Conv2dSame) else tuple(int(p) for p in conv.padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, in, H, W)`` to ``(B, out, h, w)``, of the other convolution's size."""
+        """``(B, in, H, W)`` to ``(B, out, h, w)``, as large as the result of ``conv``."""
         (top, bottom), (left, right) = (self._padding(x.shape[axis + 2], axis) for axis in (0, 1))
         x = F.pad(x, (left, right, top, bottom), mode="replicate")
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -112,7 +113,7 @@ def _create(config: BackboneConfig) -> Any:
 
 
 def _create_for_any_size(name: str, arguments: dict[str, Any]) -> Any:
-    """Ask ViTs to resample their position embedding to the image; other models don't know the option."""
+    """Create a model. ViTs resample their position embedding to the image; other models don't know that option."""
     try:
         return timm.create_model(name, pretrained=False, **{"dynamic_img_size": True, **arguments})
     except TypeError:

@@ -14,7 +14,11 @@ from slotseg.method.model import Encoder, SlotCon
 
 
 def build_model(config: TrainConfig) -> SlotCon:
-    """A model with random weights drawn from the configuration's seed."""
+    """A model with random weights drawn from the configuration's seed.
+
+    Raises:
+        ConfigError: If there is no such backbone, or the size of views doesn't suit its stride.
+    """
     torch.manual_seed(config.seed)
     backbone = Backbone(config.backbone)
     cells, rest = divmod(config.views.image_size, backbone.stride)
@@ -27,19 +31,19 @@ def build_model(config: TrainConfig) -> SlotCon:
 
 
 def compile_networks(model: SlotCon) -> None:
-    """Let backbones and projectors go through ``torch.compile`` at their next call; names of parameters stay."""
+    """Let backbones and projectors go through ``torch.compile`` at their next call. Names of parameters stay."""
     for encoder in (model.student, model.teacher):
         compile_encoder(encoder)
 
 
 def compile_encoder(encoder: Encoder) -> None:
-    """As ``compile_networks``, of one branch."""
+    """Let backbone and projector of one branch go through ``torch.compile`` at their next call."""
     encoder.backbone.compile()
     encoder.projector.compile()
 
 
 def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:
-    """LARS or AdamW over the student and the predictor; weight decay spares one-dimensional parameters."""
+    """LARS or AdamW over the student and the predictor. Weight decay spares one-dimensional parameters."""
     backbone = {id(p) for p in model.student.backbone.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for p in model.parameters():
@@ -56,6 +60,6 @@ def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:
 
 
 def trained_names(model: nn.Module, optimizer: Optimizer) -> list[str]:
-    """Names of the optimiser's parameters, in the order in which it counts them; groups may differ from run to run."""
+    """Names of the optimiser's parameters, in its own order. Groups may differ from run to run."""
     names = {id(p): name for name, p in model.named_parameters()}
     return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]

@@ -1,6 +1,7 @@
 """Prototypes: cosine scores, the assignment of pixels, and the slots pooled from it.
 
 Letters: B images, K prototypes, D projection dimension, h w feature cells.
+Source: Wen et al., NeurIPS 2022, sections 3.1 (pixel-level grouping) and 3.2 (attentive pooling).
 """
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 class Prototypes(nn.Module):
     """K learnable concept vectors that score every cell of a dense map by cosine similarity.
 
-    Each prototype stands for one concept shared by the whole collection of photos; a cell
-    belongs to the prototype it is most similar to (Wen et al., NeurIPS 2022, section 3.1).
+    Each prototype stands for one concept that the whole collection of photos shares. A cell
+    belongs to the prototype it is most similar to (section 3.1).
 
     Args:
         num_prototypes: K, at least 2.
@@ -34,13 +35,13 @@ class Prototypes(nn.Module):
 def slots_from_scores(projections: Tensor, scores: Tensor, temperature: float, eps: float = 1e-6) -> Tensor:
     """Pool projected features into one slot per prototype.
 
-    Each cell is shared among the prototypes by a softmax over K; a slot is the mean of the
-    un-normalised projections weighted by its share.
+    This is the attentive pooling of section 3.2. Each cell is shared among the prototypes by a
+    softmax over K. A slot is the mean of the un-normalised projections, weighted by its share.
 
     Args:
         projections: Projected features, shape ``(B, D, h, w)``.
         scores: Cosine similarity to the prototypes, shape ``(B, K, h, w)``, in [-1, 1].
-        temperature: Softmax temperature, > 0; 0.07 in the paper's recipe.
+        temperature: Softmax temperature, > 0. The paper's recipe uses 0.07.
         eps: Added to each share, so that a prototype no cell chose still has a finite slot.
 
     Returns:
@@ -61,10 +62,10 @@ def slots_from_scores(projections: Tensor, scores: Tensor, temperature: float, e
 
 
 def winners(scores: Tensor) -> Tensor:
-    """Which prototypes win at least one cell of each image.
+    """Mask of the prototypes that win at least one cell of an image.
 
     Args:
-        scores: Shape ``(B, K, h, w)``.
+        scores: Cosine similarity to the prototypes, shape ``(B, K, h, w)``.
 
     Returns:
         Boolean mask, shape ``(B, K)``.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution computed as the matrix product it is.
 
-    Parameters, their names and the result are those of ``nn.Conv2d``; with thousands of channels, which the projector
-    has, a step on a CPU takes a fraction of the time.
+    Parameters, their names and the result are those of ``nn.Conv2d``. With the projector's thousands of channels, a
+    step on a CPU takes a fraction of the time.
 
     Args:
         in_dim: Channels of the input.
@@ -37,7 +37,7 @@ def predictor(dim: int, hidden_dim: int) -> nn.Sequential:
 
 
 def _mlp(in_dim: int, hidden_dim: int, out_dim: int, *, dense: bool) -> nn.Sequential:
-    """BatchNorm and GELU after the first two layers, the last one bare; weights trunc-normal 0.02."""
+    """Three layers, BatchNorm and GELU after the first two. Weights start truncated normal (0.02), biases at 0."""
 
     def layer(n_in: int, n_out: int) -> nn.Module:
         linear = PointwiseConv2d(n_in, n_out) if dense else nn.Linear(n_in, n_out)

@@ -19,9 +19,9 @@ class LARS(Optimizer):
     Args:
         params: Parameters or groups.
         lr: Learning rate.
-        momentum: mu.
-        weight_decay: wd.
-        trust_coefficient: trust.
+        momentum: Momentum mu.
+        weight_decay: Weight decay wd.
+        trust_coefficient: Size of an update relative to its weight, trust.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class LARS(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Apply one update; the gradients are left rescaled and should not be reused.
 
-        Where an attribute ``found_inf`` is set, as torch's fused optimisers have it, a 1 in it lets the update change
-        nothing: a float32 scalar on the device of the parameters.
+        Like torch's fused optimisers, it heeds an attribute ``found_inf``, a float32 scalar on the parameters' device:
+        if it is 1, the update changes nothing.
         """
         assert closure is None, "LARS takes no closure"
         for group in self.param_groups:
@@ -65,7 +65,7 @@ class LARS(Optimizer):
 
     @staticmethod
     def _divisors(params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        """Add the decay to the gradients, in place; return what each is still to be divided by."""
+        """Add the decay to the gradients in place, and return the divisor of each."""
         if not params:
             return []
         grads = _gradients(params)
@@ -76,9 +76,9 @@ class LARS(Optimizer):
         return list(divisors.unbind())
 
     def _descend(self, params: list[Tensor], group: dict[str, Any], divisor: Tensor | None = None) -> None:
-        """``v = mu v + g / divisor; w -= lr v`` in one pass over memory, which is what an update costs."""
+        """``v = mu v + g / divisor; w -= lr v`` in one pass over memory, as memory sets its pace."""
         grads = _gradients(params)
-        if divisor is not None and divisor.dtype != torch.float32:  # in which alone the kernel divides
+        if divisor is not None and divisor.dtype != torch.float32:  # the kernel divides in float32 only
             torch._foreach_div_(grads, [divisor] * len(grads))
             divisor = None
         torch._fused_sgd_(
@@ -102,7 +102,7 @@ def _gradients(params: list[Tensor]) -> list[Tensor]:
 
 
 def _norms(tensors: list[Tensor]) -> Tensor:
-    """Euclidean norms; on a CPU the dot product is twice as fast as the norm."""
+    """Euclidean norms. On a CPU the dot product is twice as fast as torch's norm."""
     if tensors[0].device.type != "cpu":
         return torch.stack(torch._foreach_norm(tensors))
     rows = [_as_it_lies(t).reshape(-1) for t in tensors]

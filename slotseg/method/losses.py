@@ -1,7 +1,8 @@
 """The two losses of SlotCon and the teacher's centre.
 
 Letters: B images, K prototypes, D projection dimension, h w feature cells, P positive slots.
-Source: Wen et al., NeurIPS 2022, sections 3.1 (grouping) and 3.2 (group-level discrimination).
+Source: Wen et al., NeurIPS 2022, sections 3.1 (pixel-level grouping) and 3.2 (group-level
+contrastive learning on slots).
 """
 
 import torch
@@ -18,15 +19,15 @@ def grouping_loss(
     student_temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    """Cross-entropy between the teacher's centred assignment and the student's, per aligned cell.
+    """Cross-entropy between the teacher's centred assignment and the student's, per aligned cell (section 3.1).
 
     Args:
         student: The student's aligned scores of one view, shape ``(B, K, h, w)``.
         teacher: The teacher's aligned scores of the other view, same shape.
         center: Running mean of the teacher's scores, shape ``(K,)``.
-        student_temperature: 0.1 in the paper's recipe.
-        teacher_temperature: 0.07 in the paper's recipe; lower than the student's, so that the
-            target is sharper than the prediction.
+        student_temperature: Softmax temperature of the student, 0.1 in the paper's recipe.
+        teacher_temperature: Softmax temperature of the teacher, 0.07 in the paper's recipe. It is
+            lower than the student's, so that the target is sharper than the prediction.
 
     Returns:
         Mean over images and cells, a scalar.
@@ -44,22 +45,23 @@ def slot_loss(
     predictor: nn.Module,
     temperature: float,
 ) -> Tensor:
-    """InfoNCE between the slots of two views; a slot's positive is the same prototype and image.
+    """InfoNCE between the slots of two views (section 3.2).
 
-    Only prototypes that win a cell in both views of an image are positives, and only they enter
-    the predictor (its BatchNorm sees those rows alone). Candidates are all key slots, of all
-    images and processes, whose prototype wins a cell there.
+    A slot's positive is the key slot of the same prototype and image. Only prototypes that win a
+    cell in both views of an image are positives, and only they enter the predictor (its BatchNorm
+    sees those rows alone). Candidates are all key slots, of all images and processes, whose
+    prototype wins a cell there.
 
     Args:
         query_slots: Student slots of one view, shape ``(B, K, D)``.
         key_slots: Teacher slots of the other view, same shape.
         query_wins: Prototypes that win a cell in the query view, boolean ``(B, K)``.
-        key_wins: The same in the key view.
-        predictor: Maps ``(P, D)`` to ``(P, D)``.
-        temperature: 0.2 in the paper's recipe; the loss is scaled by twice its value.
+        key_wins: Prototypes that win a cell in the key view, boolean ``(B, K)``.
+        predictor: Predictor from ``(P, D)`` to ``(P, D)``.
+        temperature: Temperature, 0.2 in the paper's recipe. The loss is multiplied by twice its value.
 
     Returns:
-        A scalar; zero, but connected to the graph, where a process has fewer than two positives.
+        A scalar. If any process has fewer than two positives, it is zero, but connected to the graph.
     """
     positive = query_wins & key_wins
     rows = positive.flatten().nonzero()[:, 0]
@@ -77,7 +79,7 @@ def slot_loss(
 
 
 class Center(nn.Module):
-    """Running mean of the teacher's scores, subtracted before its softmax against collapse.
+    """Running mean of the teacher's scores, subtracted before its softmax to prevent collapse.
 
     Args:
         num_prototypes: K.
@@ -93,7 +95,7 @@ class Center(nn.Module):
 
     @torch.no_grad()
     def update(self, scores: tuple[Tensor, Tensor]) -> None:
-        """Move towards the mean of the un-aligned scores ``(B, K, h, w)`` of both views, all processes."""
+        """Move towards the mean of the un-aligned scores ``(B, K, h, w)`` of both views, over all processes."""
         batch_mean = sum(s.mean(dim=(0, 2, 3)) for s in scores) / len(scores)
         assert isinstance(batch_mean, Tensor)
         batch_mean = distributed.mean(batch_mean)

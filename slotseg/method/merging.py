@@ -1,8 +1,9 @@
 """From many prototypes to K concepts: those that two views of a place confuse become one.
 
-Training more prototypes than concepts lets each find a tight group of cells; prototypes that no
-cell needs fall out of use, and what is left is merged by how often the two views of a photo take
-one for the other. No label is read. Letters: P prototypes, K concepts, B images, h w cells.
+This is ours and not the paper's. With more prototypes than concepts, each finds a tight group of
+cells. Prototypes that no cell needs fall out of use. The others are merged by how often the two
+views of a photo take one for the other. No label is read.
+Letters: P prototypes, K concepts, B images, h w cells.
 """
 
 from typing import Any
@@ -15,26 +16,26 @@ from torch import Tensor, nn
 from slotseg import distributed
 
 IN_USE = 0.1
-"""Share of the cells that a prototype has to win to count as used, of what it would have if all K had the same..."""
+"""Least share of the cells that a prototype in use wins, relative to an equal share of 1 / K."""
 IN_USE_OF_ALL = 0.002
-"""... and of all cells where K is not given."""
+"""Least share of the cells that a prototype in use wins where K is not given."""
 SIZE_EXPONENT = 0.8
-"""How much a pair's confusion is held against its size: at 0.5 large concepts swallow all, at 1 all grow alike."""
+"""Exponent of the sizes that divide a pair's confusion: at 0.5 large concepts swallow all, at 1 all grow alike."""
 CONFUSED = 0.8
-"""The same measure's value from which on two prototypes are one concept where K is not given."""
+"""Least closeness (``merge_confused``) at which two prototypes are one concept where K is not given."""
 
 
 class Confusion(nn.Module):
-    """How often the teacher takes prototype i for j in the two views of one place, as running shares.
+    """Running shares of how often the teacher takes prototype i for j in the two views of one place.
 
     Args:
         num_prototypes: P.
-        temperature: Of the assignment.
+        temperature: Softmax temperature of the assignment.
         momentum: Weight of the old shares in an update.
 
     Attributes:
         value: Mean over aligned cells of the product of both views' assignments, symmetric, ``(P, P)``.
-        wins: Share of the cells that a prototype wins, ``(P,)``.
+        wins: Share of the cells that each prototype wins, ``(P,)``.
     """
 
     value: Tensor
@@ -65,14 +66,14 @@ def merge_confused(
 ) -> NDArray[np.int64]:
     """Agglomerate prototypes to concepts.
 
-    First every prototype out of use joins the one it is confused with most. Then the pair with the
-    largest c_ij / (c_i c_j)^0.8 becomes one, again and again, where c_ij is its confusion and c_i a
-    prototype's sum over all; a merged pair's confusions are summed.
+    First every prototype out of use joins the one it is confused with most. Then the pair of the
+    largest closeness c_ij / (c_i c_j)^0.8 becomes one, again and again. Here c_ij is the confusion
+    of i and j, and c_i the sum of c_ij over j. The confusions of a merged pair are summed.
 
     Args:
-        confusion: Symmetric, not negative, ``(P, P)``.
-        wins: Share of the cells each prototype wins, ``(P,)``.
-        num_concepts: K, at most P; None: merge as long as the measure is above 0.8.
+        confusion: Confusion of each pair, symmetric, not negative, ``(P, P)``.
+        wins: Share of the cells that each prototype wins, ``(P,)``.
+        num_concepts: K, at most P. None: merge while the largest closeness is at least 0.8.
 
     Returns:
         Concept of each prototype, 0..K-1 in the order of their first prototype, shape ``(P,)``.

@@ -2,7 +2,9 @@
 
 Letters: B images, K prototypes, D projection dimension, h w feature cells.
 Source: Wen et al., "Self-Supervised Visual Representation Learning with Semantic Grouping",
-NeurIPS 2022, arXiv 2205.15288. ``docs/method.md`` goes through it equation by equation.
+NeurIPS 2022, arXiv 2205.15288: section 3.1 is the pixel-level grouping, section 3.2 the group-level
+contrastive learning on slots. ``docs/method.md`` has each formula beside its code and its test.
+Ours: concepts that several prototypes are merged to, and a backbone that may be frozen.
 """
 
 import copy
@@ -25,7 +27,7 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class BranchOutput:
-    """What one branch, student or teacher, makes of one view."""
+    """Maps and slots that one branch, student or teacher, makes of one view."""
 
     projections: Tensor
     """Projected features, ``(B, D, h, w)``."""
@@ -39,18 +41,18 @@ class BranchOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class SlotConOutput:
-    """Losses of one step and what they were computed from; ``1to2`` is student 1 against teacher 2."""
+    """Losses of one step and the outputs they come from; ``1to2`` is student 1 against teacher 2."""
 
     loss: Tensor
     """Weighted total, a scalar to call ``backward`` on."""
     grouping_losses: Pair
-    """Grouping loss 1to2 and 2to1, unweighted."""
+    """Grouping loss (section 3.1) 1to2 and 2to1, unweighted."""
     slot_losses: Pair
-    """Slot loss 1to2 and 2to1, with their factor of twice the temperature, unweighted."""
+    """Slot loss (section 3.2) 1to2 and 2to1, with their factor of twice the temperature, unweighted."""
     student: tuple[BranchOutput, BranchOutput]
-    """The student's view 1 and 2."""
+    """The student's outputs for view 1 and 2."""
     teacher: tuple[BranchOutput, BranchOutput]
-    """The teacher's view 1 and 2, without gradient."""
+    """The teacher's outputs for view 1 and 2, without gradient."""
 
 
 class Encoder(nn.Module):
@@ -67,18 +69,18 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.projector = projector(channels, config.hidden_dim, config.projection_dim)
         self.prototypes = Prototypes(config.num_trained, config.projection_dim)
-        self.concepts: Tensor | None  # of each prototype, (P,)
+        self.concepts: Tensor | None  # concept of each prototype, (P,)
         merged = config.num_trained != config.num_prototypes
         self.register_buffer("concepts", torch.arange(config.num_trained) if merged else None)
         self.confusion = Confusion(config.num_trained, config.teacher_temperature) if merged else None
 
     @property
     def num_concepts(self) -> int:
-        """K, after merging."""
+        """K, the number of concepts after merging."""
         return len(self.prototypes.weight) if self.concepts is None else int(self.concepts.max()) + 1
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores ``(B, K, h, w)`` of normalised images ``(B, 3, H, W)``; a concept has its best prototype's."""
+        """Scores ``(B, K, h, w)`` of normalised images ``(B, 3, H, W)``. A concept has its best prototype's score."""
         scores: Tensor = self.prototypes(self.projector(self.backbone(images)))
         if self.concepts is None:
             return scores
@@ -87,19 +89,26 @@ class Encoder(nn.Module):
         return best.scatter_reduce(1, index, scores, "amax")
 
     def merge(self, num_concepts: int | None) -> None:
-        """Let the concepts be those of ``merged``, which may refuse."""
+        """Set the concepts to those of ``merged``.
+
+        Raises:
+            ConfigError: As ``merged``.
+        """
         concepts = self.merged(num_concepts)
         assert self.concepts is not None
         self.concepts.copy_(concepts)
 
     def merged(self, num_concepts: int | None) -> Tensor:
-        """Concept of each prototype when all are merged to K, or as many as stay distinct, by their confusion so far.
+        """Concept of each prototype if all are merged now, by their confusion so far.
+
+        Args:
+            num_concepts: K. None: as many as stay distinct.
 
         Returns:
             Concepts, ``(P,)``, int64, on the CPU.
 
         Raises:
-            ConfigError: If there are fewer prototypes than that, or they were not trained to be merged.
+            ConfigError: If K is not from 2 to P, or the prototypes were not trained to be merged.
         """
         number = len(self.prototypes.weight)
         if self.concepts is None or self.confusion is None:
@@ -126,10 +135,10 @@ class SlotCon(nn.Module):
     """Student, teacher and both losses.
 
     ``forward`` changes no weight and no centre (BatchNorm's running statistics apart). One step is:
-    ``update_teacher``, ``forward``, ``update_center``, ``loss.backward()``, optimiser.
+    ``update_teacher``, ``forward``, ``loss.backward()``, ``update_center``, optimiser.
 
     Args:
-        backbone: Any module from ``(B, 3, H, W)`` to ``(B, channels, h, w)``.
+        backbone: Module from ``(B, 3, H, W)`` to ``(B, channels, h, w)``.
         channels: Channel count of the dense map.
         config: Sizes, temperatures and weights.
     """
@@ -185,7 +194,7 @@ class SlotCon(nn.Module):
     def update_center(self, output: SlotConOutput) -> None:
         """Let the centre, and the confusion where there is one, follow the teacher's scores.
 
-        To be called after the losses have used the old centre.
+        Call it once the losses of the step have used the old centre.
         """
         self.center.update((output.teacher[0].scores, output.teacher[1].scores))
         if self.teacher.confusion is not None:

@@ -1,1 +1,1 @@
-"""What lies in a run's folder: its files, its checkpoints and its record, written and read."""
+"""A run's folder: its files, its checkpoints and its record, written and read."""

@@ -22,12 +22,12 @@ from slotseg.files import missing_space, replacing, write_json
 
 FORMAT = 1
 NOTES = ("preset", "photos", "sources", "official")
-"""Fields of a run's header that training does not make: where the run came from."""
+"""Fields of a run's header that say where the run came from; training does not make them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Tensors and what they belong to."""
+    """Tensors, and the header that says what they belong to."""
 
     tensors: dict[str, Tensor]
     """The state, on the CPU."""
@@ -43,14 +43,14 @@ def save(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any], *, 
     """Write a checkpoint atomically.
 
     Args:
-        path: Ends in ``.safetensors``.
-        tensors: State by key; copied to the CPU.
+        path: File to write; its name ends in ``.safetensors``.
+        tensors: State by key; it is copied to the CPU.
         info: JSON-ready values for the header; ``format`` and ``version`` are added.
         readable: Whether to write the header as a ``.json`` beside it too.
 
     Raises:
-        CheckpointError: If the file cannot be written; an older file stays as it was. Where the disk is full it
-            says how much is missing.
+        CheckpointError: If the file cannot be written; an older file stays as it was. If the disk is full, the
+            error says how much room is missing.
     """
     header = {"format": FORMAT, "version": slotseg.__version__, **info}
     contents = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}

@@ -9,7 +9,7 @@ from slotseg.errors import CheckpointError, ConfigError, DataError
 
 RUNS = Path("runs")
 SUFFIX = ".safetensors"
-"""The end of every checkpoint's name."""
+"""End of every checkpoint's name."""
 
 
 class RunFolder:
@@ -65,7 +65,7 @@ def new_run(path: Path | None, name: str) -> RunFolder:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether a folder is empty, or holds what a run has left that was killed before its first checkpoint."""
+    """Whether a folder is empty, or holds only the leftovers of a run killed before its first checkpoint."""
     run = RunFolder(path)
     first = {run.config, run.log, run.last.parent}
     return path.is_dir() and set(path.iterdir()) <= first and not any(run.last.parent.glob("[!.]*"))
@@ -84,7 +84,7 @@ def open_run(path: Path) -> RunFolder:
 
 
 def run_to_resume(path: Path) -> tuple[RunFolder, Path]:
-    """The run that goes on, and the checkpoint it goes on from: the last one, or one of its own that is named.
+    """The run to go on with, and the checkpoint to go on from: its last one, or another one of it that is named.
 
     Raises:
         CheckpointError: If there is no such run.
@@ -107,7 +107,7 @@ def find_checkpoint(path: Path | None) -> Path:
 
 
 def newest_run(runs: Path = RUNS) -> RunFolder:
-    """The run below a folder that was last heard of, of those with a checkpoint: the newest, for every command.
+    """The run below a folder that wrote last, of those with a checkpoint. Every command means it by the newest.
 
     Raises:
         CheckpointError: If there is none.
@@ -121,7 +121,7 @@ def newest_run(runs: Path = RUNS) -> RunFolder:
 
 
 def modified(path: Path) -> float:
-    """When a file was last written, in seconds since the epoch; 0 if it is not there."""
+    """Time at which a file was last written, in seconds since the epoch; 0 if it is not there."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -135,7 +135,7 @@ def run_of(checkpoint: Path) -> RunFolder | None:
 
 
 def find_labels(word: str, checkpoint: Path) -> Path:
-    """The file of a label map: that of a path, or of the data set that the run of a checkpoint was matched on.
+    """The file of a label map, by its path or by a data set that the run of a checkpoint was matched on.
 
     Raises:
         DataError: If there is neither.
@@ -152,7 +152,7 @@ def find_labels(word: str, checkpoint: Path) -> Path:
 
 
 def name_of(checkpoint: Path) -> str:
-    """What files made from a checkpoint are called: as its run; of numbered ones, with their number."""
+    """Name for files made from a checkpoint: that of its run, and for a numbered one its number too."""
     run = run_of(checkpoint)
     if run is None:
         return checkpoint.stem

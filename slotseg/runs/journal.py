@@ -1,4 +1,4 @@
-"""What a run writes down beside its checkpoints; of several processes, the first writes for all."""
+"""Files that a run writes beside its checkpoints. With several processes, the first writes for all."""
 
 import json
 import logging
@@ -29,12 +29,12 @@ class Journal:
     A disk that is full for a while costs no line: what cannot be written waits for the next one.
 
     Args:
-        run: Where they are.
+        run: Folder of the run.
 
     Attributes:
         heading: Lines that the log begins with when it is opened.
         metrics: The lines of ``metrics.jsonl`` so far.
-        unreadable: What was said of photos that could not be read.
+        unreadable: Messages about photos that could not be read.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -46,7 +46,7 @@ class Journal:
 
     @contextmanager
     def opened(self, config: Mapping[str, Any], step: int) -> Iterator[None]:
-        """Write the configuration, drop what is known of steps after ``step``, and keep what is logged meanwhile.
+        """Write the configuration, drop metrics of steps after ``step``, and keep the log of the block.
 
         Raises:
             ConfigError: If the run's folder cannot be written, or another process is training in it.
@@ -99,7 +99,7 @@ class Journal:
             self._waiting[path] = waiting + line
 
     def _take_up(self, config: Mapping[str, Any], step: int) -> None:
-        """Write the configuration, and go on where the run was at a step: later ones are going to be done again."""
+        """Write the configuration, and drop metrics of later steps, which are going to be done again."""
         with writing(self.run.path, "make room on its disk", ConfigError):
             for folder in (self.run.path, self.run.last.parent, self.run.previews):
                 remove_leftovers(folder)
@@ -111,7 +111,7 @@ class Journal:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that goes silent where it cannot be written, instead of printing a traceback for each line."""
+    """A log that goes silent where it cannot be written, without a traceback for each line."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Do nothing."""
@@ -122,7 +122,7 @@ def _line(values: Mapping[str, Any]) -> bytes:
 
 
 def _lock(handler: logging.FileHandler, run: Path) -> None:
-    """Hold the run for this process, until it ends in whatever way."""
+    """Lock the run for this process until it ends, in whatever way."""
     if fcntl is None or handler.stream is None:
         return
     try:

@@ -1,7 +1,7 @@
-"""What a run's folder says of it, read without torch, while the run may be going on.
+"""The record of a run, read from its folder without torch, even while the run is going on.
 
-The files are described in ``docs/files.md``; whatever a power cut or another version has left of
-them is read as far as it goes.
+``docs/files.md`` describes the files. What a power cut or another version has left of them is read
+as far as it goes.
 """
 
 import json
@@ -20,11 +20,11 @@ from slotseg.runs.folder import SUFFIX, RunFolder, modified
 from slotseg.values import is_whole
 
 PATIENCE = 60.0
-"""Seconds without a sign of life after which a run may be taken for stopped..."""
+"""Least seconds without a write after which a run counts as silent."""
 PATIENCE_AT_START = 600.0
-"""... and before its speed is known."""
+"""Seconds without a write after which a run counts as silent whose speed is not known."""
 TAIL = 4096
-"""Bytes of the log's end that are looked at."""
+"""Bytes at the end of the log that are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,11 @@ class CheckpointFile:
     """A checkpoint on the disk."""
 
     name: str
-    """Of the file."""
+    """Name of the file."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     written: float
-    """Seconds since the epoch."""
+    """Time of writing, seconds since the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,45 +46,45 @@ class RunRecord:
     path: Path
     """The run's folder."""
     settings: Mapping[str, Any]
-    """Its ``config.json``: ``config``, and perhaps ``sources``, ``preset``, ``photos``, ``official``."""
+    """Content of ``config.json``: ``config``, and perhaps ``sources``, ``preset``, ``photos``, ``official``."""
     header: Mapping[str, Any]
-    """Of the last checkpoint; empty if there is none yet."""
+    """Header of the last checkpoint; empty if there is none yet."""
     lines: list[dict[str, Any]]
-    """Of ``metrics.jsonl``, ascending by ``step``."""
+    """Lines of ``metrics.jsonl``, ascending by ``step``."""
     failures: list[str]
-    """What was said of photos that could not be read."""
+    """Messages about photos that could not be read."""
     checkpoints: list[CheckpointFile]
-    """The last one and the numbered ones, the newest first."""
+    """Checkpoints, the last one and the numbered ones, newest first."""
     previews: list[tuple[int, Path]]
     """Step and file of each preview sheet, ascending."""
     labels: LabelMap | None
-    """Of the run, if its prototypes have been matched or named."""
+    """Label map of the run, if its prototypes have been matched or named."""
     last_words: str
-    """The end of the log; empty if nothing was logged since it was started."""
+    """End of the log; empty if nothing was logged since the run was started."""
     started: float
-    """When it was started, or last resumed."""
+    """Time when the run was started or last resumed."""
     heard: float
-    """When it last wrote anything."""
+    """Time when the run last wrote anything."""
     step_by_checkpoint: bool
     """Whether the checkpoint is newer than the last line."""
     now: float
-    """When this was read."""
+    """Time when the record was read."""
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """All settings."""
+        """All settings of the run."""
         config: Mapping[str, Any] = self.settings["config"]
         return config
 
     @property
     def photos(self) -> list[str] | None:
-        """Files and folders that it is trained on; none of the built-in scenes; None if they are not known."""
+        """Files and folders that the run is trained on, none for the built-in scenes; None if they are not known."""
         photos = self.settings.get("photos")
         return [str(photo) for photo in photos] if isinstance(photos, list) else None
 
     @property
     def preset(self) -> str:
-        """Its name; empty if it is not known."""
+        """Name of the preset; empty if it is not known."""
         preset = self.settings.get("preset")
         return preset if isinstance(preset, str) else ""
 
@@ -107,7 +107,7 @@ class RunRecord:
 
     @property
     def num_photos(self) -> int | None:
-        """Of the source; None if it is not known."""
+        """Photos of the source; None if their number is not known."""
         return _whole(self.header.get("num_photos"))
 
     @property
@@ -126,7 +126,7 @@ class RunRecord:
 
     @property
     def num_prototypes(self) -> int | None:
-        """P, those that are trained."""
+        """P, the number of prototypes that are trained; None if it is not known."""
         model = self.config.get("model")
         model = model if isinstance(model, dict) else {}
         numbers = [_whole(model.get(name)) for name in ("num_prototypes", "trained_prototypes")]
@@ -134,20 +134,20 @@ class RunRecord:
 
     @property
     def photos_per_second(self) -> float | None:
-        """Since it was started or last resumed; None if it is not known."""
+        """Photos a second since the run was started or last resumed; None if not known."""
         speed = self.lines[-1].get("photos_per_second") if self.lines else None
         return float(speed) if isinstance(speed, int | float) and 1e-6 < speed < 1e12 else None
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the last step, at its speed so far; None if it is not known."""
+        """Seconds until the last step at the speed so far; None if not known."""
         if self.photos_per_second is None or self.total_steps is None:
             return None
         return max(0, self.total_steps - self.step) * self.batch_size / self.photos_per_second
 
     @property
     def state(self) -> str:
-        """``imported`` and not gone on with, ``finished``, ``interrupted``, ``running``, or ``silent`` for too long."""
+        """State: ``imported`` and not trained on, ``finished``, ``interrupted``, ``running``, or ``silent``."""
         if self.settings.get("official") and not self.lines and not self.last_words:
             return "imported"
         if self.total_steps is not None and self.step >= self.total_steps:

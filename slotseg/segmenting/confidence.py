@@ -1,4 +1,4 @@
-"""How certain the class of each pixel is: the share of the prototypes of its class.
+"""The confidence of the class of each pixel: the share of the prototypes of its class.
 
 Letters: K prototypes, C groups of prototypes that are one class, h w feature cells.
 """
@@ -18,15 +18,15 @@ CHUNK = 1 << 17
 def confidence(band: Band, classes: Sequence[int], temperature: float | None) -> NDArray[np.uint8]:
     """Probability of the class of each pixel of a band, bilinear between feature cells, 255 is 1.
 
-    A cell is shared among the prototypes by a softmax over K; what those of one class have is summed.
+    A cell is shared among the prototypes by a softmax over K. The shares of one class are summed.
 
     Args:
-        band: With scores or assignments.
+        band: Band of scores or of assignments.
         classes: Class of each prototype; those without one have an id in common and count as one class.
         temperature: Temperature of the softmax; None where the band holds assignments, which sum to 1 over K.
 
     Returns:
-        Shape ``(rows, W)``.
+        Probabilities, shape ``(rows, W)``.
     """
     assignments = torch.from_numpy(np.ascontiguousarray(band.scores))
     if temperature is not None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from slotseg.segmenting.looks import resample
 
 POINTS_PER_CELL = 4
-"""Points of the fine grid along a cell's side, as many as the photo has pixels at most; on finer ones texture frays."""
+"""Most points of the fine grid along a cell's side, and no more than pixels; on finer grids texture frays."""
 MAX_VALUES = 1 << 24
 """Most values, K times points, of the fine grid: 64 MB."""
 COARSER = 2
@@ -31,7 +31,7 @@ CHUNK = 1 << 19
 RADIUS = 2
 """Radius of a window, in points of the coarse grid; as long as a cell."""
 EPSILON = 1e-2
-"""Variance of colours, of 0..1, below which a window counts as flat."""
+"""Variance of colours in 0..1 below which a window counts as flat."""
 TEMPERATURE = 0.1
 """Temperature of the softmax over the scores; that of the student's assignment in training."""
 
@@ -43,7 +43,7 @@ def refine_guided(
 
     Args:
         scores: Cosines, ``(K, h, w)``.
-        covered: How many cells, (h, w), the photo covers from the top left.
+        covered: Number of cells, (h, w), that the photo covers from the top left.
         image: The photo, RGB, ``(H, W, 3)``.
 
     Returns:
@@ -92,20 +92,20 @@ def guided_filter(values: Tensor, guide: Tensor, fine_guide: Tensor, radius: int
 
 
 def box_mean(maps: Tensor, radius: int) -> Tensor:
-    """Mean of maps ``(..., h, w)`` over windows of 2 ``radius`` + 1 points a side, as far as they lie within."""
+    """Mean of maps ``(..., h, w)`` over windows of 2 ``radius`` + 1 points a side, cut off at the border."""
     rows, columns = (_window(size, radius).to(maps) for size in maps.shape[-2:])
     return rows @ maps @ columns.T
 
 
 def _window(size: int, radius: int) -> Tensor:
-    """The mean over a window as a matrix ``(size, size)``: on a grid this coarse nothing is faster than a product."""
+    """The mean over a window as a matrix ``(size, size)``. On so coarse a grid nothing is faster than a product."""
     points = torch.arange(size)
     inside = ((points[:, None] - points).abs() <= radius).float()
     return inside / inside.sum(dim=1, keepdim=True)
 
 
 def _grid(covered: tuple[float, float], points: float) -> tuple[int, int]:
-    """Points along each axis, of so many along the side of each cell."""
+    """Points along each axis of the photo, with ``points`` of them along the side of a cell."""
     return max(1, round(points * covered[0])), max(1, round(points * covered[1]))
 
 

@@ -1,4 +1,4 @@
-"""What the network sees of images, and the scores it gives them: one look, or several that are averaged.
+"""Looks at images: sizes at which the network sees them, and scores that are averaged over several looks.
 
 Several looks, at other sizes or at the mirrored image, are what the field calls test-time augmentation (``--tta``).
 
@@ -19,19 +19,19 @@ from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.views.augment import normalize
 
 Size = int | Literal["full"]
-"""Short side that images are scaled to before the network sees them, or their own size."""
+"""Short side that images are scaled to before the network sees them, or ``full`` for their own size."""
 
 MAX_WORKING_PIXELS = 1 << 22
-"""Larger working images are seen in tiles, and no image is enlarged beyond."""
+"""Most pixels of a working image seen whole; larger ones are seen in tiles, and none is enlarged beyond it."""
 
 
 class Looks:
     """The looks that a run's ``SegmentConfig`` asks for.
 
     Args:
-        network: From normalised images ``(B, 3, H, W)`` to scores ``(B, K, h, w)``.
+        network: Network from normalised images ``(B, 3, H, W)`` to scores ``(B, K, h, w)``.
         config: The run's configuration.
-        stride: Pixels of a cell.
+        stride: Pixels along a cell's side.
 
     Attributes:
         scales: Sizes of the looks relative to the working size, the finest first.
@@ -54,7 +54,7 @@ class Looks:
             looks: The images as each look sees them, RGB in [0, 1], ``(B, 3, H, W)``, the finest first.
 
         Returns:
-            ``(B, K, h, w)``, and how many cells, (h, w), each image covers.
+            Scores ``(B, K, h, w)``, and the number of cells, (h, w), that each image covers.
         """
         finest: Tensor | None = None
         covered = (0.0, 0.0)
@@ -77,14 +77,14 @@ def dense_maps(
     """Pad images to whole cells, at the bottom and right by repeating their edge, and run a network on them.
 
     Args:
-        network: From normalised images to a dense map.
+        network: Network from normalised images to a dense map.
         pixels: RGB in [0, 1], ``(B, 3, H, W)``.
-        config: Mean and standard deviation to normalise by.
-        stride: Pixels of a cell.
+        config: Settings with the mean and standard deviation to normalise by.
+        stride: Pixels along a cell's side.
 
     Returns:
         The network's output ``(B, channels, h, w)`` and the number of cells, (h, w), that each image
-        covers; fractional, as the last ones may be padding.
+        covers. It may be fractional, as the last cells may be partly padding.
     """
     height, width = pixels.shape[2:]
     pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
@@ -101,7 +101,7 @@ def resample(
     """Bring one look's scores to the cells of another, or to any grid.
 
     Args:
-        scores: ``(K, h, w)``.
+        scores: Scores of the look, ``(K, h, w)``.
         covered: Cells, (h, w), of ``scores`` that the image covers.
         grid: Cells of the other look, (h, w).
         grid_covered: Cells, (h, w), of ``grid`` that the image covers.
@@ -139,7 +139,7 @@ def working_size(size_hw: tuple[int, int], size: Size, scale: float = 1.0) -> tu
 
     Args:
         size_hw: Height and width of the image.
-        size: Wanted short side.  An image is not enlarged to more than ``MAX_WORKING_PIXELS`` for it.
+        size: Wanted short side. An image is not enlarged to more than ``MAX_WORKING_PIXELS`` for it.
         scale: Size of the look relative to the wanted one.
     """
     height, width = size_hw
@@ -150,6 +150,6 @@ def working_size(size_hw: tuple[int, int], size: Size, scale: float = 1.0) -> tu
 
 
 def default_size(config: TrainConfig) -> int:
-    """Working size that shows things about as large as training did: the side of a view over that of its crop."""
+    """Working size that shows things about as large as training did: side of a view / side of its mean crop."""
     side = math.sqrt(sum(config.views.area) / 2)
     return round(config.views.image_size / side)

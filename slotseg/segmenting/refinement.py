@@ -7,8 +7,8 @@ assignments q_i of points i, it repeats
     q_i = softmax(s_i / T + strength * sum_j k_ij q_j / sum_j k_ij),
     k_ij = exp(-|color_i - color_j|^2 / 2 COLOR^2 - |place_i - place_j|^2 / 2 DISTANCE^2).
 
-Ours: i runs over a grid finer than the feature cells, and j not over all of it but over averages of
-its square blocks, so that the sum is one small matrix product.
+Ours: i runs over a grid finer than the feature cells. j runs over averages of that grid's square
+blocks and not over all its points, so the sum is one small matrix product.
 Letters: K prototypes, H W pixels, h w feature cells, N points of the grid, M blocks.
 """
 
@@ -27,11 +27,11 @@ POINTS_PER_CELL = 4
 """Points of the grid along a cell's side, where that does not make more than ``MAX_POINTS``."""
 MAX_POINTS = 1 << 14
 MAX_BLOCKS = 1 << 10
-"""About how many blocks at most; both bound the kernel's memory, to about 64 MB, whatever the photo's size."""
+"""Most blocks, about; both limits bound the kernel's memory to about 64 MB, whatever the photo's size."""
 COLOR = 8.0
-"""Standard deviation in CIELAB, whose lightness is 0..100."""
+"""Standard deviation of colours in CIELAB, whose lightness is 0..100."""
 DISTANCE = 0.2
-"""Standard deviation in short sides of the photo."""
+"""Standard deviation of places in short sides of the photo."""
 TEMPERATURE = 0.1
 """Temperature of the softmax over the scores; that of the student's assignment in training."""
 ITERATIONS = 10
@@ -40,16 +40,16 @@ ITERATIONS = 10
 def refined(
     scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8], config: SegmentConfig
 ) -> tuple[Tensor, tuple[float, float]]:
-    """What is painted: scores as they are, or assignments that follow a photo's edges, as ``config.edges`` says.
+    """Scores as they are, or assignments that follow a photo's edges, as ``config.edges`` says.
 
     Args:
         scores: Cosines, ``(K, h, w)``.
-        covered: How many cells, (h, w), the photo covers from the top left.
+        covered: Number of cells, (h, w), that the photo covers from the top left.
         image: The photo, RGB, ``(H, W, 3)``.
-        config: The settings.
+        config: Settings of segmentation.
 
     Returns:
-        Scores or assignments ``(K, *grid)``, and how many points of the grid the photo covers.
+        Scores or assignments ``(K, *grid)``, and the number of points of the grid that the photo covers.
     """
     if config.edges == "none":
         return scores, covered
@@ -65,9 +65,9 @@ def refine(
 
     Args:
         scores: Cosines, ``(K, h, w)``.
-        covered: How many cells, (h, w), the photo covers from the top left.
+        covered: Number of cells, (h, w), that the photo covers from the top left.
         image: The photo, RGB, ``(H, W, 3)``.
-        strength: Weight of what the other points say.
+        strength: Weight of the assignments of the other points.
 
     Returns:
         Assignments ``(K, *grid)``, which sum to 1 over K, and the number of points that the photo

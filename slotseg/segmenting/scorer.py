@@ -1,4 +1,4 @@
-"""Scores of photos of any size, by a trained teacher: whole, in tiles, or read in windows; no label map is needed.
+"""Scores of photos of any size, by a trained teacher: whole, in tiles, or read in windows. No label map is needed.
 
 Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
@@ -27,17 +27,17 @@ from slotseg.segmenting.refinement import refined
 from slotseg.segmenting.tiles import TileAxis, blended
 
 TILE = 1024
-"""Side of a tile where none is given, pixels of the working image."""
+"""Side of a tile where none is given, in pixels of the working image."""
 MIN_TILE_CELLS = 4
 """Fewest cells along a side of a tile."""
 PIXELS_AT_ONCE = 1 << 20
-"""Pixels of tiles that go through the network together, on a CPU; eight times as many on others."""
+"""Most pixels of tiles that go through the network together on a CPU; eight times as many on others."""
 GUIDE = 2048
 """Longer side of the reduced photo whose colours refinement follows where the photo is read in windows."""
 
 
 class ScorerOptions(TypedDict, total=False):
-    """What a ``Scorer`` takes by keyword."""
+    """Options that a ``Scorer`` takes by keyword; it explains them."""
 
     size: Size | None
     tile: int | None
@@ -47,14 +47,14 @@ class ScorerOptions(TypedDict, total=False):
 
 
 class Stripes(NamedTuple):
-    """What an image is painted from, from its top down: scores, or assignments that follow its edges."""
+    """Scores of an image from its top down, or assignments that follow its edges, to be painted."""
 
     scores: Iterable[Tensor]
     """Scores ``(K, r, w)`` of some rows of cells each."""
     num_rows: int
     """Rows of cells in all of them."""
     covered: tuple[float, float]
-    """How many cells, (h, w), the image covers."""
+    """Number of cells, (h, w), that the image covers."""
 
 
 class Scorer:
@@ -63,14 +63,14 @@ class Scorer:
     Args:
         encoder: Backbone, projector and prototypes. It is taken over: moved to the device, laid out channels last,
             put into evaluation mode, and its parameters need no gradient any more. Give a copy of one in training.
-        config: The configuration it was trained with.
-        size: Short side that images are scaled to before the network sees them, or ``"full"``: as they are. By default
-            things look as large as they did in training.
-        tile: Side of tiles, pixels of the scaled image, that it is seen in where it is larger. By default it is seen
-            whole up to ``MAX_WORKING_PIXELS``, beyond in tiles of ``TILE``.
+        config: The configuration that the encoder was trained with.
+        size: Short side that images are scaled to before the network sees them, or ``"full"`` for their own size. By
+            default things look as large as they did in training.
+        tile: Side of a tile in pixels of the scaled image; larger images are seen in tiles. By default those of more
+            than ``MAX_WORKING_PIXELS`` are, in tiles of ``TILE``.
         device: Name of the device; see ``slotseg.devices.resolve_device``.
         precision: Name of the precision; see ``slotseg.devices.inference_precision``.
-        compiled: Whether the network goes through ``torch.compile``, which takes its time at the first photo of a size.
+        compiled: Whether the network goes through ``torch.compile``. The first photo of each size then takes longer.
 
     Raises:
         ConfigError: If size or tile is too small for the network, or there is no such device or precision.
@@ -132,18 +132,18 @@ class Scorer:
         return max(height, width) > self._tile_cells * self.stride
 
     def follow_edges(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Stripes:
-        """An image's own ``scores``, made to follow its edges if the run's settings say so."""
+        """Stripes of an image's own ``scores``, which follow its edges if the run's settings say so."""
         scores, covered = refined(scores, covered, image, self.config.segment)
         return Stripes([scores], scores.shape[1], covered)
 
     def stripes(self, image: NDArray[np.uint8]) -> Stripes:
-        """What an RGB image ``(H, W, 3)`` is painted from; whole, or in tiles where it is large."""
+        """Stripes of an RGB image ``(H, W, 3)``, seen whole, or in tiles where it is large."""
         if self.tiled(rgb_size(image)):
             return self._tiled_stripes(ArrayWindows(image))
         return self.follow_edges(image, *self.scores(image))
 
     def window_stripes(self, windows: Windows) -> Stripes:
-        """What a photo is painted from that is read in bands of rows, or reduced where it is not seen in tiles.
+        """Stripes of a photo that is read in bands of rows, or reduced where it is not seen in tiles.
 
         Raises:
             DataError: If it cannot be decoded.
@@ -162,7 +162,7 @@ class Scorer:
         return round((self.tile or TILE) * self.looks.scales[0] / self.stride)
 
     def _tiled_stripes(self, windows: Windows) -> Stripes:
-        """What a photo that is seen in tiles is painted from; a tile's scores follow the edges in it."""
+        """Stripes of a photo that is seen in tiles. A tile's scores follow the edges in it."""
         size_hw = self.looks.sizes(windows.size_hw, self.size)[0]
         rows, cols = (TileAxis.of(-(-pixels // self.stride), self._tile_cells) for pixels in size_hw)
         at_once = PIXELS_AT_ONCE if self.device.type == "cpu" else 8 * PIXELS_AT_ONCE

@@ -1,7 +1,7 @@
 """From an image to its prototype map and class map.
 
-The teacher scores the image at a working size (``slotseg.segmenting.scorer``); the scores may be made to follow its
-colours (``slotseg.segmenting.refinement``) and are upsampled bilinearly to its own size
+The teacher scores the image at a working size (``slotseg.segmenting.scorer``). The scores may be made to follow its
+colours (``slotseg.segmenting.refinement``). They are upsampled bilinearly to its own size
 (``slotseg.segmenting.upsampling``). Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 HUGE = PIXELS_AHEAD
-"""Pixels of a photo from which on its file is read in windows and its prototype map is not kept."""
+"""Most pixels of a photo that is read whole; a larger one is read in windows, and its prototype map is not kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """What a segmenter makes of one image."""
+    """The maps of one image."""
 
     class_map: NDArray[np.uint8] | NDArray[np.uint16]
     """Class of each pixel by the label map, ``(H, W)``."""
@@ -54,16 +54,16 @@ class Segmentation:
 
 
 class Segmenter:
-    """A trained teacher and what its prototypes are called, ready for images of any size.
+    """A trained teacher and its label map, ready for images of any size.
 
     Args:
         encoder: Backbone, projector and prototypes. It is taken over as by ``slotseg.segmenting.scorer.Scorer``: give a
             copy of one in training.
-        config: The configuration it was trained with.
-        labels: Which prototype is which class; by default each is its own.
+        config: The configuration that the encoder was trained with.
+        labels: Label map; by default each prototype is a class of its own.
         confidence: Whether segmentations say how certain each pixel is.
-        options: ``size``, ``tile``, ``device``, ``precision`` and ``compiled``, as ``slotseg.segmenting.scorer.Scorer``
-            takes them.
+        options: Options of ``slotseg.segmenting.scorer.Scorer``: ``size``, ``tile``, ``device``, ``precision`` and
+            ``compiled``.
 
     Raises:
         ConfigError: If the label map is of another number of prototypes, or an option is refused by the scorer.
@@ -109,16 +109,15 @@ class Segmenter:
 
         Args:
             path: Run folder or file.
-            labels: A label map, or names that a person gave; by default those of the run, if its prototypes were
-                matched or named and are as many.
-            matched: Whether to take those of the run.
-            num_prototypes: Merge the trained prototypes to so many instead; by default as many as the label map
-                has, or the run was trained for.
-            segment: What to change in how the run looks at images, by the names of ``SegmentConfig``, such as
-                ``{"mirror": True, "edges": "guided"}``.
+            labels: Label map, or names that a person gave; by default the run's own, if its prototypes were matched
+                or named and are as many.
+            matched: Whether to take the run's own labels where none are given.
+            num_prototypes: Number of concepts to merge the trained prototypes to; by default that of the label map,
+                or the one the run was trained for.
+            segment: Settings of ``SegmentConfig`` to change, by name, such as ``{"mirror": True, "edges": "guided"}``.
             confidence: Whether segmentations say how certain each pixel is.
-            options: ``size``, ``tile``, ``device``, ``precision`` and ``compiled``, as
-                ``slotseg.segmenting.scorer.Scorer`` takes them.
+            options: Options of ``slotseg.segmenting.scorer.Scorer``: ``size``, ``tile``, ``device``, ``precision``
+                and ``compiled``.
 
         Raises:
             CheckpointError: If there is none, or it is damaged or of another architecture.
@@ -158,7 +157,7 @@ class Segmenter:
 
     @property
     def tile(self) -> int | None:
-        """Side of tiles, pixels of the scaled image; None: whole while that is possible."""
+        """Side of a tile in pixels of the scaled image; None: images are seen whole while that is possible."""
         return self.scorer.tile
 
     @property
@@ -213,8 +212,8 @@ class Segmenter:
         """Segment files one after another, reading ahead and computing photos of one size together.
 
         Args:
-            photos: Files, or what ``slotseg.data.finding.inputs.Inputs`` finds; no more of them are asked for than are
-                worked on.
+            photos: Files, or the inputs that ``slotseg.data.finding.inputs.Inputs`` finds; no more of them are taken
+                than are worked on.
             batch_size: Most photos that the network sees at once.
             max_pixels: Photos with more are refused.
 
@@ -263,7 +262,7 @@ def _labels_of(file: Path, info: dict[str, Any], number: int | None) -> LabelMap
 
 
 def _merge(encoder: Encoder, asked: int | None, labels: LabelMap | Naming | None) -> None:
-    """Merge the prototypes to the number that is asked for, or else, if they can be merged, to that of the labels."""
+    """Merge the prototypes to the number asked for, or else to that of the labels where they can be merged."""
     number = asked or (labels.num_prototypes if labels and encoder.concepts is not None else None)
     if number not in (None, encoder.num_concepts):
         encoder.merge(number)

@@ -1,8 +1,8 @@
 """Many photos one after another: reading, computing and painting overlap, and photos of one size are batched.
 
 Three stages pass photos on: threads read files ahead, the caller's thread runs the network on batches, and
-threads upsample and paint; on a CPU of few cores the network and painting take turns instead. Results come in
-the order of the photos, and no more than a few batches are held.
+threads upsample and paint. On a CPU of few cores the network and painting take turns. Results come in the
+order of the photos, and no more than a few batches are held.
 A photo that is huge or seen in tiles is not held: it is read in windows, between the others.
 """
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 READERS = 2
-"""Threads that read files, and as many that paint."""
+"""Number of threads that read files; as many paint."""
 AHEAD = 2
 """Batches that are read ahead of the one that is computed."""
 PIXELS_AHEAD = 1 << 26
@@ -39,10 +39,10 @@ Pixels = NDArray[np.uint8]
 
 
 class BatchSegmenter(Protocol[T_co]):
-    """What a segmenter does with photos; see ``slotseg.segmenting.segmenter.Segmenter``."""
+    """Interface of a segmenter for photos; see ``slotseg.segmenting.segmenter.Segmenter``."""
 
     def batch_scores(self, images: Sequence[Pixels], /) -> tuple[Tensor, tuple[float, float]]:
-        """Scores ``(B, K, h, w)`` of images of one size, and how many cells each covers."""
+        """Scores ``(B, K, h, w)`` of images of one size, and the number of cells that each covers."""
 
     def segmentation(self, image: Pixels, scores: Tensor, covered: tuple[float, float], /) -> T_co:
         """The maps of an image from its own scores."""
@@ -56,7 +56,7 @@ class BatchSegmenter(Protocol[T_co]):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamResult(Generic[T]):
-    """What became of one photo: ``segmentation`` and ``image`` or ``windows``, or an ``error``."""
+    """Result for one photo: ``segmentation`` and ``image`` or ``windows``, or an ``error``."""
 
     photo: str | Path | Input
     """The photo as it was given."""
@@ -67,14 +67,14 @@ class StreamResult(Generic[T]):
     segmentation: T | None = None
     """Maps of the whole photo."""
     notes: tuple[str, ...] = ()
-    """What of the file was left out or changed, such as ``the first of 5 pages``."""
+    """Notes on what was left out of the file or changed, such as ``the first of 5 pages``."""
     error: str | None = None
-    """Why it could not be read, a sentence."""
+    """Sentence that says why the photo could not be read."""
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What was read of a file."""
+    """Content of a file that was read."""
 
     pixels: Pixels | None
     windows: Windows | None
@@ -87,13 +87,13 @@ class _Job(Generic[T]):
 
     photo: str | Path | Input
     size: int
-    """Pixels, by the header of its file; 0 where that cannot be read."""
+    """Number of pixels, by the header of its file; 0 where that cannot be read."""
     read: Future[_Content]
     done: list[Future[T]] = field(default_factory=list)
-    """The painting, once the network has seen it."""
+    """Painting of the photo; empty until the network has seen it."""
 
     def error(self) -> str | None:
-        """What is wrong with the file; waits for what was begun."""
+        """Sentence on what is wrong with the file, or None; waits for what was begun."""
         steps: tuple[Future[Any], ...] = (self.read, *self.done)
         for step in steps:
             error = step.exception()
@@ -172,7 +172,7 @@ def _compute(segmenter: BatchSegmenter[T], jobs: deque[_Job[T]], batch_size: int
 
 
 def _tried(function: Callable[[Windows], T], windows: Windows | None) -> Future[T]:
-    """The outcome of a call that is made at once; files that are damaged further down show in it."""
+    """The outcome of a call that is made at once. A file that is damaged further down shows here."""
     assert windows is not None
     future = Future[T]()
     try:

@@ -1,8 +1,8 @@
 """Photos that are too large to be seen at once: in tiles that overlap, whose scores are blended.
 
 The photo comes in strips of rows and its scores go on in stripes, so that no more is held than a row
-of tiles, however high the photo is. Letters: B tiles, K prototypes, h w feature cells of the photo;
-a tile's scores may be finer than the cells, with the same number of points along each.
+of tiles, however high the photo is. A tile's scores may be finer than the cells, with the same number
+of points along each. Letters: B tiles, K prototypes, h w feature cells of the photo.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 Pixels = NDArray[np.uint8]
 
 OVERLAP = 0.25
-"""Part of a tile's side that it shares with the next at least."""
+"""Least part of a tile's side that it shares with the next."""
 
 
 class TileAxis(NamedTuple):
@@ -29,7 +29,7 @@ class TileAxis(NamedTuple):
 
     @classmethod
     def of(cls, num_cells: int, side: int, overlap: float = OVERLAP) -> "TileAxis":
-        """Spread tiles evenly, so that the last ends where the photo does; one, if it covers all."""
+        """Spread tiles evenly, so that the last ends where the photo does. There is one if it covers all."""
         if num_cells <= side:
             return cls(num_cells, num_cells, (0,))
         shared = round(overlap * side)
@@ -37,7 +37,7 @@ class TileAxis(NamedTuple):
         return cls(num_cells, side, tuple(round(i * (num_cells - side) / (count - 1)) for i in range(count)))
 
     def weights(self, points: int = 1) -> Tensor:
-        """What each tile counts at each of its points, ``points`` a cell; over all tiles it sums to 1 everywhere.
+        """Weight of each tile at each of its points, ``points`` a cell; the weights sum to 1 everywhere.
 
         Towards the border of a tile, where it sees less around it, its weight falls to nothing as a squared sine.
         """
@@ -57,16 +57,16 @@ def blended(
     see: Callable[[Sequence[Pixels]], Tensor],
     batch_size: int,
 ) -> Iterator[Tensor]:
-    """Look at a photo tile by tile.
+    """Score a photo tile by tile and blend the scores.
 
     Args:
-        strips: The photo, RGB, ``(rows, W, 3)`` each, from the top down; its right and bottom edge are
+        strips: The photo from the top down, RGB, ``(rows, W, 3)`` each. Its right and bottom edge are
             repeated up to whole cells.
         rows: Tiles from the top down.
         cols: Tiles from left to right.
-        stride: Pixels of a cell.
-        see: From tiles ``(H, W, 3)`` of one size to scores ``(B, K, h, w)`` of one size, whole points a cell.
-        batch_size: Most tiles that it is given at once.
+        stride: Pixels along a cell's side.
+        see: Function from tiles ``(H, W, 3)`` of one size to scores ``(B, K, h, w)`` of one size, whole points a cell.
+        batch_size: Most tiles that ``see`` is given at once.
 
     Yields:
         Scores ``(K, r, w)`` from the top down, on the CPU, h in all.

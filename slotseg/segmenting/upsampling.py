@@ -36,7 +36,7 @@ CHUNK = 1 << 17
 PART = 8
 """Most pixels along a side of a part."""
 FEW = PART + 1
-"""Blocks of up to so many pixels, which have one part, are not searched for contenders."""
+"""Most pixels of a block that is not searched for contenders; it has one part."""
 MOST_PARTS = 16
 """Most parts along a side of a block; larger ones are cut, so that a band is no higher."""
 BAND = 1 << 21
@@ -44,7 +44,7 @@ BAND = 1 << 21
 
 
 class Band(NamedTuple):
-    """Some rows of an image and what they were painted from."""
+    """Some rows of an image, and the scores that they were painted from."""
 
     top: int
     """First of these rows in the image."""
@@ -53,9 +53,9 @@ class Band(NamedTuple):
     scores: Floats
     """Scores of the cells that these pixels lie between, ``(K, r, w)``."""
     rows: "Axis"
-    """Where each row of pixels lies among the rows of ``scores``."""
+    """Place of each row of pixels among the rows of ``scores``."""
     cols: "Axis"
-    """Where each column of pixels lies among the columns of ``scores``."""
+    """Place of each column of pixels among the columns of ``scores``."""
 
     @property
     def span(self) -> slice:
@@ -67,8 +67,8 @@ def upsampled_argmax(scores: Tensor, covered: tuple[float, float], size_hw: tupl
     """Upsample scores bilinearly to ``size_hw`` and take the best prototype, the first of equal ones.
 
     Args:
-        scores: Finite, on any device, shape ``(K, h, w)``; compared in float32. K is at most 65536.
-        covered: How many cells, (h, w), the image covers from the top left.
+        scores: Scores ``(K, h, w)``, finite, on any device; compared in float32. K is at most 65536.
+        covered: Number of cells, (h, w), that the image covers from the top left.
         size_hw: Size of the image.
 
     Returns:
@@ -95,11 +95,11 @@ def bands(
     Args:
         stripes: Scores ``(K, r, w)`` of some rows of cells each, as for ``upsampled_argmax``, from the top down.
         num_rows: Rows of cells, h, in all of them.
-        covered: How many cells, (h, w), the image covers from the top left.
+        covered: Number of cells, (h, w), that the image covers from the top left.
         size_hw: Size of the image.
 
     Yields:
-        Bands that are the image together; the same pixels, however the rows of cells come in stripes.
+        Bands that make up the image. Its pixels are the same, however the rows of cells come in stripes.
     """
     rows, block, first = Axis.of(size_hw[0], covered[0], num_rows), 0, 0
     held: Floats | None = None  # the rows of cells from ``first`` on that are still needed
@@ -127,13 +127,13 @@ class Axis(NamedTuple):
     weight: Floats
     """Weight of the second cell at each padded pixel of a block and the one after, ``(parts * side + 1, B)``."""
     place: Ints
-    """Where each pixel is among the padded ones, ``(N,)``."""
+    """Index of each pixel among the padded ones, ``(N,)``."""
     parts: int
     side: int
 
     @classmethod
     def of(cls, num_pixels: int, covered: float, num_cells: int) -> "Axis":
-        """The axis of so many pixels that cover a part of so many cells; no block has more than ``MOST_PARTS``."""
+        """The axis of pixels that cover ``covered`` of the cells. No block has more than ``MOST_PARTS`` parts."""
 
         def position(pixel: Ints) -> Floats:  # in cells, rounded as by F.interpolate
             return (pixel.astype(np.float32) + np.float32(0.5)) * np.float32(covered / num_pixels) - np.float32(0.5)
@@ -158,7 +158,7 @@ class Axis(NamedTuple):
         return self.parts * self.side
 
     def part(self, start: int, stop: int) -> tuple[int, "Axis"]:
-        """Some of the blocks, with cells counted from their first, and the number of their first pixel."""
+        """Index of the first pixel of some blocks, and their own axis, whose cells are counted from their first."""
         top, bottom = np.searchsorted(self.place, [start * self.length, stop * self.length])
         cells = self.cells[:, start:stop] - self.cells[0, start]
         place = self.place[top:bottom] - start * self.length
@@ -259,13 +259,13 @@ def _lerp(one: Floats, two: Floats, weight: Floats) -> Floats:
 def contenders(corners: Floats) -> tuple[Ints, Ints]:
     """Prototypes that may be best somewhere between four corners.
 
-    One drops out if it is below a certain other, that whose lowest score is the highest, at every corner.
+    A prototype drops out if the one whose lowest score is the highest beats it at every corner.
 
     Args:
-        corners: Scores ``(4, M, K)``.
+        corners: Scores at the corners, ``(4, M, K)``.
 
     Returns:
-        Indices ``(C, M)``, ascending, then filled up with one that occurs; and how many there are, ``(M,)``.
+        Indices ``(C, M)``, ascending, then filled up with one that occurs, and the number of contenders, ``(M,)``.
     """
     pivot = corners.min(axis=0).argmax(axis=1)
     lead = (corners - np.take_along_axis(corners, pivot[None, :, None], axis=2)).max(axis=0)

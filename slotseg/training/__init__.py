@@ -1,1 +1,1 @@
-"""Making a run: from a user's words to a trainer, its steps, and what they would cost here."""
+"""Making a run: from a user's words to a trainer, its steps, and their cost on this machine."""

@@ -1,6 +1,6 @@
-"""A run's state: as tensors by key and back, and when it is written.
+"""A run's state as tensors by key, and its checkpoints in training.
 
-Keys are the model's own, and ``optimizer.<parameter>.<value>``. Of several processes, the first writes.
+Keys are the model's own, and ``optimizer.<parameter>.<value>``. With several processes, the first writes.
 """
 
 import logging
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 State = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 RETRY_SECONDS = 60.0
-"""Time after which a checkpoint is tried again that could not be written."""
+"""Seconds until a checkpoint that could not be written is tried again."""
 
 
 def state_tensors(model: SlotCon, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Everything a run needs to go on; there is no random state."""
+    """All tensors that a run needs to go on. There is no random state."""
     tensors: dict[str, Tensor] = model.state_dict()
     names = trained_names(model, optimizer)
     for index, state in optimizer.state_dict()["state"].items():
@@ -39,7 +39,7 @@ def state_tensors(model: SlotCon, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_state(model: SlotCon, optimizer: Optimizer, saved: Checkpoint) -> None:
-    """Put what ``state_tensors`` gave back in its place.
+    """Put the tensors of ``state_tensors`` back into model and optimiser.
 
     Raises:
         CheckpointError: If the checkpoint is of another model or optimiser.
@@ -70,8 +70,8 @@ class Checkpoints:
 
     Args:
         run: The run's folder.
-        config: Settings, with how often checkpoints are written.
-        state: Gives tensors and header of the moment.
+        config: Settings of the run, such as how often checkpoints are written.
+        state: Function that gives tensors and header of the moment.
     """
 
     def __init__(self, run: RunFolder, config: TrainConfig, state: Callable[[], State]) -> None:
@@ -85,7 +85,7 @@ class Checkpoints:
     def after_step(self, step: int, *, final: bool) -> None:
         """Write what is due after a step.
 
-        Where that fails, training goes on and it is tried again soon, as a disk may be full for a while.
+        If that fails, training goes on and it is tried again soon: a disk may be full for a while.
 
         Args:
             step: Steps done.
@@ -119,7 +119,7 @@ class Checkpoints:
         checkpoint.save(path, tensors, info, readable=True)
 
     def attempt(self, path: Path) -> None:
-        """Write a checkpoint if that is possible, and say so if it is not."""
+        """Write a checkpoint, or log a warning if that is impossible."""
         if distributed.rank() > 0:
             return
         try:

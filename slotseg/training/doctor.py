@@ -1,4 +1,4 @@
-"""What is in order and what is not: the installation, the device, the photos, a checkpoint."""
+"""Checks of the installation, the device, the photos and a checkpoint; each gives remarks."""
 
 import os
 import platform
@@ -39,28 +39,28 @@ class Remark:
     level: str
     """``ok``, ``note`` (worth knowing) or ``problem`` (has to be mended)."""
     subject: str
-    """What was looked at, a word or two."""
+    """Subject of the check, a word or two."""
     text: str
-    """What was found, and where it is a problem, what to do."""
+    """Sentence on what was found and, for a problem, what to do."""
 
 
 def ok(subject: str, text: str) -> Remark:
-    """All is well."""
+    """A remark that all is well."""
     return Remark(level="ok", subject=subject, text=text)
 
 
 def note(subject: str, text: str) -> Remark:
-    """Worth knowing."""
+    """A remark that is worth knowing."""
     return Remark(level="note", subject=subject, text=text)
 
 
 def problem(subject: str, text: str) -> Remark:
-    """Has to be mended."""
+    """A remark on what has to be mended."""
     return Remark(level="problem", subject=subject, text=text)
 
 
 def checked(subject: str, check: Callable[[], Iterable[Remark]]) -> Iterator[Remark]:
-    """The remarks of a check; an error of ours becomes one of them, so that the other checks go on."""
+    """The remarks of a check. An error of ours becomes one of them, so that the other checks go on."""
     try:
         yield from check()
     except SlotSegError as error:
@@ -68,7 +68,7 @@ def checked(subject: str, check: Callable[[], Iterable[Remark]]) -> Iterator[Rem
 
 
 def check_installation() -> Iterator[Remark]:
-    """Versions, processor, memory and disk."""
+    """Remarks on versions, cores, memory and disk."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES if _installed(name))
     yield ok("installation", f"slotseg {slotseg.__version__} on Python {platform.python_version()}: {versions}")
     cores = num_cores()
@@ -85,7 +85,7 @@ def check_installation() -> Iterator[Remark]:
 
 
 def check_device(name: str) -> Iterator[Remark]:
-    """Whether the device is there and computes."""
+    """A remark on whether the device is there and computes."""
     device = resolve_device(name)
     x = torch.ones(2, 8, 16, 16, device=device, requires_grad=True)
     torch.nn.functional.conv2d(x, torch.ones(8, 8, 3, 3, device=device), padding=1).sum().backward()  # type: ignore[no-untyped-call]
@@ -102,7 +102,7 @@ def check_device(name: str) -> Iterator[Remark]:
 
 
 def check_photos(source: Source) -> Iterator[Remark]:
-    """Sizes of the photos, and whether those that are looked at can be read."""
+    """Remarks on the sizes of the photos, and on those that cannot be read."""
     number = len(source)
     indices = range(0, number, -(-number // LOOKED_AT))
     suffixes: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def check_photos(source: Source) -> Iterator[Remark]:
 
 
 def check_checkpoint(path: Path | None) -> Iterator[Remark]:
-    """What a run or a file holds, and what can be done with it."""
+    """Remarks on what a run or a file holds, and on what can be done with it."""
     file = find_checkpoint(path)
     try:
         content = checkpoint.load(file)
@@ -162,7 +162,7 @@ def check_checkpoint(path: Path | None) -> Iterator[Remark]:
 
 
 def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Remark]:
-    """What a file that is no checkpoint of ours may be good for."""
+    """A remark on what a file that is no checkpoint of ours may be good for."""
     try:
         weights = read_weights(str(file))
     except CheckpointError as as_weights:
@@ -178,7 +178,7 @@ def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Remark]:
 
 
 def describe_cost(cost: Cost) -> Iterator[Remark]:
-    """A trial in words."""
+    """Remarks that put the measured cost into words."""
     by_loader = cost.reading / max(cost.workers, 1) > cost.step
     parts = {"copies": cost.copying, "colours": cost.coloring, "networks and losses": cost.computing}
     shares = ", ".join(f"{name} {seconds / cost.step:.0%}" for name, seconds in parts.items())

@@ -1,7 +1,7 @@
-"""Steps without a finite loss and gradient: they leave no trace, and are counted.
+"""Steps without a finite loss and gradient: they are skipped and counted.
 
-Whether a step is sound is decided on the device, and what follows from it is done there, so nothing waits for the
-answer. It is copied to the CPU meanwhile and read when the next step is on its way.
+The device decides whether a step is sound, and undoes what an unsound one changed, so nothing waits for the answer. The
+answer is copied to the CPU meanwhile and read when the next step is on its way.
 """
 
 import logging
@@ -16,7 +16,7 @@ from slotseg import distributed
 log = logging.getLogger(__name__)
 
 MAX_IN_A_ROW = 5
-"""Skipped steps in a row that end a run: what is wrong then is not the batch."""
+"""Skipped steps in a row that end a run; a single batch is not to blame then."""
 NAMED = 3
 """Skipped steps that are named in the log; all are counted."""
 
@@ -25,7 +25,7 @@ class Guard:
     """Tells sound steps from those to skip.
 
     Args:
-        model: The model in training; its parameters with gradients are looked at.
+        model: The model in training; the gradients of its parameters are checked.
         skipped: Steps that were skipped before.
 
     Attributes:
@@ -51,24 +51,24 @@ class Guard:
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Keep what a step may change without the optimiser: statistics of BatchNorm, centre, confusion."""
+        """Keep a copy of the buffers: statistics of BatchNorm, centre, confusion."""
         self._before = [_flat(buffers) for buffers in self._buffers()]
 
     @torch.no_grad()
     def judge(self, loss: Tensor, *, gradients: bool = True) -> Tensor:
-        """Whether a step is unsound in any process; if it is, the buffers are as they were at ``remember``.
+        """Decide whether a step is unsound in any process; if it is, put the buffers back as ``remember`` saw them.
 
         Args:
             loss: The step's loss, a scalar.
-            gradients: Whether gradients are looked at too.
+            gradients: Whether gradients are checked too.
 
         Returns:
             1 if the step is to be skipped, else 0: a float32 scalar on the device, to be used there.
         """
-        figures = [loss.float()]
+        numbers = [loss.float()]
         if gradients:
-            figures += torch._foreach_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        broken = torch.stack(figures).isfinite().all().logical_not()
+            numbers += torch._foreach_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        broken = torch.stack(numbers).isfinite().all().logical_not()
         unsound = distributed.total(broken.float()).clamp(max=1.0)
         self._undo_if(unsound > 0)
         self._unread.append(_fetched(torch.stack([unsound, loss.float()])))
@@ -107,7 +107,7 @@ def _flat(tensors: list[Tensor]) -> Tensor:
 
 
 def _fetched(tensor: Tensor) -> Callable[[], list[float]]:
-    """Start to copy a tensor to the CPU; what is returned waits for the values, and for nothing queued later."""
+    """Start to copy a tensor to the CPU. The function returned waits for the values, and for nothing queued later."""
     copy = tensor.to("cpu", non_blocking=tensor.is_cuda)
     if not tensor.is_cuda:
         return copy.tolist

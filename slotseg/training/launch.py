@@ -32,20 +32,20 @@ class Plan:
     source: Source
     """The photos."""
     preset: str
-    """Name of the preset that was taken."""
+    """Name of the preset."""
     photos: Sequence[Path]
     """Files and folders that the photos came from; none for the built-in scenes."""
     sources: Mapping[str, str]
-    """Where each setting came from, by dotted name."""
+    """Origin of each setting, by dotted name."""
 
 
 def plan_training(photos: Photos, values: Mapping[str, Any], *, preset: str | None = None) -> Plan:
     """Resolve preset, options, weights' own settings and photos.
 
     Args:
-        photos: What to train on; none for the built-in scenes.
+        photos: Photos to train on; none for the built-in scenes.
         values: Settings by dotted name, laid over the preset.
-        preset: A preset's name; by default ``photos``, the training set's, or ``tiny`` for the built-in scenes.
+        preset: Name of a preset; by default ``photos``, the training set's, or ``tiny`` for the built-in scenes.
 
     Raises:
         ConfigError: If a setting is unknown, out of range or in conflict with another.
@@ -89,12 +89,15 @@ def new_training(
     """Prepare a new run, in each of several processes.
 
     Args:
-        photos: What to train on; for this and the next two see ``plan_training``, and for what is refused.
-        values: Settings by dotted name.
-        preset: A preset's name.
+        photos: Photos to train on; none for the built-in scenes.
+        values: Settings by dotted name, laid over the preset.
+        preset: Name of a preset; by default as in ``plan_training``.
         out: The run's folder; by default the next free ``runs/<preset>-<n>``.
-        device: As in ``slotseg.devices.resolve_device``.
+        device: Name of the device; see ``slotseg.devices.resolve_device``.
         workers: Loader processes; None chooses.
+
+    Raises:
+        SlotSegError: As ``plan_training``, ``slotseg.runs.folder.new_run`` and ``Trainer``.
     """
     plan = plan_training(photos, values, preset=preset)
     trainer = Trainer(
@@ -122,20 +125,20 @@ def resumed_training(
     device: str = "auto",
     workers: int | None = None,
 ) -> Trainer:
-    """Continue a run from its last checkpoint with its own settings and photos, but for what is given here.
+    """Continue a run from a checkpoint, with its own settings and photos where no others are given.
 
     Args:
         path: The run's folder, or one of its numbered checkpoints to go back to.
-        photos: Where its photos are now.
+        photos: The run's photos, if they are elsewhere now.
         values: Settings by dotted name; see ``slotseg.presets.changed`` for those that may differ from the run's.
-        preset: The run's preset, if any.
-        device: As in ``slotseg.devices.resolve_device``.
+        preset: Name of the run's preset; any other is refused.
+        device: Name of the device; see ``slotseg.devices.resolve_device``.
         workers: Loader processes; None chooses.
 
     Raises:
         CheckpointError: If there is no run, or its checkpoint cannot be used.
         DataError: If its photos are gone.
-        ConfigError: If they are others than it was started with, or a setting cannot change.
+        ConfigError: If the photos are others than those at the start, or a setting cannot change.
     """
     run, file = run_to_resume(path)
     content = checkpoint.load(file)
@@ -171,12 +174,12 @@ def _listed(photos: Sequence[str] | None) -> str:
 
 
 def _source(photos: Sequence[Path]) -> Source:
-    """The photos; of several processes, one looks for them."""
+    """The photos. With several processes, one looks for them."""
     return distributed.once(lambda: PhotoFolder(photos)) if photos else Scenes()
 
 
 def _description(trainer: Trainer, sources: Mapping[str, str]) -> list[str]:
-    """What was resolved, and why."""
+    """Lines on what was resolved, and why."""
     config, learner, processes = trainer.config, trainer.learner, distributed.world_size()
     backbone = learner.model.student.backbone
     number = config.model.num_prototypes

@@ -1,8 +1,8 @@
 """Learning, a step at a time: model, optimiser, schedules and views; one process or many.
 
-What is learned is a pure function of the configuration, the photos and the step: weights, data order,
-crops, colours and dropout are all seeded by (seed, step or epoch), so a checkpoint needs no
-random state and a resumed run equals an uninterrupted one, bit for bit on the CPU. Several
+What is learned is a pure function of the configuration, the photos and the step. Weights, data
+order, crops, colours and dropout are all seeded by (seed, step or epoch). So a checkpoint needs no
+random state, and a resumed run equals an uninterrupted one, bit for bit on the CPU. Several
 processes share each batch and see the very views that one would see.
 """
 
@@ -35,12 +35,12 @@ from slotseg.values import to_dict
 class Learner:
     """A model in training; in each of several processes, that process's share of every batch.
 
-    To make one loads weights, and where the precision is ``auto`` on a CPU it may time some steps.
+    The constructor loads weights. On a CPU, where the precision is ``auto``, it may also time some steps.
 
     Args:
-        config: All settings; weights named in ``config.backbone.init`` are loaded at the start.
+        config: All settings; without ``resume``, weights named in ``config.backbone.init`` are loaded.
         source: The photos.
-        device: As in ``slotseg.devices.resolve_device``.
+        device: Name of the device; see ``slotseg.devices.resolve_device``.
         workers: Loader processes; None chooses.
         resume: The checkpoint to continue from, of a run with this configuration.
 
@@ -97,7 +97,7 @@ class Learner:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Average gradients over the processes meanwhile; afterwards nothing holds on to their group, which may end."""
+        """Average gradients over the processes within the block. After it, nothing holds on to their group."""
         self.parallel = distributed.parallel(self.model, self.device)
         try:
             yield
@@ -119,7 +119,7 @@ class Learner:
         )
 
     def prepare(self, batch: ViewBatch, step: int) -> tuple[Tensor, Tensor]:
-        """Augment and normalise both views; what is drawn is drawn for the whole batch, whoever has which part."""
+        """Augment and normalise both views. Each process draws for the whole batch and uses its own part."""
         torch.manual_seed(_seed(self.config.seed, step, distributed.rank()))  # dropout and the like
         generator = torch.Generator().manual_seed(_seed(self.config.seed, step))
         backbone = self.config.backbone
@@ -131,13 +131,13 @@ class Learner:
         return prepared[0], prepared[1]
 
     def train_step(self, batch: ViewBatch) -> SlotConOutput:
-        """One step, in the order of the paper: teacher, both branches, centre, student.
+        """Take one step: teacher update, forward, backward, centre update, optimiser.
 
-        A step without a finite loss and gradient changes nothing but the teacher's weights; ``guard`` tells of it.
+        A step without a finite loss and gradient changes nothing but the teacher's weights, and ``guard`` counts it.
+        Gradients of several processes are averaged only within ``joined``.
 
         Args:
-            batch: A batch of ``batches``, on this learner's device. Of several processes, gradients are averaged
-                within ``joined`` alone.
+            batch: Batch from ``batches``, on this learner's device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step) * group["scale"]
@@ -172,7 +172,7 @@ class Learner:
     def state(self) -> State:
         """Tensors and header of a checkpoint of this moment; the model stays as it is.
 
-        Before the last step, ``teacher.concepts`` are those that the prototypes make by now.
+        Before the last step, ``teacher.concepts`` are those that merging would give now.
         """
         tensors, teacher = state_tensors(self.model, self.optimizer), self.model.teacher
         if teacher.confusion is not None and self.step < self.total_steps:
@@ -188,7 +188,7 @@ class Learner:
         }
 
     def _descend(self, unsound: Tensor) -> None:
-        """The optimiser's step, which changes nothing where the flag is set."""
+        """Take the optimiser's step; it changes nothing where the flag is set."""
         if self.device.type in ("cpu", "cuda") and not self.scaler.is_enabled():
             self.optimizer.found_inf = unsound  # type: ignore[attr-defined]  # torch's name for it; its kernels look
             self.optimizer.step()
@@ -204,7 +204,7 @@ class Learner:
             load_into(encoder.backbone, weights)
 
     def _precision_before(self, resume: Checkpoint | None) -> str:
-        """What is asked for; of a run that goes on on the same kind of device, what ``auto`` was before."""
+        """The precision asked for; for ``auto``, a run resumed on the same kind of device keeps the one it had."""
         before = (resume.info.get("computed_in") if resume else None) or {}
         if self.config.precision == "auto" and before.get("device") == self.device.type:
             return str(before["precision"])

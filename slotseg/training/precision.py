@@ -1,4 +1,4 @@
-"""In which precision a run is computed: as asked for, as before, or as a short measurement says."""
+"""The precision of a run: the one asked for, or the faster one in a short measurement."""
 
 import copy
 import logging
@@ -13,9 +13,9 @@ from slotseg.method.model import SlotCon
 log = logging.getLogger(__name__)
 
 TRIED_PHOTOS = 8
-"""Photos, at most, of the batch on which precisions are compared."""
+"""Most photos of the batch on which precisions are compared."""
 BF16_GAIN = 1.2
-"""How many times faster bf16 has to be on a CPU to be chosen; less may be noise."""
+"""Factor by which bf16 has to be faster than fp32 on a CPU to be chosen; less may be noise."""
 
 
 def choose_precision(
@@ -23,15 +23,15 @@ def choose_precision(
 ) -> torch.dtype | None:
     """The autocast type to train in, the same in all processes; None for plain float32.
 
-    On a CPU with instructions for bf16, ``auto`` measures a step of ``model`` in both: bf16 is far faster than float32
+    On a CPU with instructions for bf16, ``auto`` measures a step of ``model`` in both. bf16 is far faster than float32
     where there are AMX tiles, and slower where there are none.
 
     Args:
-        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        model: On its device; left as it is.
+        name: Name of the precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        model: Model on its device; it is left as it is.
         batch: Photos of this process in a step.
         image_size: Side of a view in pixels.
-        device: The model's.
+        device: Device of the model.
 
     Raises:
         ConfigError: As ``resolve_precision``.
@@ -61,6 +61,6 @@ def time_precisions(model: SlotCon, batch: int, image_size: int, device: torch.d
 
 
 def _has_bf16() -> bool:
-    """Whether the CPU has instructions for bf16; builds without oneDNN, as for Macs, do not even have the question."""
+    """Whether the CPU has instructions for bf16. Builds of torch without oneDNN, as for Macs, cannot tell."""
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

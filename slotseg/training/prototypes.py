@@ -1,8 +1,8 @@
-"""What is done to the prototypes before the first step and after the last.
+"""Prototypes before the first step and after the last: their start by k-means, and their merging. Both are ours.
 
-They start at the centres of k-means of the projected features of some views. These are centred first: those of a fresh
-projector have most of their direction in common. At the end they are merged by which of them whole photos use:
-training views keep others in use, which stay empty later.
+They start at the k-means centres of the projected features of some views. The features are centred first, because
+those of a fresh projector have most of their direction in common. After the last step the prototypes are merged by how
+many cells of whole photos each wins: training views keep some in use that whole photos do not need.
 Letters: P prototypes, K concepts, D projection dimension, N cells, B images, h w feature cells.
 """
 
@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 INITIAL_STEPS = 30
 """Steps whose views are clustered for the first prototypes."""
 EVERY = 3
-"""One cell in so many is clustered."""
+"""Number of cells of which one is clustered."""
 MAX_ITERATIONS = 50
 COUNTED_PHOTOS = 100
-"""Photos that are looked at to count wins, spread over the source."""
+"""Photos, spread over the source, whose cells are counted."""
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def kmeans_prototypes(directions: Tensor, num_prototypes: int, seed: int) -> tup
 
 
 def merge_by_use(learner: Learner) -> None:
-    """Merge the prototypes for good, by how many cells of whole photos each wins, where they are to be merged."""
+    """Merge the prototypes for good, where the model is to be merged, by how many cells of whole photos each wins."""
     teacher, config = learner.model.teacher, learner.config
     if teacher.confusion is not None:
         teacher.confusion.wins.copy_(count_wins(teacher, config, learner.source, learner.device))
@@ -94,7 +94,7 @@ def merge_by_use(learner: Learner) -> None:
 
 
 def count_wins(encoder: Encoder, config: TrainConfig, source: Source, device: torch.device) -> Tensor:
-    """Share of the cells of whole photos that each prototype wins, ``(P,)``, on the CPU; processes share the photos."""
+    """Share of the cells of whole photos that each prototype wins, ``(P,)``, on the CPU. Processes share the photos."""
     encoder = copy.deepcopy(encoder)  # the one in training stays in training
     assert encoder.concepts is not None
     number = len(encoder.concepts)
@@ -103,7 +103,7 @@ def count_wins(encoder: Encoder, config: TrainConfig, source: Source, device: to
     wins = torch.zeros(number)
     indices = sorted({i * len(source) // COUNTED_PHOTOS for i in range(COUNTED_PHOTOS)})
     for index in indices[distributed.rank() :: distributed.world_size()]:
-        with suppress(DataError):  # named while training
+        with suppress(DataError):  # training has named it
             scores, _ = scorer.scores(source.open(index).pixels())
             wins += torch.bincount(scores.argmax(dim=0).flatten(), minlength=number).cpu()
     wins = distributed.total(wins)

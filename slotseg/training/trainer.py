@@ -35,15 +35,15 @@ class Trainer:
     Args:
         config: All settings.
         source: The photos.
-        run: Where files go.
-        device: As in ``slotseg.devices.resolve_device``.
+        run: Folder of the run.
+        device: Name of the device; see ``slotseg.devices.resolve_device``.
         workers: Loader processes; None chooses.
         resume: The checkpoint to continue from, of a run with this configuration.
         notes: JSON-ready values to keep in ``config.json`` and in every checkpoint.
 
     Attributes:
-        learner: What is trained.
-        journal: What the run writes down.
+        learner: Model in training, with its steps.
+        journal: Files that the run writes beside its checkpoints.
 
     Raises:
         ConfigError: If settings don't fit each other, the machine or the photos.
@@ -67,7 +67,7 @@ class Trainer:
         self.checkpoints = Checkpoints(run, config, self.state)
 
     def announce(self, lines: Sequence[str]) -> None:
-        """Log lines now, and again at the head of what the run's own log gets from ``train``."""
+        """Log lines now, and keep them as the head of the run's own log, which ``train`` writes."""
         for line in lines:
             log.info("%s", line)
         self.journal.heading.extend(lines)
@@ -81,7 +81,7 @@ class Trainer:
             SlotSegError: If the loss stops being a number.
         """
         learner, config = self.learner, {"config": to_dict(self.config), **self.notes}
-        patient = distributed.is_distributed()  # torchrun passes a signal on that the terminal has sent already
+        patient = distributed.is_distributed()  # torchrun passes on a signal that the terminal has sent already
         with self.journal.opened(config, learner.step), deferred_signals(patient) as received, learner.joined():
             watch = self._watch()
             if learner.step == 0:
@@ -117,7 +117,7 @@ class Trainer:
         return tensors, {"kind": "run", **info, **self.notes}
 
     def _steps(self) -> Iterator[tuple[ViewBatch, SlotConOutput]]:
-        """Each batch, and what its step gave; where there can be no other, what has been learned is kept."""
+        """Each batch and the output of its step. Where no further batch can be read, a checkpoint is written."""
         learner, first_step, quiet = self.learner, self.learner.step, distributed.quiet()
         total = learner.total_steps
         with tqdm(total=total, initial=first_step, unit="step", disable=quiet, smoothing=0.1) as bar:
@@ -134,7 +134,7 @@ class Trainer:
                 raise
 
     def _heed_skipped(self, *, latest: bool) -> None:
-        """End the run where steps are skipped one after another; the last checkpoint is from before."""
+        """End the run where too many steps in a row are skipped."""
         guard = self.learner.guard
         guard.heed(latest=latest)
         if guard.in_a_row >= MAX_IN_A_ROW:
@@ -145,7 +145,7 @@ class Trainer:
             )
 
     def _metrics(self, output: SlotConOutput) -> dict[str, Any]:
-        """Figures of ``metrics.jsonl`` about the step just done, of the whole batch."""
+        """Metrics of the step just done, over the whole batch, for ``metrics.jsonl``."""
         learner = self.learner
         sums = [sum(losses) for losses in (output.grouping_losses, output.slot_losses)]
         values = distributed.mean(torch.stack([output.loss, *(torch.as_tensor(s) / 2 for s in sums)]))

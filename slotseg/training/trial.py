@@ -1,4 +1,4 @@
-"""What a training would cost here, from a few steps of it: photos a second, what limits it, memory, hours."""
+"""The cost of a training on this machine, measured on a few steps: photos a second, memory, hours."""
 
 import resource
 import statistics
@@ -21,46 +21,46 @@ from slotseg.training.learner import Learner, total_steps
 T = TypeVar("T")
 
 READ_PHOTOS = 50
-"""Photos, spread over the source, that are read to time it."""
+"""Photos, spread over the source, that are read to time the reading."""
 WARM_UP = 2
 MEASURED_STEPS = 10
 SECONDS = 15.0
-"""After which no further step is measured, though at least three are."""
+"""Seconds after which no further step is measured; at least three are."""
 LARGEST_ON_CPU = 8
-"""Photos a step on a CPU, where time grows with the photos from a few on."""
+"""Most photos in a step of a trial on a CPU; from a few on, time grows with their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What was measured, in seconds a photo, and what follows for the whole run."""
+    """Measured cost of a training, in seconds a photo, and what follows for the whole run."""
 
     reading: float
-    """To decode and crop on one core; ``workers`` of them do it beside the rest."""
+    """Seconds to decode and crop a photo on one core; ``workers`` processes do it beside the steps."""
     copying: float
-    """To the device."""
+    """Seconds to copy the views of a photo to the device."""
     coloring: float
-    """Augmenting and normalising on the device."""
+    """Seconds to augment and normalise them on the device."""
     computing: float
-    """Everything else of a step: networks, losses, optimiser."""
+    """Seconds of everything else in a step: networks, losses, optimiser."""
     batch: int
-    """Photos a step in the trial."""
+    """Photos in a step of the trial."""
     precision: str
-    """``fp32``, ``bf16`` or ``fp16``."""
+    """Precision: ``fp32``, ``bf16`` or ``fp16``."""
     workers: int
     """Loader processes."""
     memory: int
-    """Peak of the device that computes, bytes: of the GPU, or of the process."""
+    """Peak of memory in bytes, of the GPU or else of the process."""
     num_photos: int
     """Photos that the whole run looks at, counted each time."""
 
     @property
     def step(self) -> float:
-        """A step's share of a photo: all that is not done by the loader."""
+        """Seconds of a step for each photo: all that the loader does not do."""
         return self.copying + self.coloring + self.computing
 
     @property
     def photos_per_second(self) -> float:
-        """Rate of the whole loop, in which the slower of loader and step sets the pace."""
+        """Photos a second of the whole loop; the slower of loader and step sets the pace."""
         return 1 / max(self.step, self.reading / max(self.workers, 1))
 
     @property
@@ -70,16 +70,17 @@ class Cost:
 
 
 def measure_cost(config: TrainConfig, source: Source, *, device: str = "auto", workers: int | None = None) -> Cost:
-    """Train for some steps, in memory, and say what the whole run would take.
+    """Measure some steps, in memory, and estimate the cost of the whole run.
 
     Args:
-        config: The whole run's; weights in ``backbone.init`` are loaded. On a CPU the trial has smaller batches.
+        config: Settings of the whole run, whose ``backbone.init`` is loaded. On a CPU the trial has smaller batches.
         source: The photos.
-        device: As in ``slotseg.devices.resolve_device``.
+        device: Name of the device; see ``slotseg.devices.resolve_device``.
         workers: Loader processes; None chooses.
 
     Raises:
-        ConfigError: As ``Learner``, and if a batch does not fit into the device's memory.
+        ConfigError: As ``Learner``, or if a batch does not fit into the device's memory.
+        CheckpointError: As ``Learner``.
         DataError: If there are no readable photos.
     """
     steps = total_steps(config, len(source))
@@ -139,7 +140,7 @@ def _reading(learner: Learner) -> float:
 
 
 def _timed(function: Callable[[], T], device: torch.device) -> tuple[float, T]:
-    """Seconds of a call, the device's work included, and what it gave."""
+    """Seconds of a call, the device's work included, and its result."""
     start = time.perf_counter()
     result = function()
     if device.type == "cuda":
@@ -148,7 +149,7 @@ def _timed(function: Callable[[], T], device: torch.device) -> tuple[float, T]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most memory used so far, bytes: of a GPU, or else of the process."""
+    """Peak of memory so far in bytes, of a GPU or else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
