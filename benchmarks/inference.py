@@ -74,10 +74,10 @@ def main() -> None:
     for times, tta, edges in ROWS:
         predictor = load(segment=quality(tta, edges), size=round(times * default))
         timed = Timing(predictor)
-        scores = evaluate(timed, benchmark).scores
-        figures = f"{percent_number(scores.miou)} / {percent_number(scores.pixel_accuracy)}"
+        metrics = evaluate(timed, benchmark).metrics
+        said = f"{percent_number(metrics.miou)} / {percent_number(metrics.pixel_accuracy)}"
         milliseconds = 1000 * statistics.median(timed.seconds)
-        print(f"{predictor.segmenter.size}, {tta}, {edges}: {figures}, {milliseconds:.0f} ms", flush=True)
+        print(f"{predictor.segmenter.size}, {tta}, {edges}: {said}, {milliseconds:.0f} ms", flush=True)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ def main() -> None:
             named, _ = assign_by_name(name_by_majority(labelled, classes), shape[0], classes)
             cells = [str(shape[0]), str(number), str(int((named != UNMATCHED).sum()))]
             for assignment in (named, match(others, "hungarian"), match(others, "majority")):
-                scores = score(others, assignment)
-                cells += [f"{100 * scores.miou:.1f}", f"{100 * scores.pixel_accuracy:.1f}"]
+                metrics = score(others, assignment)
+                cells += [f"{100 * metrics.miou:.1f}", f"{100 * metrics.pixel_accuracy:.1f}"]
             rows.append(cells)
     print(f"{options.dataset}, scored on the photos that gave no names, in per cent\n\n{text_table(rows)}")
 

@@ -78,7 +78,7 @@ def evaluate(
     assignment = _match(predictor, benchmark, counted, other or counted, names)
     taxonomy = benchmark.dataset.taxonomy
     return Result(
-        scores=score(counted.table, assignment),
+        metrics=score(counted.table, assignment),
         things=score_within(counted.table, assignment, taxonomy.of_kind("thing")),
         stuff=score_within(counted.table, assignment, taxonomy.of_kind("stuff")),
         protocol=_provenance(predictor, benchmark, counted, named=names is not None),

@@ -9,7 +9,7 @@ from slotseg.eval.result import Result
 from slotseg.files import write_json
 from slotseg.labels.label_map import NAMED, read_labels
 from slotseg.runs.folder import find_checkpoint, run_of
-from slotseg.runs.scores import write_score
+from slotseg.runs.results import write_result
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def keep_match(result: Result, checkpoint: Path | None) -> None:
         log.info("The match is in %s; `slotseg segment` now paints class names.", run.labels)
 
 
-def keep_scores(result: Result, checkpoint: Path | None) -> None:
+def keep_result(result: Result, checkpoint: Path | None) -> None:
     """Keep a result's scores in the run that was scored, for what shows the run; those of a limited look are not.
 
     Args:
@@ -49,6 +49,6 @@ def keep_scores(result: Result, checkpoint: Path | None) -> None:
         return
     values = result.to_dict()
     try:
-        write_score(run, {key: values[key] for key in ("miou", "pixel_accuracy", "ceiling", "protocol")})
+        write_result(run, {key: values[key] for key in ("miou", "pixel_accuracy", "ceiling", "protocol")})
     except OSError as error:
         log.warning("The scores are not kept in %s: it cannot be written (%s).", run.path, error.strerror)

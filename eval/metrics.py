@@ -15,7 +15,7 @@ from slotseg.eval.matching import UNMATCHED
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
+class Metrics:
     """The scores of a set, as fractions 0..1."""
 
     miou: float
@@ -56,7 +56,7 @@ def confusion_matrix(table: NDArray[np.int64], assignment: NDArray[np.int64]) ->
     return confusion
 
 
-def score_within(table: NDArray[np.int64], assignment: NDArray[np.int64], classes: Sequence[int]) -> Scores | None:
+def score_within(table: NDArray[np.int64], assignment: NDArray[np.int64], classes: Sequence[int]) -> Metrics | None:
     """Score some classes among themselves: things only, or stuff only.
 
     Rows and columns of the confusion are restricted by *class*, after matching: pixels of other true
@@ -73,10 +73,10 @@ def score_within(table: NDArray[np.int64], assignment: NDArray[np.int64], classe
     """
     columns = list(classes)
     confusion = confusion_matrix(table, assignment)[[*columns, -1]][:, columns]
-    return _scores(confusion) if confusion.any() else None
+    return _metrics(confusion) if confusion.any() else None
 
 
-def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Scores:
+def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Metrics:
     """Score a table under a matching.
 
     Args:
@@ -92,15 +92,15 @@ def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Scores:
     confusion = confusion_matrix(table, assignment)
     if not confusion.any():
         raise DataError("there is no labelled pixel to score: check the label maps and the ignore index")
-    return _scores(confusion)
+    return _metrics(confusion)
 
 
-def _scores(confusion: NDArray[np.int64]) -> Scores:
+def _metrics(confusion: NDArray[np.int64]) -> Metrics:
     right = confusion.diagonal()
     union = confusion[:-1].sum(axis=1) + confusion.sum(axis=0) - right
     iou = tuple(float(r / u) if u else None for r, u in zip(right, union, strict=True))
     present = [value for value in iou if value is not None]
-    return Scores(
+    return Metrics(
         miou=float(np.mean(present)),
         pixel_accuracy=float(right.sum() / confusion.sum()),
         iou_per_class=iou,

@@ -123,7 +123,7 @@ def class_rows(result: Result) -> list[ClassRow]:
         ClassRow(
             id=c, iou=iou, share=float(shares[c]), prototypes=tuple(np.flatnonzero(result.assignment == c).tolist())
         )
-        for c, iou in enumerate(result.scores.iou_per_class)
+        for c, iou in enumerate(result.metrics.iou_per_class)
     ]
     return sorted(rows, key=lambda row: (row.iou is None, -(row.iou or 0), -row.share))
 

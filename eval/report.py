@@ -19,15 +19,15 @@ def result_table(results: dict[str, Result]) -> str:
             raise ValueError("results of different classes or matchings do not belong in one table")
     rows = [["", *results]]
     for i, name in enumerate(first.taxonomy.names):
-        rows.append([name, *(percent_number(r.scores.iou_per_class[i]) for r in results.values())])
+        rows.append([name, *(percent_number(r.metrics.iou_per_class[i]) for r in results.values())])
     rows.append([])
-    rows.append(["mIoU", *(percent_number(r.scores.miou) for r in results.values())])
-    rows.append(["pixel accuracy", *(percent_number(r.scores.pixel_accuracy) for r in results.values())])
+    rows.append(["mIoU", *(percent_number(r.metrics.miou) for r in results.values())])
+    rows.append(["pixel accuracy", *(percent_number(r.metrics.pixel_accuracy) for r in results.values())])
     groups = {"things": [r.things for r in results.values()], "stuff": [r.stuff for r in results.values()]}
-    for name, scores in groups.items():
-        if any(scores):
-            rows.append([f"{name} mIoU", *(percent_number(s.miou if s else None) for s in scores)])
-            rows.append([f"{name} accuracy", *(percent_number(s.pixel_accuracy if s else None) for s in scores)])
+    for name, metrics in groups.items():
+        if any(metrics):
+            rows.append([f"{name} mIoU", *(percent_number(m.miou if m else None) for m in metrics)])
+            rows.append([f"{name} accuracy", *(percent_number(m.pixel_accuracy if m else None) for m in metrics)])
     p = first.protocol
     prototypes = ", ".join(str(r.protocol.num_prototypes) for r in results.values())
     matching = "named by a person" if p.matching == NAMED else f"{p.matching} matching found on {p.matched_on}"

@@ -14,7 +14,7 @@ from slotseg.amounts import percent_number
 from slotseg.data.labelled.taxonomy import Taxonomy
 from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.matching import UNMATCHED, majority
-from slotseg.eval.metrics import Scores, score
+from slotseg.eval.metrics import Metrics, score
 from slotseg.labels.label_map import NAMED
 
 MATCHED_ON_SCORED = "the scored images"
@@ -93,11 +93,11 @@ class Provenance:
 class Result:
     """Scores of a set, with the table and matching they came from."""
 
-    scores: Scores
+    metrics: Metrics
     """Fractions 0..1."""
-    things: Scores | None
+    things: Metrics | None
     """Among the things alone; None where the set has none."""
-    stuff: Scores | None
+    stuff: Metrics | None
     """Among stuff alone."""
     protocol: Provenance
     """What they depend on."""
@@ -115,7 +115,7 @@ class Result:
     """Counts of single images, if they were to be remembered."""
 
     @property
-    def ceiling(self) -> Scores | None:
+    def ceiling(self) -> Metrics | None:
         """What perfect naming of these prototypes could reach: each has its most frequent class of the scored images.
 
         No other classes make more pixels right. None where this is how they were matched.
@@ -129,12 +129,12 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; the top-level keys are stable."""
         return {
-            "miou": self.scores.miou,
-            "pixel_accuracy": self.scores.pixel_accuracy,
+            "miou": self.metrics.miou,
+            "pixel_accuracy": self.metrics.pixel_accuracy,
             "ceiling": _pair(self.ceiling),
             "things": _pair(self.things),
             "stuff": _pair(self.stuff),
-            "iou_per_class": dict(zip(self.taxonomy.names, self.scores.iou_per_class, strict=True)),
+            "iou_per_class": dict(zip(self.taxonomy.names, self.metrics.iou_per_class, strict=True)),
             "citation": citation(self),
             "protocol": asdict(self.protocol),
             "assignment": self.assignment.tolist(),
@@ -146,7 +146,7 @@ class Result:
 
 def citation(result: Result) -> str:
     """One line that says the score and everything a reader needs to compare it with another."""
-    p, scores = result.protocol, result.scores
+    p, metrics = result.protocol, result.metrics
     where = [f"{p.dataset} {p.split}"]
     if p.image_list != "all":
         known = {True: ", the published list", False: ", not the published list", None: ""}[p.image_list_published]
@@ -164,10 +164,10 @@ def citation(result: Result) -> str:
     how.extend(f"{what}: {value}" for what, value in extras.items())
     name = who.name + (f" {who.checkpoint[:8]}" if who.checkpoint else "")
     return (
-        f"{name}: {percent_number(scores.miou, 2)} mIoU, {percent_number(scores.pixel_accuracy, 2)} pixel accuracy "
+        f"{name}: {percent_number(metrics.miou, 2)} mIoU, {percent_number(metrics.pixel_accuracy, 2)} pixel accuracy "
         f"({'; '.join([*where, *how])}; slotseg {p.version})"
     )
 
 
-def _pair(scores: Scores | None) -> dict[str, float] | None:
-    return None if scores is None else {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy}
+def _pair(metrics: Metrics | None) -> dict[str, float] | None:
+    return None if metrics is None else {"miou": metrics.miou, "pixel_accuracy": metrics.pixel_accuracy}
