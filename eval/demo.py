@@ -1,4 +1,4 @@
-"""The demo: train on the built-in scenes, score on held-out ones beside colour k-means, paint some."""
+"""The demo: train on the built-in scenes, score on held-out ones beside colour k-means, and paint some."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ NUM_PAINTED = 8
 
 
 def run_demo(folder: Path, *, seed: int = 0, overwrite: bool = False, device: str = "auto") -> str:
-    """Train, score and paint below ``folder``; returns the table and where everything is.
+    """Train, score and paint below ``folder``. Return the table, and a line that says where the pictures are.
 
     Writes ``run/`` (a training run), ``masks/`` (indexed PNGs), ``sheet.png`` (scene, truth, ours),
     ``table.txt`` and ``results.json``.

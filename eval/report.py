@@ -8,10 +8,10 @@ from slotseg.labels.label_map import NAMED
 
 
 def result_table(results: dict[str, Result]) -> str:
-    """Per-class IoU, mIoU and pixel accuracy in per cent, a column for each named result.
+    """Table of IoU per class, mIoU and pixel accuracy in per cent, with a column for each named result.
 
     Raises:
-        ValueError: If the results are of different classes or matchings, which share no table.
+        ValueError: If the results have different classes or matchings.
     """
     first = next(iter(results.values()))
     for result in results.values():
@@ -35,7 +35,7 @@ def result_table(results: dict[str, Result]) -> str:
 
 
 def ceiling_line(result: Result) -> str:
-    """What perfect naming could reach, for people; empty where the result says that itself."""
+    """Sentence on what perfect naming could reach; empty if the result was matched that way."""
     ceiling, number = result.ceiling, result.protocol.num_prototypes
     if ceiling is None:
         return ""
@@ -45,7 +45,7 @@ def ceiling_line(result: Result) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Align cells in columns, the first to the left and the others to the right; an empty row is a rule."""
+    """Align cells in columns: the first to the left, the others to the right. An empty row becomes a rule."""
     num_columns = max(len(row) for row in rows)
     widths = [max((len(row[i]) for row in rows if i < len(row)), default=0) for i in range(num_columns)]
     lines = []
