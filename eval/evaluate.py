@@ -67,7 +67,7 @@ def evaluate(
         predictor: Predictor to score.
         benchmark: Set to score on, and its protocol.
         names: A person's names for the prototypes. They give the classes, and nothing is matched.
-        remember: Keep the counts of each of the first ``MAX_REMEMBERED`` images in the result.
+        remember: Whether to keep the counts of each of the first ``MAX_REMEMBERED`` images in the result.
 
     Returns:
         Metrics with everything they depend on, and a list of the photos that could not be read.
