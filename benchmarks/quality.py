@@ -1,9 +1,9 @@
 """Train a preset on small real sets with several seeds and score it beside its baselines.
 
-Every set is trained on its photos without labels, with the same settings; its prototypes are then
-merged to each K. See benchmarks/README.md.
-A trained run and a score that lie in the output folder already are not made again, so several
-processes may share the work by sets or seeds and a last one prints the whole table.
+Every set is trained on its photos without labels, with the same settings. Its prototypes are then merged
+to each K. See benchmarks/README.md.
+Runs and results that lie in the output folder already are not made again. So several processes may share
+the work by sets or seeds, and a last one prints the whole table.
 """
 
 import argparse
@@ -45,17 +45,21 @@ METHODS = {
 }
 MERGED = (8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 USED = 0.002
-"""Share of the pixels that a prototype has to own to count as used."""
+"""Share of the pixels from which a prototype counts as used."""
 
 
 @dataclass(frozen=True)
 class Set:
-    """Where a set's photos for training lie below its folder, the split that they are, and the one that is scored."""
+    """A labelled set to train and to score on."""
 
     dataset: str
+    """Name that ``open_benchmark`` takes."""
     photos: str
+    """Folder of the photos for training, below that of the set."""
     trained: str
+    """Split of these photos."""
     split: str
+    """Split that is scored."""
 
 
 SETS = {
@@ -114,7 +118,7 @@ def main() -> None:
 
 
 def train(out: Path, photos: Path, settings: dict[str, Any]) -> None:
-    """Train with the preset ``photos``, unless that is done; the minutes are kept beside the run."""
+    """Train with the preset ``photos``, unless that is done. The minutes are kept beside the run."""
     minutes = out.parent / "minutes.json"
     if minutes.is_file():
         if json.loads(minutes.read_text())["settings"] != settings:
@@ -128,7 +132,7 @@ def train(out: Path, photos: Path, settings: dict[str, Any]) -> None:
 
 
 def run_or_baseline(method: str, benchmark: Benchmark, run: Path, number: int | None, seed: int) -> Predictor:
-    """What a method makes of the photos that a run was trained on."""
+    """Predictor of a method, for the photos that a run was trained on."""
     if method in OURS:
         return run_predictor(
             benchmark, checkpoint=run, num_prototypes=number, segment=config.PLAIN if method == PLAIN else None
@@ -137,7 +141,7 @@ def run_or_baseline(method: str, benchmark: Benchmark, run: Path, number: int | 
 
 
 def scored(file: Path) -> dict[str, Any]:
-    """Scores by both matchings from a result, and how long its run was trained if it is of one."""
+    """Metrics of a result by both matchings, used prototypes, and minutes of training if it is of a run."""
     table = np.array(json.loads(file.read_text())["table"], np.int64)
     metrics = {mode: _metrics(table, mode) for mode in ("hungarian", "majority")}
     ours = file.name.startswith(OURS)
@@ -146,7 +150,7 @@ def scored(file: Path) -> dict[str, Any]:
 
 
 def curve(homes: Iterable[Path], benchmark: Benchmark) -> list[str]:
-    """The K that the rule chose, and mIoU with the prototypes' own masks merged to each K of ``MERGED``, as cells."""
+    """Cells of a row: the K that the rule chose, and mIoU with the prototypes merged to each K of ``MERGED``."""
     chosen, rows = [], []
     for home in homes:
         tensors = checkpoint.load(find_checkpoint(home / "run")).tensors
