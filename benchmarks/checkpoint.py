@@ -1,4 +1,4 @@
-"""What saving costs a run: the time of its checkpoints in 1,000 steps, over the time of the steps.
+"""The cost of saving in a run: the time of its checkpoints in 1,000 steps, over the time of the steps.
 
 For each setup a trainer is built as ``slotseg train`` builds it, some steps are timed and some checkpoints are
 written where the run would write them. See benchmarks/README.md.
@@ -29,7 +29,7 @@ SETUPS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Print a line for each setup."""
+    """Print a row for each setup."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--setup", choices=SETUPS, action="append", help="by default all")
     parser.add_argument("--photos", type=Path, help="a folder; by default the built-in scenes")
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measured(config: TrainConfig, source: Source, folder: Path, repetitions: int, device: str) -> Iterator[str]:
-    """Cells of a line."""
+    """Cells of a row, measured on one setup."""
     trainer = Trainer(replace(config, previews=0), source, RunFolder(folder / "run"), device=device)
     learner = trainer.learner
     steps, saves = [], []
@@ -65,7 +65,7 @@ def measured(config: TrainConfig, source: Source, folder: Path, repetitions: int
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Of a call."""
+    """Seconds of a call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

@@ -1,7 +1,7 @@
 """Time from files to view pairs, against the plain way, in one process and one thread.
 
 The plain way does everything to one photo at a time in the loader's process, with Pillow and
-torchvision; ours leaves colours to the device, and to the CPU where there is no other.
+torchvision. Our way leaves colours to the device, or to the CPU if there is no other device.
 See benchmarks/README.md.
 """
 
@@ -62,7 +62,7 @@ class Whole(PhotoFolder):
     """Photos that are never decoded at a reduced scale."""
 
     def open(self, index: int) -> Photo:
-        """The photo, with all its pixels."""
+        """Open a photo with all its pixels."""
         return ArrayPhoto(super().open(index).pixels())
 
 
@@ -75,7 +75,7 @@ class PillowBlur:
 
 
 def pipeline(view: int, blur: Callable[[Image.Image], Image.Image]) -> Callable[[Image.Image], Tensor]:
-    """The usual transforms of view 0 or 1."""
+    """Usual transforms of view 0 or 1."""
     jitter = transforms.ColorJitter(VIEWS.brightness, VIEWS.contrast, VIEWS.saturation, VIEWS.hue)
     steps = [
         transforms.RandomResizedCrop(VIEWS.image_size, VIEWS.area, VIEWS.aspect, transforms.InterpolationMode.BICUBIC),
@@ -107,7 +107,7 @@ def plain(paths: list[Path], pipelines: list[Callable[[Image.Image], Tensor]]) -
 
 
 def ours(source: PhotoFolder, colors: bool = False) -> None:
-    """Batches as a loader's process makes them, and, if asked for, what the device does to their colours."""
+    """Batches as a loader's process makes them, with the colours that the device changes if asked for."""
     batches = view_batches(
         source, VIEWS, batch_size=BATCH, seed=0, first_step=0, total_steps=len(source) // BATCH, workers=0
     )
@@ -118,7 +118,7 @@ def ours(source: PhotoFolder, colors: bool = False) -> None:
 
 
 def colored(batch: ViewBatch, generator: torch.Generator) -> list[Tensor]:
-    """What the trainer does to a batch before the network sees it."""
+    """Views of a batch as the trainer prepares them for the network."""
     drawn = (draw_augmentation(BATCH, view, VIEWS, generator) for view in (0, 1))
     return [
         normalize(augment(views, d), BACKBONE.mean, BACKBONE.std) for views, d in zip(batch.images, drawn, strict=True)
@@ -133,7 +133,7 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def spread(ratios: list[float]) -> str:
-    """Median and range."""
+    """Median and range of ratios, as text."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
 
 

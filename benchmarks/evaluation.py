@@ -1,8 +1,8 @@
 """Time evaluation apart from the network, against the plain way, in one process.
 
-From scores of feature cells to the table, for one 320 x 320 crop: the plain way upsamples the scores
-to K x 320 x 320, takes the argmax and counts pairs with a boolean mask and ``bincount``; ours is what
-``slotseg eval`` runs. See benchmarks/README.md.
+Both ways go from scores of feature cells to the table, for one 320 x 320 crop. The plain way upsamples the
+scores to K x 320 x 320, takes the argmax, and counts pairs with a boolean mask and ``bincount``. Our way is
+that of ``slotseg eval``. See benchmarks/README.md.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def plain(scores: Tensor, classes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The table ``(K, C)`` by way of upsampled scores."""
+    """Table ``(K, C)`` from upsampled scores."""
     upsampled = F.interpolate(scores[None], (SIDE, SIDE), mode="bilinear", align_corners=False)[0]
     prototypes = upsampled.argmax(dim=0).numpy()
     labelled = classes != 255
@@ -67,7 +67,7 @@ def plain(scores: Tensor, classes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def ours(scores: Tensor, classes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The same table as ``slotseg eval`` makes it."""
+    """Table ``(K, C)`` as ``slotseg eval`` makes it."""
     contingency = Contingency(len(scores), NUM_CLASSES)
     cells = float(scores.shape[1])
     contingency.update(upsampled_argmax(scores, (cells, cells), (SIDE, SIDE)), classes)

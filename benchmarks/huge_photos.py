@@ -1,6 +1,6 @@
 """Peak memory and time of `slotseg segment` for photos of 12,000 x 12,000 and 20,000 x 20,000 pixels.
 
-Each case is a process of its own, the command as it is; its network has random weights. See benchmarks/README.md.
+Each case runs the command in its own process. The network has random weights. See benchmarks/README.md.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def table(options: argparse.Namespace) -> None:
 
 
 def peak_of(*arguments: object) -> int:
-    """Run Python with arguments; bytes of memory at its peak, the interpreter included."""
+    """Run Python with arguments. Return its peak memory in bytes, the interpreter included."""
     command = [sys.executable, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)

@@ -1,6 +1,6 @@
-"""What looks, sizes and edges are worth at inference, and what they cost; see benchmarks/README.md.
+"""Gain and cost, at inference, of test-time augmentation (looks), sizes and edges. See benchmarks/README.md.
 
-Every row is what `slotseg eval` gives with these options.
+Every row shows the metrics that `slotseg eval` gives with these options.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Timing:
         self.seconds: list[float] = []
 
     def __call__(self, photo: ScoredPhoto) -> NDArray[Any]:
-        """As without a clock."""
+        """Predict, and keep the time."""
         start = time.process_time()
         prototype_map = self.predictor(photo)
         self.seconds.append(time.process_time() - start)
@@ -53,7 +53,7 @@ class Timing:
 
 
 def main() -> None:
-    """Score a run in every way, printing each row when it is done."""
+    """Score a run in every way, and print each row when it is done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="RUN", help="run of the preset photos")
     parser.add_argument("--dataset", required=True, metavar="NAME", help="as of `slotseg eval`, like the next three")
@@ -74,10 +74,10 @@ def main() -> None:
     for times, tta, edges in ROWS:
         predictor = load(segment=quality(tta, edges), size=round(times * default))
         timed = Timing(predictor)
-        scores = evaluate(timed, benchmark).scores
-        figures = f"{percent_number(scores.miou)} / {percent_number(scores.pixel_accuracy)}"
+        metrics = evaluate(timed, benchmark).metrics
+        said = f"{percent_number(metrics.miou)} / {percent_number(metrics.pixel_accuracy)}"
         milliseconds = 1000 * statistics.median(timed.seconds)
-        print(f"{predictor.segmenter.size}, {tta}, {edges}: {figures}, {milliseconds:.0f} ms", flush=True)
+        print(f"{predictor.segmenter.size}, {tta}, {edges}: {said}, {milliseconds:.0f} ms", flush=True)
 
 
 if __name__ == "__main__":

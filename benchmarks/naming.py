@@ -1,8 +1,8 @@
-"""What it is worth to name prototypes: names from the labels of a few photos, scored on the others.
+"""The gain of naming prototypes: names come from the labels of a few photos, and the other photos are scored.
 
-A person who looks at the page of concepts gives a prototype the name of what most of it shows. Here, labels of a few
-photos stand for that person: each prototype is named after the class that most of its pixels have in these, and what
-does not occur in them has no name. See benchmarks/README.md.
+A person who looks at the page of concepts names each prototype after most of what it shows. Here, the labels of a few
+photos stand for that person: each prototype gets the class of most of its pixels in them. A prototype that does not
+occur in them has no name. See benchmarks/README.md.
 """
 
 import argparse
@@ -50,21 +50,21 @@ def main() -> None:
             named, _ = assign_by_name(name_by_majority(labelled, classes), shape[0], classes)
             cells = [str(shape[0]), str(number), str(int((named != UNMATCHED).sum()))]
             for assignment in (named, match(others, "hungarian"), match(others, "majority")):
-                scores = score(others, assignment)
-                cells += [f"{100 * scores.miou:.1f}", f"{100 * scores.pixel_accuracy:.1f}"]
+                metrics = score(others, assignment)
+                cells += [f"{100 * metrics.miou:.1f}", f"{100 * metrics.pixel_accuracy:.1f}"]
             rows.append(cells)
     print(f"{options.dataset}, scored on the photos that gave no names, in per cent\n\n{text_table(rows)}")
 
 
 def name_by_majority(table: NDArray[np.int64], classes: Sequence[str]) -> Naming:
-    """Name each prototype as someone does who sees a few labelled photos: by the class of most of its pixels there.
+    """Name each prototype after the class of most of its pixels in a few labelled photos.
 
     Args:
-        table: Pixel counts of those photos, shape ``(K, C)``.
-        classes: Names of the classes, C of them.
+        table: Pixel counts of these photos, shape ``(K, C)``.
+        classes: Names of the C classes.
 
     Returns:
-        Names of the prototypes that occur there; the others have none.
+        Names of the prototypes that occur in them. The others have none.
     """
     found = majority(table)
     names = {k: classes[c] for k, c in enumerate(found.tolist()) if c != UNMATCHED}
@@ -77,7 +77,7 @@ def evenly(total: int, number: int) -> set[int]:
 
 
 def table_of(images: Iterable[ImageCounts], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """The table ``(K, C)`` of some images."""
+    """Table ``(K, C)`` of some images."""
     table = np.zeros(shape, np.int64)
     for image in images:
         table[image.prototypes, image.classes] += image.counts

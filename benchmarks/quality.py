@@ -1,9 +1,9 @@
 """Train a preset on small real sets with several seeds and score it beside its baselines.
 
-Every set is trained on its photos without labels, with the same settings; its prototypes are then
-merged to each K. See benchmarks/README.md.
-A trained run and a score that lie in the output folder already are not made again, so several
-processes may share the work by sets or seeds and a last one prints the whole table.
+Every set is trained on its photos without labels, with the same settings. Its prototypes are then merged
+to each K. See benchmarks/README.md.
+Runs and results that lie in the output folder already are not made again. So several processes may share
+the work by sets or seeds, and a last one prints the whole table.
 """
 
 import argparse
@@ -45,17 +45,21 @@ METHODS = {
 }
 MERGED = (8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 USED = 0.002
-"""Share of the pixels that a prototype has to own to count as used."""
+"""Share of the pixels from which a prototype counts as used."""
 
 
 @dataclass(frozen=True)
 class Set:
-    """Where a set's photos for training lie below its folder, the split that they are, and the one that is scored."""
+    """A labelled set to train and to score on."""
 
     dataset: str
+    """Name that ``open_benchmark`` takes."""
     photos: str
+    """Folder of the photos for training, below that of the set."""
     trained: str
+    """Split of these photos."""
     split: str
+    """Split that is scored."""
 
 
 SETS = {
@@ -96,14 +100,14 @@ def main() -> None:
             for method in options.methods:
                 if number is None and method not in OURS:
                     continue  # a baseline has no such rule
-                figures = []
+                results = []
                 for seed, home in homes.items():
                     file = home / f"{method}-{asked}.json"
                     if not file.is_file():
                         predictor = run_or_baseline(method, trained, home / "run", number, seed)
                         write_json(file, evaluate(predictor, benchmark).to_dict())
-                    figures.append(scored(file))
-                rows.append([f"{name}, {asked}, {METHODS[method]}", *summary(figures)])
+                    results.append(scored(file))
+                rows.append([f"{name}, {asked}, {METHODS[method]}", *summary(results)])
             rows.append([])
         if "auto" in options.k and OURS[0] in options.methods:
             curves.append([name, *curve(homes.values(), benchmark)])
@@ -114,7 +118,7 @@ def main() -> None:
 
 
 def train(out: Path, photos: Path, settings: dict[str, Any]) -> None:
-    """Train with the preset ``photos``, unless that is done; the minutes are kept beside the run."""
+    """Train with the preset ``photos``, unless that is done. The minutes are kept beside the run."""
     minutes = out.parent / "minutes.json"
     if minutes.is_file():
         if json.loads(minutes.read_text())["settings"] != settings:
@@ -128,7 +132,7 @@ def train(out: Path, photos: Path, settings: dict[str, Any]) -> None:
 
 
 def run_or_baseline(method: str, benchmark: Benchmark, run: Path, number: int | None, seed: int) -> Predictor:
-    """What a method makes of the photos that a run was trained on."""
+    """Predictor of a method, for the photos that a run was trained on."""
     if method in OURS:
         return run_predictor(
             benchmark, checkpoint=run, num_prototypes=number, segment=config.PLAIN if method == PLAIN else None
@@ -137,17 +141,17 @@ def run_or_baseline(method: str, benchmark: Benchmark, run: Path, number: int | 
 
 
 def scored(file: Path) -> dict[str, Any]:
-    """Scores by both matchings from a result, and how long its run was trained if it is of one."""
+    """Metrics of a result by both matchings, used prototypes, and minutes of training if it is of a run."""
     table = np.array(json.loads(file.read_text())["table"], np.int64)
-    figures = {mode: _scores(table, mode) for mode in ("hungarian", "majority")}
+    metrics = {mode: _metrics(table, mode) for mode in ("hungarian", "majority")}
     ours = file.name.startswith(OURS)
     minutes = json.loads((file.parent / "minutes.json").read_text())["minutes"] if ours else None
-    return {**figures, "used": int((table.sum(axis=1) > USED * table.sum()).sum()), "minutes": minutes}
+    return {**metrics, "used": int((table.sum(axis=1) > USED * table.sum()).sum()), "minutes": minutes}
 
 
 def curve(homes: Iterable[Path], benchmark: Benchmark) -> list[str]:
-    """The K that the rule chose, and mIoU with the prototypes' own masks merged to each K of ``MERGED``, as cells."""
-    chosen, figures = [], []
+    """Cells of a row: the K that the rule chose, and mIoU with the prototypes merged to each K of ``MERGED``."""
+    chosen, rows = [], []
     for home in homes:
         tensors = checkpoint.load(find_checkpoint(home / "run")).tensors
         confusion, wins = (tensors[f"teacher.confusion.{name}"].numpy() for name in ("value", "wins"))
@@ -161,28 +165,28 @@ def curve(homes: Iterable[Path], benchmark: Benchmark) -> list[str]:
             concepts = merge_confused(parts[1], parts[2], number)
             table = np.zeros((concepts.max() + 1, parts[0].shape[1]), np.int64)
             np.add.at(table, concepts, parts[0])
-            return len(table), 100 * _scores(table, "hungarian")[0]
+            return len(table), 100 * _metrics(table, "hungarian")[0]
 
         chosen.append("{}: {:.1f}".format(*merged(None)))
-        figures.append([merged(number)[1] for number in MERGED])
-    return [", ".join(chosen), *(f"{statistics.mean(column):.1f}" for column in zip(*figures, strict=True))]
+        rows.append([merged(number)[1] for number in MERGED])
+    return [", ".join(chosen), *(f"{statistics.mean(column):.1f}" for column in zip(*rows, strict=True))]
 
 
-def summary(figures: list[dict[str, Any]]) -> list[str]:
+def summary(results: list[dict[str, Any]]) -> list[str]:
     """Cells of a row: means over seeds, with half the range behind a plus-minus sign."""
     cells = []
     for mode in ("hungarian", "majority"):
         for column in (0, 1):
-            values = [100 * f[mode][column] for f in figures]
+            values = [100 * r[mode][column] for r in results]
             cells.append(f"{statistics.mean(values):.1f} ±{(max(values) - min(values)) / 2:.1f}")
-    cells.append("/".join(str(f["used"]) for f in figures))
-    minutes = [f["minutes"] for f in figures if f["minutes"] is not None]
+    cells.append("/".join(str(r["used"]) for r in results))
+    minutes = [r["minutes"] for r in results if r["minutes"] is not None]
     return [*cells, f"{max(minutes):.1f}" if minutes else ""]
 
 
-def _scores(table: NDArray[np.int64], mode: str) -> tuple[float, float]:
-    scores = score(table, match(table, mode))
-    return scores.miou, scores.pixel_accuracy
+def _metrics(table: NDArray[np.int64], mode: str) -> tuple[float, float]:
+    metrics = score(table, match(table, mode))
+    return metrics.miou, metrics.pixel_accuracy
 
 
 def _value(text: str) -> Any:

@@ -5,8 +5,8 @@ network sees it at the same working size, all K score maps are upsampled bilinea
 ours and plain alternate. The weights are random, but the scores are like those of a trained network: BatchNorm's
 statistics are those of the photos, and the prototypes are k-means of their projected features.
 
-With ``--start`` the wall time of `slotseg segment one.jpg -o mask.png` is compared with ``import torch, timm``, and
-with ``--network`` ways to compute the network alone are. See benchmarks/README.md.
+``--start`` compares the wall time of `slotseg segment one.jpg -o mask.png` with that of ``import torch, timm``.
+``--network`` compares ways to compute the network alone. See benchmarks/README.md.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from slotseg.training.prototypes import kmeans_prototypes, sample_directions
 HEIGHT, WIDTH = 480, 640
 NUM_PROTOTYPES = 256
 CALIBRATION = 32
-"""Photos that BatchNorm's statistics and the prototypes come from."""
+"""Number of photos that give BatchNorm's statistics and the prototypes."""
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def draw(folder: Path, number: int) -> list[Path]:
 
 @torch.no_grad()
 def make(backbone_name: str, photos: list[Path]) -> Segmenter:
-    """A segmenter of the preset coco with another backbone, whose scores of these photos are like a trained one's."""
+    """Segmenter of the preset coco with another backbone. Its scores of these photos are like those after training."""
     config = TrainConfig(backbone=BackboneConfig(name=backbone_name), model=ModelConfig(num_prototypes=NUM_PROTOTYPES))
     torch.manual_seed(0)
     backbone = Backbone(config.backbone)
@@ -118,7 +118,7 @@ def make(backbone_name: str, photos: list[Path]) -> Segmenter:
 def pipeline_times(
     backbone: str, photos: list[Path], out: Path, options: argparse.Namespace
 ) -> list[tuple[float, float, float]]:
-    """Seconds a photo of network, ours and plain, in turn, each round for other photos; first a batch to warm up."""
+    """Seconds per photo of network, ours and plain, in turn, after a batch to warm up. Each round has other photos."""
     segmenter = make(backbone, photos)
     batch = ready_batch(segmenter, photos[: options.batch_size])
     contiguous = copy.deepcopy(segmenter.encoder).to(memory_format=torch.contiguous_format)
@@ -151,7 +151,7 @@ def pipeline_times(
 
 @torch.inference_mode()
 def save_plainly(segmenter: Segmenter, encoder: nn.Module, photo: Path, mask: Path) -> None:
-    """The plain way for one photo."""
+    """Segment one photo and save it in the plain way."""
     image = Image.open(photo).convert("RGB")
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous() / 255
     size = working_size((image.height, image.width), segmenter.size)
@@ -166,7 +166,7 @@ def save_plainly(segmenter: Segmenter, encoder: nn.Module, photo: Path, mask: Pa
 
 
 def ready_batch(segmenter: Segmenter, photos: list[Path]) -> Tensor:
-    """What the network sees of some photos: the batch that the segmenter itself makes of them."""
+    """Batch that the segmenter makes of some photos for its network."""
     seen: list[Tensor] = []
     handle = segmenter.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     segmenter.batch_scores([read_image(photo) for photo in photos])
@@ -175,7 +175,7 @@ def ready_batch(segmenter: Segmenter, photos: list[Path]) -> Tensor:
 
 
 def network_times(segmenter: Segmenter, photos: list[Path], batch_size: int, rounds: int) -> list[list[str]]:
-    """Rows of milliseconds for a photo, and of times as fast as in channels_last, of ways to compute the network."""
+    """Rows of ways to compute the network: milliseconds per photo, and speed relative to channels_last."""
     batch = ready_batch(segmenter, photos[:batch_size])
     ours = segmenter.encoder
     ways: dict[str, Callable[[], object]] = {
@@ -204,7 +204,7 @@ def in_bf16(encoder: nn.Module, batch: Tensor) -> None:
 
 
 def compiled(encoder: Encoder) -> nn.Module:
-    """A copy whose backbone and projector go through ``torch.compile``."""
+    """Copy whose backbone and projector go through ``torch.compile``."""
     encoder = copy.deepcopy(encoder)
     encoder.backbone.compile()
     encoder.projector.compile()
@@ -212,7 +212,7 @@ def compiled(encoder: Encoder) -> nn.Module:
 
 
 def in_onnxruntime(segmenter: Segmenter, batch: Tensor) -> Callable[[], object]:
-    """The scores of the exported network in onnxruntime, with as many threads as torch has."""
+    """Scores of the exported network in onnxruntime, with as many threads as torch has."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -225,7 +225,7 @@ def in_onnxruntime(segmenter: Segmenter, batch: Tensor) -> Callable[[], object]:
 
 
 def start_times(folder: Path, rounds: int) -> list[list[str]]:
-    """Rows of seconds and ratios of commands in fresh processes, in turn; the first round is not counted."""
+    """Rows of seconds and ratios of commands in fresh processes, in turn. The first round is not counted."""
     config = PRESETS["tiny"]()
     backbone = Backbone(config.backbone)
     Segmenter(Encoder(backbone, backbone.channels, config.model), config, device="cpu").save(
@@ -254,13 +254,13 @@ def run(command: list[str]) -> None:
 
 
 def summary(rounds: list[tuple[float, float, float]]) -> list[str]:
-    """Milliseconds for a photo and ratios of a round, as text."""
+    """Milliseconds per photo and ratios of a round, as text."""
     times = [f"{1000 * statistics.median(way):.0f}" for way in zip(*rounds, strict=True)]
     return [*times, *spread([o / n for n, o, _ in rounds]), *spread([p / o for _, o, p in rounds])]
 
 
 def spread(ratios: list[float]) -> list[str]:
-    """Median, lowest and highest."""
+    """Median, lowest and highest value, as text."""
     return [f"{ratio:.2f}" for ratio in (statistics.median(ratios), min(ratios), max(ratios))]
 
 

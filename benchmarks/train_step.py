@@ -1,8 +1,8 @@
 """Time a whole training step against its floor, in one process.
 
-The floor is what no implementation can leave out: on the same batch, for both views, forward and
-backward of the student's backbone and projector (from the sum of the output), and the teacher's
-forward of the same. The step adds scores, slots, alignment, both losses, the predictor, the
+The floor is the work that no implementation can leave out, on the same batch and for both views:
+forward and backward of the student's backbone and projector (from the sum of the output), and
+the teacher's forward. The step adds scores, slots, alignment, both losses, the predictor, the
 centre, the teacher's update and the optimiser. See benchmarks/README.md.
 """
 
@@ -27,16 +27,16 @@ class Variant:
     """A way to compute the same step."""
 
     layout: str
-    """``contiguous`` or ``channels_last``."""
+    """Memory layout, ``contiguous`` or ``channels_last``."""
     precision: str
-    """``fp32`` or ``bf16``."""
+    """Number format, ``fp32`` or ``bf16``."""
     keep_memory: bool = True
     """Whether freed memory is kept for the next step (CPU)."""
     compile: bool = False
     """Whether backbones and projectors go through ``torch.compile``."""
 
     def __str__(self) -> str:
-        """What differs."""
+        """Differences from the usual way, as text."""
         extras = [name for name, on in (("memory kept", self.keep_memory), ("compiled", self.compile)) if on]
         return ", ".join([self.layout, self.precision, *extras])
 
@@ -85,7 +85,7 @@ def main() -> None:
 def measure(
     name: str, pixels: int, batch: int, variant: Variant, device: torch.device, repetitions: int
 ) -> list[tuple[float, float]]:
-    """Seconds of the floor and of the step, in turn; the first two pairs warm up."""
+    """Seconds of the floor and of the step, in turn. The first two pairs warm up and are left out."""
     floor, step = build(name, pixels, batch, device, variant)
     return [(timed(floor, device), timed(step, device)) for _ in range(repetitions + 2)][2:]
 
@@ -93,7 +93,7 @@ def measure(
 def build(
     name: str, pixels: int, batch: int, device: torch.device, variant: Variant
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The floor and the step as functions of nothing, on one model and one batch."""
+    """Floor and step as functions without arguments, on one model and one batch."""
     config = TrainConfig(
         backbone=BackboneConfig(name=name),
         model=ModelConfig(num_prototypes=256, hidden_dim=4096, projection_dim=256),

@@ -1,13 +1,13 @@
 """Time bilinear upsampling and argmax over K in one against the plain way, in one process.
 
-Plain is ``F.interpolate`` of the whole score map, then ``argmax``; ``max`` of torch, which gives the
-same labels, is timed as well where it is faster. See benchmarks/README.md.
+The plain way is ``F.interpolate`` of the whole score map, then ``argmax``. torch's ``max`` gives the same
+labels and is timed as well if it is faster. See benchmarks/README.md.
 
 Scores are of two kinds. *Scenes*: cosines of a scene's features to K prototypes. The features (D =
 128) of a scene are 14 regions of wobbling outline, each one of 64 random directions, plus noise of
 5 cells' wavelength (0.7 of a direction's length), blurred (sigma 1 cell), plus noise of each cell of
 its own (0.3), L2-normalised; the prototypes are 5 rounds of spherical k-means on 16 other scenes of
-the same directions. *Noise*: uniform in [-1, 1] in every cell, which no network gives: the worst case.
+the same directions. *Noise*: uniform in [-1, 1] in every cell. No network gives such scores; they are the worst case.
 """
 
 import argparse
@@ -68,14 +68,14 @@ def main() -> None:
 
 @torch.inference_mode()
 def plain(scores: Tensor, size: Size) -> NDArray[np.int64]:
-    """Labels ``(H, W)`` by way of all upsampled scores."""
+    """Labels ``(H, W)`` from all upsampled scores."""
     labels: NDArray[np.int64] = upsampled(scores, size).argmax(dim=0).numpy()
     return labels
 
 
 @torch.inference_mode()
 def plain_max(scores: Tensor, size: Size) -> NDArray[np.int64]:
-    """The same with ``max``, which is faster than ``argmax`` over a first dimension."""
+    """Labels ``(H, W)`` with ``max``, which is faster than ``argmax`` over a first dimension."""
     labels: NDArray[np.int64] = upsampled(scores, size).max(dim=0).indices.numpy()
     return labels
 
@@ -94,7 +94,7 @@ def upsampled(scores: Tensor, size: Size) -> Tensor:
 
 
 def timings(scores: Tensor, size: Size, repetitions: int) -> list[str]:
-    """Medians in milliseconds, and median, lowest and highest ratio; the ways alternate, the first round warms up."""
+    """Medians in milliseconds, and median, lowest and highest ratio. Ways alternate after a round to warm up."""
     rounds = [[timed(way, scores, size) for way in WAYS.values()] for _ in range(repetitions + 1)][1:]
     ratios = [p / o for p, _, o in rounds]
     times = [f"{1000 * statistics.median(way):.1f}" for way in zip(*rounds, strict=True)]
@@ -109,7 +109,7 @@ def timed(way: Callable[[Tensor, Size], object], scores: Tensor, size: Size) -> 
 
 
 def mean_contenders(scores: Tensor) -> float:
-    """Contenders of a block whose corners differ in their best prototype, mean."""
+    """Mean number of contenders in blocks whose corners differ in their best prototype."""
     padded = F.pad(scores, (1, 1, 1, 1), mode="replicate")
     corners = torch.stack([padded[:, :-1, :-1], padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]])
     best = corners.argmax(dim=1)
@@ -119,7 +119,7 @@ def mean_contenders(scores: Tensor) -> float:
 
 
 def differences(scores: Tensor, size: Size) -> list[str]:
-    """How many labels differ from the plain way's, and by how much their upsampled scores do at most."""
+    """Number of labels that differ from the plain way's, and the largest difference of their upsampled scores."""
     values = upsampled(scores, size)
     labels = torch.from_numpy(ours(scores, size).astype(np.int64))
     differ = labels != values.argmax(dim=0)
@@ -128,7 +128,7 @@ def differences(scores: Tensor, size: Size) -> list[str]:
 
 
 def measured_memory(way: str, scores: Tensor, size: Size) -> int:
-    """Bytes at the peak of one call beyond its inputs, measured in a process of its own."""
+    """Peak memory of one call beyond its inputs, in bytes, measured in its own process."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "scores.npy"
         np.save(file, scores.numpy())

@@ -4,8 +4,9 @@ A class is a texture with a place or a shape. The base colour is drawn anew for 
 every texture is centred on it, so colour carries no class information: clustering pixels by colour
 fails here, and a method has to learn what surfaces look like.
 
-Only NumPy, with every random number from one seeded generator; patterns are made of sums, products
-and floors, which round alike on every platform, so that a seed is a picture. H W are the pixels.
+NumPy alone draws them, and every random number comes from one seeded generator. Patterns consist of sums, products
+and floors, which round alike on every platform, so that a seed gives the same picture everywhere. Letters: H W
+pixels.
 """
 
 import math
@@ -17,37 +18,37 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 CLASS_NAMES: tuple[str, ...] = ("sky", "grass", "water", "sand", "building", "tree", "ball", "leaf")
-"""The classes; a label is an index into this tuple."""
+"""Names of the classes; a label is an index into this tuple."""
 
 SCENE_SIZE = 96
-"""Default side of a scene, pixels."""
+"""Default side of a scene, in pixels."""
 
 _BASE_COLOR = (60, 196)  # texture and noise stay within 60 grey levels, so nothing is clipped
 _CONTRAST = 39  # grey levels per unit of texture; a texture stays within -1.32..1.32
 _NOISE = 8  # grey levels
 
 Coordinate = NDArray[np.intp]
-"""Pixels from the top left corner: ``y``, shape ``(H, 1)``, or ``x``, shape ``(1, W)``."""
+"""Coordinates in pixels from the top left corner: ``y``, shape ``(H, 1)``, or ``x``, shape ``(1, W)``."""
 
 Mask = NDArray[np.bool_]
-"""The pixels of a region, any shape that broadcasts to ``(H, W)``."""
+"""Pixels of a region, in any shape that broadcasts to ``(H, W)``."""
 
 Texture = NDArray[np.float64]
-"""Brightness around a mean of 0, about -1..1, any shape that broadcasts to ``(H, W)``."""
+"""Brightness around a mean of 0, about -1..1, in any shape that broadcasts to ``(H, W)``."""
 
 
 def draw_scene(seed: int, size: int = SCENE_SIZE) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw one scene: sky over one ground, usually buildings on the horizon, 1 to 4 objects in front.
 
-    Things grow with ``size``, textures keep their scale in pixels.
+    Things grow with ``size``. Textures keep their scale in pixels.
 
     Args:
-        seed: The same seed and size give the same scene.
-        size: Side of the square picture, pixels; from about 64 on, all textures have room to show.
+        seed: Seed of the scene. The same seed and size give the same scene.
+        size: Side of the square picture, in pixels. From about 64 on, all textures have room to show.
 
     Returns:
-        The picture, shape ``(size, size, 3)``, RGB, and its labels, shape ``(size, size)``,
-        indices into ``CLASS_NAMES``; every pixel has a class.
+        The RGB picture, shape ``(size, size, 3)``, and its labels, shape ``(size, size)``. Labels are
+        indices into ``CLASS_NAMES``, and every pixel has one.
 
     Raises:
         ValueError: If ``size`` is below 32.
@@ -70,7 +71,7 @@ def draw_scene(seed: int, size: int = SCENE_SIZE) -> tuple[NDArray[np.uint8], ND
 
 
 class _Region(NamedTuple):
-    """One thing of a scene: its class, the pixels it covers, and its texture, drawn beyond them too."""
+    """One thing of a scene: its class, the pixels it covers, and its texture, which extends beyond them."""
 
     name: str
     mask: Mask
@@ -195,11 +196,11 @@ def _wave(phase: Texture) -> Texture:
 
 
 def _fraction(phase: Texture) -> Texture:
-    """What ``phase % 1`` gives, several times faster."""
+    """Fraction of the phase, as ``phase % 1`` gives it, several times faster."""
     return phase - np.floor(phase)
 
 
 def _centered(pattern: Texture) -> Texture:
-    """The pattern less its mean, so that it makes its region neither lighter nor darker."""
+    """Pattern without its mean, so that it makes its region neither lighter nor darker."""
     centered: Texture = pattern - pattern.mean()
     return centered

@@ -1,7 +1,7 @@
-"""What any method has to beat: k-means on colours or features, one class for everything, and chance.
+"""Baselines that any method has to beat: k-means on colours or features, one class for everything, and chance.
 
-The k-means are fitted, without labels, on the photos that they are matched on. Letters: K clusters,
-D dimension of what is clustered, H W pixels, h w feature cells.
+K-means is fitted, without labels, on the photos that give the matching. Letters: K clusters,
+D dimension of the clustered vectors, H W pixels, h w feature cells.
 """
 
 import zlib
@@ -37,11 +37,11 @@ BASELINES = ("colour", "features", "one-class", "random")
 """Names of the baselines."""
 
 MAX_SAMPLES = 50_000
-"""Vectors that k-means is fitted on, drawn evenly from the images."""
+"""Number of vectors that k-means is fitted on, drawn evenly from the images."""
 
 
 class OneClass:
-    """Gives every pixel to one cluster: the accuracy of the most frequent class."""
+    """One cluster for every pixel. Its pixel accuracy is the share of the most frequent class."""
 
     num_prototypes = 1
     vectors = None
@@ -53,11 +53,11 @@ class OneClass:
 
 
 class RandomAssignment:
-    """Gives every pixel to a cluster drawn at random, the same ones for a photo of the same key.
+    """A random cluster for every pixel. A photo of the same key gets the same ones again.
 
     Args:
-        num_clusters: K.
-        seed: Of the draw.
+        num_clusters: Number of clusters, K.
+        seed: Seed of the draw.
     """
 
     vectors = None
@@ -76,9 +76,9 @@ class ColorKMeans:
     """K-means on the colour (RGB in 0..1) and position (x, y in 0..1) of each pixel.
 
     Args:
-        benchmark: Photos to fit on; their labels are not looked at.
-        num_clusters: K.
-        seed: Of the sample and of k-means.
+        benchmark: Benchmark with the photos to fit on. Their labels are not read.
+        num_clusters: Number of clusters, K.
+        seed: Seed of the sample and of k-means.
     """
 
     def __init__(self, benchmark: Benchmark, num_clusters: int, *, seed: int = 0) -> None:
@@ -95,16 +95,16 @@ class ColorKMeans:
 
 
 class FeatureKMeans:
-    """K-means on the L2-normalised features of a backbone, upsampled as a segmenter's scores are.
+    """K-means on the L2-normalised features of a backbone. They are upsampled as a segmenter's scores are.
 
     Args:
-        backbone: Random or pretrained.
-        config: Its configuration, for the preprocessing.
-        size: Short side that images are scaled to.
-        benchmark: Photos to fit on; their labels are not looked at.
-        num_clusters: K.
-        seed: Of the sample and of k-means.
-        device: As in ``slotseg.devices.resolve_device``.
+        backbone: Random or pretrained backbone.
+        config: Configuration of the backbone, for the preprocessing.
+        size: Short side that images are scaled to, in pixels.
+        benchmark: Benchmark with the photos to fit on. Their labels are not read.
+        num_clusters: Number of clusters, K.
+        seed: Seed of the sample and of k-means.
+        device: Device, in the words of ``slotseg.devices.resolve_device``.
     """
 
     def __init__(
@@ -159,19 +159,19 @@ def baseline_predictor(
     seed: int = 0,
     device: str = "auto",
 ) -> Predictor:
-    """A baseline, fitted without labels on the photos that it is matched on.
+    """Make a baseline. K-means is fitted, without labels, on the photos that give the matching.
 
     Args:
-        name: One of ``BASELINES``.
-        benchmark: On what it is going to be scored.
-        num_clusters: K; by default the number of classes.
-        checkpoint: ``features``: take the backbone of this run, as it was before training.
-        init: ``features``: weights to take instead.
-        backbone: ``features``: timm model, with the weights of ``init`` or random ones.
-        stride: ``features``: pixels per cell.
-        size: ``features``: short side that the network sees.
-        seed: Of k-means, and of random weights.
-        device: As in ``slotseg.devices.resolve_device``.
+        name: Name of the baseline, one of ``BASELINES``.
+        benchmark: Benchmark that it will be scored on.
+        num_clusters: Number of clusters, K; by default the number of classes.
+        checkpoint: Run whose backbone ``features`` takes, as it was before training.
+        init: Weights that ``features`` takes instead.
+        backbone: timm model that ``features`` takes, with the weights of ``init`` or random ones.
+        stride: Pixels per cell of ``features``.
+        size: Short side of the images that ``features`` sees, in pixels.
+        seed: Seed of k-means and of random weights.
+        device: Device, in the words of ``slotseg.devices.resolve_device``.
 
     Raises:
         ConfigError: If there is no such baseline, or k-means can't be fitted with these settings.
@@ -193,7 +193,7 @@ def baseline_predictor(
 def _untrained(
     checkpoint: Path | None, init: str | None, name: str | None, stride: int | None, seed: int
 ) -> tuple[Backbone, BackboneConfig, int]:
-    """A backbone as training would start from it, its configuration, and the default working size."""
+    """Backbone before any training, its configuration, and the default working size."""
     torch.manual_seed(seed)
     run = photos()
     if init is not None:
@@ -212,7 +212,7 @@ def _untrained(
 
 
 def _fit(vectors: Iterator[NDArray[Any]], benchmark: Benchmark, num_clusters: int, seed: int) -> NDArray[np.float32]:
-    """Centres ``(K, D)`` of k-means on an even sample of each image's vectors ``(N, D)``; one process computes them."""
+    """Centres ``(K, D)`` of k-means on samples of each image's vectors ``(N, D)``. One process computes them."""
     return distributed.once(lambda: _k_means(vectors, benchmark, num_clusters, seed))
 
 

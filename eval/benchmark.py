@@ -1,4 +1,4 @@
-"""What a predictor is scored on: a labelled set under a protocol."""
+"""A benchmark: a labelled set and the protocol under which predictors are scored on it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,21 +15,21 @@ from slotseg.errors import ConfigError, DataError
 from slotseg.eval.protocols import Protocol, find_protocol
 
 DATASETS = ("scenes", "folder", *SETS)
-"""What ``open_benchmark`` takes."""
+"""Names that ``open_benchmark`` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A set and how it is scored."""
+    """A labelled set and its protocol."""
 
     dataset: LabelledDataset
-    """The photos that are scored."""
+    """Photos to score on."""
     protocol: Protocol
-    """How."""
+    """Protocol of the scoring."""
     match_on: LabelledDataset | None = None
-    """Photos on which the matching is found instead."""
+    """Photos that give the matching; None: the scored ones."""
     limit: int | None = None
-    """Only the first so many photos, of both sets."""
+    """Number of photos, from the first on, that are taken of both sets; None: all."""
 
     @classmethod
     def of(
@@ -40,16 +40,16 @@ class Benchmark:
         match_on: LabelledDataset | None = None,
         limit: int | None = None,
     ) -> "Benchmark":
-        """A set of one's own at its own resolution."""
+        """Make a benchmark of any labelled set, at its own resolution."""
         protocol = find_protocol(dataset.name, split=dataset.split, matching=matching)
         return cls(dataset=dataset, protocol=protocol, match_on=match_on, limit=limit)
 
     def size(self, dataset: LabelledDataset) -> int:
-        """Photos of a set that the limit leaves."""
+        """Number of photos of a set within the limit."""
         return min(len(dataset), self.limit or len(dataset))
 
     def unlabelled(self) -> Iterator[NDArray[np.uint8]]:
-        """The photos that a baseline is fitted on, prepared: those that are matched on; bad ones are left out."""
+        """Prepared photos to fit a baseline on, the same that give the matching. Unreadable ones are left out."""
         dataset = self.match_on or self.dataset
         for index in tqdm(range(self.size(dataset)), unit="image", desc="k-means", disable=distributed.quiet()):
             try:
@@ -74,16 +74,16 @@ def open_benchmark(
     """Find a set on disk and the protocol that goes with it.
 
     Args:
-        name: One of ``DATASETS``.
-        data_dir: Folder of a set of the field.
-        images: ``folder``: the photos.
-        labels: ``folder``: their label maps.
+        name: Name of the set, one of ``DATASETS``.
+        data_dir: Folder of the data set as it was published.
+        images: Photos of the set ``folder``.
+        labels: Label maps of the set ``folder``.
         split: Part of the set; by default the one that papers score.
-        protocol: One of ``slotseg.eval.protocols.protocol_names``.
-        image_list: Score the photos of this file instead of the protocol's list.
-        matching: A mode of ``slotseg.eval.matching``.
-        match_on: Split on which the matching is found; by default the scored one.
-        limit: Only the first so many photos.
+        protocol: Name of the protocol, one of ``slotseg.eval.protocols.protocol_names``.
+        image_list: File that names the photos to score, instead of the protocol's list.
+        matching: Matching mode of ``slotseg.eval.matching``.
+        match_on: Split that gives the matching; by default the scored one.
+        limit: Number of photos, from the first on, to take; by default all.
 
     Raises:
         ConfigError: If the arguments don't go together.

@@ -1,6 +1,6 @@
-"""The prototype x class table that every score is computed from.
+"""The prototype x class table that all metrics are computed from.
 
-A table of sums: it merges exactly over images, batches and processes, and the division comes once,
+The table holds sums only, so it merges exactly over images, batches and processes. The division comes once,
 in ``metrics``. Letters: K prototypes, C classes, H W pixels.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from slotseg.errors import ConfigError, DataError
 
 UNASSIGNED = 65_535
-"""In a prototype map: a pixel without a prototype. It is never matched, so it counts as an error."""
+"""Id, in a prototype map, of a pixel without a prototype. It is never matched, so it counts as an error."""
 
 
 def contingency_table(
@@ -28,12 +28,12 @@ def contingency_table(
     Args:
         prototype_map: Prototype of each pixel, shape ``(H, W)``, integers in 0..K-1 or ``UNASSIGNED``.
         class_map: True class of each pixel, shape ``(H, W)``, integers in 0..C-1 or ``ignore_index``.
-        num_prototypes: K; None takes the largest id in the map as K-1.
-        num_classes: C.
-        ignore_index: The class id of void pixels; they are dropped before anything is counted or checked.
+        num_prototypes: Number of prototypes, K; None takes the largest id in the map as K-1.
+        num_classes: Number of classes, C.
+        ignore_index: Class id of void pixels. They are dropped before anything is counted or checked.
 
     Returns:
-        Pixel counts, shape ``(K + 1, C)``; the last row holds the unassigned pixels.
+        Pixel counts, shape ``(K + 1, C)``. The last row holds the unassigned pixels.
 
     Raises:
         DataError: If the maps differ in size, are not integers, or hold an id out of range.
@@ -62,13 +62,13 @@ class Contingency:
     """Prototype x class pixel counts, summed over images.
 
     Args:
-        num_prototypes: K; None lets the table grow to the largest id that is met.
-        num_classes: C.
-        ignore_index: The class id of void pixels.
+        num_prototypes: Number of prototypes, K; None lets the table grow to the largest id that occurs.
+        num_classes: Number of classes, C.
+        ignore_index: Class id of void pixels.
 
     Attributes:
-        table: The counts so far, shape ``(K, C)``, int64.
-        unassigned: Counts of the pixels without a prototype, shape ``(C,)``, int64.
+        table: Pixel counts so far, shape ``(K, C)``, int64.
+        unassigned: Pixel counts without a prototype, shape ``(C,)``, int64.
     """
 
     table: NDArray[np.int64]
@@ -85,7 +85,7 @@ class Contingency:
         self.unassigned = np.zeros(num_classes, dtype=np.int64)
 
     def update(self, prototype_map: NDArray[np.integer[Any]], class_map: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """Add the pixels of an image and return its own counts; as ``contingency_table``."""
+        """Add the pixels of an image, and return its own counts as ``contingency_table`` does."""
         counts = contingency_table(
             prototype_map, class_map, self.num_prototypes, len(self.unassigned), self.ignore_index
         )
@@ -114,25 +114,25 @@ class Contingency:
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """The table of one image, as its entries that are not zero."""
+    """Table of one image, as the list of its non-zero entries."""
 
     index: int
-    """Of the image in its set."""
+    """Index of the image in its set."""
     prototypes: NDArray[np.int64]
-    """Row of each entry."""
+    """Row of each entry, the prototype."""
     classes: NDArray[np.int64]
-    """Column of each entry."""
+    """Column of each entry, the class."""
     counts: NDArray[np.int64]
-    """Pixels."""
+    """Number of pixels of each entry."""
 
     @classmethod
     def of(cls, index: int, table: NDArray[np.int64]) -> "ImageCounts":
-        """Keep a table ``(K + 1, C)``."""
+        """Keep the non-zero entries of a table ``(K + 1, C)``."""
         rows, columns = table.nonzero()
         return cls(index, rows, columns, table[rows, columns])
 
     def accuracy(self, assignment: NDArray[np.int64]) -> float:
-        """Pixel accuracy 0..1 under a match ``(K,)``; rows beyond it are errors."""
+        """Pixel accuracy, 0..1, under a match ``(K,)``. Rows beyond the match are errors."""
         known = self.prototypes < len(assignment)
         right = known & (assignment[np.where(known, self.prototypes, 0)] == self.classes)
         return float(self.counts[right].sum() / self.counts.sum())

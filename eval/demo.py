@@ -1,4 +1,4 @@
-"""The demo: train on the built-in scenes, score on held-out ones beside colour k-means, paint some."""
+"""The demo: train on the built-in scenes, score on held-out ones beside colour k-means, and paint some."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from slotseg.errors import ConfigError
 from slotseg.eval.baselines import baseline_predictor
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
-from slotseg.eval.keeping import keep_match, keep_scores
+from slotseg.eval.keeping import keep_match, keep_result
 from slotseg.eval.predictors import run_predictor
 from slotseg.eval.report import result_table
 from slotseg.files import write_bytes, write_json
@@ -22,7 +22,7 @@ NUM_PAINTED = 8
 
 
 def run_demo(folder: Path, *, seed: int = 0, overwrite: bool = False, device: str = "auto") -> str:
-    """Train, score and paint below ``folder``; returns the table and where everything is.
+    """Train, score and paint below ``folder``. Return the table, and a line that says where the pictures are.
 
     Writes ``run/`` (a training run), ``masks/`` (indexed PNGs), ``sheet.png`` (scene, truth, ours),
     ``table.txt`` and ``results.json``.
@@ -40,7 +40,7 @@ def run_demo(folder: Path, *, seed: int = 0, overwrite: bool = False, device: st
     benchmark = Benchmark.of(scenes)
     ours = evaluate(run_predictor(benchmark, checkpoint=trainer.run.path, device=device), benchmark)
     keep_match(ours, trainer.run.path)
-    keep_scores(ours, trainer.run.path)
+    keep_result(ours, trainer.run.path)
     results = {
         "slotseg": ours,
         "colour k-means": evaluate(baseline_predictor("colour", benchmark, seed=seed), benchmark),

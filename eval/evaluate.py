@@ -1,7 +1,7 @@
 """The loop that scores: one table over the whole set, one matching, one result.
 
-Memory does not grow with the number of images, and several processes give the same table to the
-last count. Letters: K prototypes, C classes, H W pixels.
+Memory does not grow with the number of images. Several processes give exactly the table of one.
+Letters: K prototypes, C classes, H W pixels.
 """
 
 import logging
@@ -28,20 +28,24 @@ from slotseg.labels.naming import Naming
 log = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 8_192
-"""Images whose own counts are kept, to find the best and the worst of them once the match is known."""
+"""Number of images whose own counts are kept: the best and worst of them can only be told once the match is known."""
 
 
 @dataclass
 class EvaluationCounts:
-    """What a pass over a set has counted."""
+    """Counts of one pass over a set."""
 
     contingency: Contingency
+    """Counts of all images together."""
     num_images: int = 0
+    """Number of images counted."""
     skipped: list[str] = field(default_factory=list)
+    """Messages of photos that could not be read."""
     images: list[ImageCounts] = field(default_factory=list)
+    """Counts of single images, if they were asked for."""
 
     def merge(self, other: "EvaluationCounts") -> None:
-        """Add another part of the set."""
+        """Add the counts of another part of the set."""
         self.contingency.merge(other.contingency)
         self.num_images += other.num_images
         self.skipped += other.skipped
@@ -49,7 +53,7 @@ class EvaluationCounts:
 
     @property
     def table(self) -> NDArray[np.int64]:
-        """Counts ``(K, C)``, or ``(K + 1, C)`` if pixels are unassigned: the last row holds them."""
+        """Counts ``(K, C)``; with unassigned pixels ``(K + 1, C)``, where the last row holds them."""
         rest = self.contingency.unassigned
         return np.vstack([self.contingency.table, rest]) if rest.any() else self.contingency.table
 
@@ -60,13 +64,13 @@ def evaluate(
     """Score a predictor.
 
     Args:
-        predictor: What is scored.
-        benchmark: On what and how.
-        names: Take the classes that these names say, and match nothing.
-        remember: Keep the counts of each of the first ``MAX_REMEMBERED`` images in the result.
+        predictor: Predictor to score.
+        benchmark: Set to score on, and its protocol.
+        names: A person's names for the prototypes. They give the classes, and nothing is matched.
+        remember: Whether to keep the counts of each of the first ``MAX_REMEMBERED`` images in the result.
 
     Returns:
-        Scores with everything they depend on; photos that could not be read are listed in it.
+        Metrics with everything they depend on, and a list of the photos that could not be read.
 
     Raises:
         LabelError: If ground truth cannot be used.
@@ -78,7 +82,7 @@ def evaluate(
     assignment = _match(predictor, benchmark, counted, other or counted, names)
     taxonomy = benchmark.dataset.taxonomy
     return Result(
-        scores=score(counted.table, assignment),
+        metrics=score(counted.table, assignment),
         things=score_within(counted.table, assignment, taxonomy.of_kind("thing")),
         stuff=score_within(counted.table, assignment, taxonomy.of_kind("stuff")),
         protocol=_provenance(predictor, benchmark, counted, named=names is not None),
@@ -92,7 +96,7 @@ def evaluate(
 
 
 def label_map(result: Result) -> LabelMap:
-    """The matching of a result as a label map; unmatched prototypes get the ignore id."""
+    """Turn the matching of a result into a label map. Unmatched prototypes get the ignore id."""
     taxonomy, p = result.taxonomy, result.protocol
     on_scored = p.matched_on == MATCHED_ON_SCORED
     return LabelMap(
@@ -105,7 +109,7 @@ def label_map(result: Result) -> LabelMap:
 
 
 def _count(predictor: Predictor, benchmark: Benchmark, dataset: LabelledDataset, remember: bool) -> EvaluationCounts:
-    """One pass over a set; each process takes every so-manieth image, and all get the sum."""
+    """Count a set once. Each of n processes takes every n-th image, and all of them get the sum."""
     taxonomy = dataset.taxonomy
     counted = EvaluationCounts(Contingency(predictor.num_prototypes, len(taxonomy.classes), taxonomy.ignore))
     for index, labelled in _read(benchmark, dataset, counted.skipped):
@@ -124,7 +128,7 @@ def _count(predictor: Predictor, benchmark: Benchmark, dataset: LabelledDataset,
 
 
 def _read(benchmark: Benchmark, dataset: LabelledDataset, skipped: list[str]) -> Iterator[tuple[int, LabelledImage]]:
-    """This process's photos, prepared; unreadable ones are left out and said."""
+    """Read and prepare the photos of this process. Unreadable ones are logged and left out."""
     indices = range(distributed.rank(), benchmark.size(dataset), distributed.world_size())
     for index in tqdm(indices, unit="image", desc=f"scoring {dataset.split}", disable=distributed.quiet()):
         try:
@@ -145,7 +149,7 @@ def _match(
     found_on: EvaluationCounts,
     names: Naming | None,
 ) -> NDArray[np.int64]:
-    """Class of each row of a set's table, by name or from the match found on a set; unassigned pixels have none."""
+    """Class of each row of the scored table, by name or by matching. The row of unassigned pixels has none."""
     if names:
         found, _ = assign_by_name(names, len(counted.contingency.table), benchmark.dataset.taxonomy.names)
     else:
@@ -157,7 +161,7 @@ def _match(
 
 
 def _say_unknown(names: Naming, predictor: Predictor, benchmark: Benchmark) -> tuple[str, ...]:
-    """Names that are no class of the set, said before the pass over it."""
+    """Find the names that are no class of the set, and warn of them before the images are counted."""
     if predictor.num_prototypes is None:
         raise DataError(f"{names.where} names prototypes, and what is scored has none; expected a run")
     dataset = benchmark.dataset

@@ -1,6 +1,6 @@
 """The best and the worst images of a result, painted side by side with the truth.
 
-Read and predicted again for the few that are shown, so that scoring keeps no picture. Letters: K
+The few images that are shown are read and predicted again, so that scoring keeps no picture. Letters: K
 prototypes, C classes, H W pixels.
 """
 
@@ -22,23 +22,23 @@ from slotseg.pages import Picture, picture_uri
 from slotseg.painting.render import colored
 
 NUM_EXAMPLES = 6
-"""Best images on a page, and worst."""
+"""Number of the best images on a page, and of the worst."""
 
 PICTURE_SIDE = 360
 """Long side of a picture, in pixels."""
 
 Share = tuple[int, float]
-"""A class, or ``UNMATCHED``, and its share of some pixels, 0..1."""
+"""Class, or ``UNMATCHED``, and its share of some pixels, 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel(Picture):
-    """One of the pictures of an image."""
+    """One picture of an image: photo, ground truth or prediction."""
 
     title: str
-    """What it shows."""
+    """Title for people."""
     shares: tuple[Share, ...] = ()
-    """Classes of a map, the largest first; none for a photo."""
+    """Shares of the classes of a map, the largest first; none for a photo."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Example:
     """One of the best or worst images."""
 
     key: str
-    """Its name in the set."""
+    """Key of the photo in the set."""
     accuracy: float
     """Pixel accuracy under the match, 0..1."""
     pictures: tuple[Panel, ...]
@@ -61,7 +61,7 @@ class Example:
 def best_and_worst(
     images: Sequence[ImageCounts], assignment: NDArray[np.int64], number: int = NUM_EXAMPLES
 ) -> tuple[list[ImageCounts], list[ImageCounts]]:
-    """Up to ``number`` images of the highest and of the lowest pixel accuracy, none of them twice."""
+    """Up to ``number`` images with the highest and with the lowest pixel accuracy, none of them twice."""
     ranked = sorted(images, key=lambda image: (-image.accuracy(assignment), image.index))
     half = min(number, (len(ranked) + 1) // 2)
     return ranked[:half], ranked[half:][-number:][::-1]
@@ -71,7 +71,7 @@ def example(image: ImageCounts, result: Result, predictor: Predictor, benchmark:
     """Read and predict an image again, and paint it.
 
     Raises:
-        DataError: If it cannot be read any more.
+        DataError: If the image cannot be read any more.
     """
     labelled = benchmark.protocol.prepare(benchmark.dataset.read(image.index))
     taxonomy = result.taxonomy
@@ -87,12 +87,12 @@ def example(image: ImageCounts, result: Result, predictor: Predictor, benchmark:
 
 
 def paint(class_map: NDArray[Any], labels: LabelMap, *, truth: bool) -> NDArray[np.uint8]:
-    """Class colours ``(H, W, 3)``, with a texture where there is no class.
+    """Paint a class map in its colours, ``(H, W, 3)``, with a texture where there is no class.
 
     Args:
-        class_map: Class ids ``(H, W)``, or the ignore id.
-        labels: Gives the colours.
-        truth: Dots where there is no class, as in void ground truth; otherwise stripes.
+        class_map: Class ids or the ignore id, ``(H, W)``.
+        labels: Label map with the colours.
+        truth: Whether this is ground truth: pixels without a class become dots, otherwise stripes.
     """
     y, x = np.ogrid[: class_map.shape[0], : class_map.shape[1]]
     dots, stripes = 225 - 90 * ((x % 6 < 2) & (y % 6 < 2)), 40 + 120 * ((x + y) // 4 % 2)
@@ -101,7 +101,7 @@ def paint(class_map: NDArray[Any], labels: LabelMap, *, truth: bool) -> NDArray[
 
 
 def largest(shares: dict[int, float]) -> tuple[Share, ...]:
-    """Those above 0, the largest first."""
+    """Shares above 0, the largest first."""
     return tuple(sorted(((c, float(s)) for c, s in shares.items() if s > 0), key=lambda share: -share[1]))
 
 

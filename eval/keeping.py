@@ -1,4 +1,4 @@
-"""What a run keeps of its scores: the match, with which it paints class names, and the figures, for its pages."""
+"""Parts of a result that the scored run keeps: the match, to paint class names, and the metrics, for its pages."""
 
 import logging
 from pathlib import Path
@@ -9,19 +9,20 @@ from slotseg.eval.result import Result
 from slotseg.files import write_json
 from slotseg.labels.label_map import NAMED, read_labels
 from slotseg.runs.folder import find_checkpoint, run_of
-from slotseg.runs.scores import write_score
+from slotseg.runs.results import write_result
 
 log = logging.getLogger(__name__)
 
 
 def keep_match(result: Result, checkpoint: Path | None) -> None:
-    """Write a result's match into the ``labels.json`` of the run that was scored, and under its data set's name.
+    """Write the match of a result into the scored run: to ``labels.json`` and to the file of its data set.
 
-    A match from a limited look is not written, nor what a person named, and names that are there are never replaced.
+    Neither a match from a limited number of images nor a person's naming is written. Names that a person gave are
+    never replaced.
 
     Args:
-        result: The scores of the run.
-        checkpoint: As it was given to ``run_predictor``.
+        result: Result of the run.
+        checkpoint: Run folder or checkpoint, as given to ``run_predictor``.
     """
     file = find_checkpoint(checkpoint)
     run = run_of(file)
@@ -37,18 +38,20 @@ def keep_match(result: Result, checkpoint: Path | None) -> None:
         log.info("The match is in %s; `slotseg segment` now paints class names.", run.labels)
 
 
-def keep_scores(result: Result, checkpoint: Path | None) -> None:
-    """Keep a result's scores in the run that was scored, for what shows the run; those of a limited look are not.
+def keep_result(result: Result, checkpoint: Path | None) -> None:
+    """Keep the metrics of a result in the scored run, for its pages.
+
+    Metrics from a limited number of images are not kept.
 
     Args:
-        result: The scores of the run.
-        checkpoint: As it was given to ``run_predictor``.
+        result: Result of the run.
+        checkpoint: Run folder or checkpoint, as given to ``run_predictor``.
     """
     run = run_of(find_checkpoint(checkpoint))
     if run is None or result.protocol.limit is not None or distributed.rank() > 0:
         return
     values = result.to_dict()
     try:
-        write_score(run, {key: values[key] for key in ("miou", "pixel_accuracy", "ceiling", "protocol")})
+        write_result(run, {key: values[key] for key in ("miou", "pixel_accuracy", "ceiling", "protocol")})
     except OSError as error:
         log.warning("The scores are not kept in %s: it cannot be written (%s).", run.path, error.strerror)

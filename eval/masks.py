@@ -1,6 +1,6 @@
-"""Masks as predictions: other tools' are scored like a model, and a model's can be kept.
+"""Masks as predictions: masks of other tools are scored like a model, and those of a model can be kept.
 
-Letters: K prototypes, H W pixels.
+Letters: K prototypes, D their dimension, H W pixels.
 """
 
 import json
@@ -25,18 +25,19 @@ LEGEND = "legend.json"
 
 
 class MaskFolder:
-    """Masks that any tool has made, named as the photos are.
+    """Masks of any tool, named as the photos are.
 
-    An id is whatever the tool's cluster or class numbers are. In 8-bit masks 255, in 16-bit ones
-    65535, is a pixel without an id, which counts as an error.
+    Ids are the cluster or class numbers of the tool. The id 255 in 8-bit masks, and 65535 in 16-bit ones,
+    marks a pixel without an id. Such a pixel counts as an error.
 
     Args:
-        folder: ``<key>.png`` for each photo, in subfolders as the photos are or, where names differ, all in one folder.
-        benchmark: What is going to be scored. Masks of a photo's own size are scaled and cropped as
-            its label map is; masks of the size that is scored are taken as they are.
+        folder: Folder with ``<key>.png`` for each photo, in the photos' subfolders or, if no two photos share a name,
+            all in one folder.
+        benchmark: Benchmark to score on. Masks of the photo's own size are scaled and cropped like its label map.
+            Masks of the scored size are taken as they are.
 
     Raises:
-        DataError: If masks are missing; all of them are counted at once.
+        DataError: If masks are missing; the message counts all of them.
     """
 
     vectors = None
@@ -89,24 +90,26 @@ class MaskFolder:
 
 @dataclass(frozen=True)
 class MaskSaver:
-    """A predictor that keeps what it predicts as masks; ``MaskFolder`` scores them identically."""
+    """A predictor that keeps its predictions as masks. ``MaskFolder`` scores them identically."""
 
     predictor: Predictor
+    """Predictor that does the work."""
     folder: Path
+    """Folder to write the masks to."""
 
     @property
     def num_prototypes(self) -> int | None:
-        """K."""
+        """Number of prototypes, K."""
         return self.predictor.num_prototypes
 
     @property
     def vectors(self) -> NDArray[np.float32] | None:
-        """The predictor's."""
+        """Prototypes of the predictor, ``(K, D)``."""
         return self.predictor.vectors
 
     @property
     def info(self) -> PredictorInfo:
-        """The predictor's."""
+        """Description of the predictor."""
         return self.predictor.info
 
     def __call__(self, photo: ScoredPhoto) -> NDArray[Any]:
@@ -120,7 +123,7 @@ class MaskSaver:
 
 
 def _number_of_ids(legend: Path) -> int | None:
-    """How many ids the masks may hold, if a legend beside them says so."""
+    """Number of ids that the masks may hold, if a legend beside them says so."""
     try:
         return len(json.loads(legend.read_text(encoding="utf-8"))["classes"])
     except FileNotFoundError:

@@ -1,10 +1,10 @@
 """Matchings of prototypes to classes, from their contingency table. NumPy and SciPy only.
 
-``hungarian`` and ``merge`` are one-to-one and compare with each other; ``majority`` is many-to-one
-and compares with over-clustering tables only.
+``hungarian`` and ``merge`` are one-to-one, and their metrics compare with each other. ``majority`` is
+many-to-one; its metrics compare only with those of over-clustering tables.
 
 A matching is one int64 vector of shape ``(K,)``: the class of each prototype, or ``UNMATCHED``.
-Letters: K prototypes, C classes.
+Letters: K prototypes, D their dimension, C classes.
 """
 
 from typing import Any
@@ -23,8 +23,8 @@ UNMATCHED = -1
 def hungarian(table: NDArray[np.int64]) -> NDArray[np.int64]:
     """Match one-to-one so that the most pixels are right.
 
-    With K > C the surplus prototypes stay unmatched, with K < C some classes do. A match may share no
-    pixel: with K = C every prototype gets a class, the absent classes included.
+    With K > C the surplus prototypes stay unmatched; with K < C some classes do. With K = C every prototype
+    gets a class, even one that shares no pixel with it.
 
     Args:
         table: Pixel counts, shape ``(K, C)``.
@@ -39,7 +39,7 @@ def hungarian(table: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def majority(table: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give each prototype its most frequent class, many-to-one; the lowest id wins a tie.
+    """Give each prototype its most frequent class, many-to-one. The lowest id wins a tie.
 
     Args:
         table: Pixel counts, shape ``(K, C)``.
@@ -53,15 +53,15 @@ def majority(table: NDArray[np.int64]) -> NDArray[np.int64]:
 def merge(table: NDArray[np.int64], vectors: NDArray[np.floating[Any]] | None) -> NDArray[np.int64]:
     """Merge the prototypes to at most C groups without labels, then match the groups one-to-one.
 
-    Groups are agglomerated by the mean cosine similarity between the prototypes of two groups.
-    Prototypes that win no pixel take no part, or they would use up groups.
+    Groups are merged by the mean cosine similarity between their prototypes. Prototypes that win no pixel
+    are left out, because they would use up groups.
 
     Args:
         table: Pixel counts, shape ``(K, C)``.
         vectors: The prototypes, shape ``(K, D)``.
 
     Returns:
-        Class of each prototype or ``UNMATCHED``, shape ``(K,)``; those of a group share theirs.
+        Class of each prototype or ``UNMATCHED``, shape ``(K,)``. Prototypes of one group share a class.
 
     Raises:
         ConfigError: If there are no vectors, as for masks.
@@ -79,12 +79,12 @@ def group(vectors: NDArray[np.floating[Any]], used: NDArray[np.bool_], num_group
     """Agglomerate vectors by average linkage of their cosine distances.
 
     Args:
-        vectors: Shape ``(K, D)``.
-        used: Which of them take part, shape ``(K,)``.
-        num_groups: Stop at so many groups.
+        vectors: Vectors to group, shape ``(K, D)``.
+        used: Whether each vector takes part, shape ``(K,)``.
+        num_groups: Number of groups to stop at.
 
     Returns:
-        Group of each vector, -1 for those that take no part, shape ``(K,)``.
+        Group of each vector, shape ``(K,)``; -1 for vectors that take no part.
     """
     groups = np.full(len(vectors), -1, dtype=np.int64)
     number = int(used.sum())
@@ -97,7 +97,7 @@ def group(vectors: NDArray[np.floating[Any]], used: NDArray[np.bool_], num_group
 
 
 MATCHINGS = ("hungarian", "merge", "majority")
-"""The matching modes."""
+"""Names of the matching modes."""
 
 
 def match(table: NDArray[np.int64], mode: str, vectors: NDArray[np.floating[Any]] | None = None) -> NDArray[np.int64]:
@@ -105,7 +105,7 @@ def match(table: NDArray[np.int64], mode: str, vectors: NDArray[np.floating[Any]
 
     Args:
         table: Pixel counts, shape ``(K, C)``.
-        mode: One of ``MATCHINGS``.
+        mode: Name of the mode, one of ``MATCHINGS``.
         vectors: The prototypes, shape ``(K, D)``; only ``merge`` needs them.
 
     Returns:

@@ -1,7 +1,7 @@
 """IoU per class, mIoU and pixel accuracy from one table and one matching.
 
-Unmatched prototypes are never dropped: their pixels are errors of the true class, or K > C would
-inflate every score. Letters: K prototypes, C classes.
+Unmatched prototypes are never dropped. Their pixels are errors of the true class; without them, K > C
+would inflate every metric. Letters: K prototypes, C classes.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from slotseg.eval.matching import UNMATCHED
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
-    """The scores of a set, as fractions 0..1."""
+class Metrics:
+    """Metrics of a set, as fractions 0..1."""
 
     miou: float
-    """Mean of the IoU over the classes that occur in ground truth or prediction."""
+    """Mean IoU over the classes that occur in ground truth or prediction."""
     pixel_accuracy: float
-    """Right pixels / all labelled pixels."""
+    """Share of right pixels among all labelled ones."""
     iou_per_class: tuple[float | None, ...]
-    """tp / (tp + fp + fn) for each of the C classes; None if it occurs in neither."""
+    """IoU of each of the C classes, tp / (tp + fp + fn); None if the class occurs in neither."""
 
 
 def confusion_matrix(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -34,7 +34,7 @@ def confusion_matrix(table: NDArray[np.int64], assignment: NDArray[np.int64]) ->
         assignment: Class of each prototype or ``UNMATCHED``, shape ``(K,)``.
 
     Returns:
-        Pixel counts, predicted class x true class, shape ``(C + 1, C)``; the last row holds the pixels
+        Pixel counts, predicted class x true class, shape ``(C + 1, C)``. The last row holds the pixels
         of the unmatched prototypes.
 
     Raises:
@@ -56,11 +56,11 @@ def confusion_matrix(table: NDArray[np.int64], assignment: NDArray[np.int64]) ->
     return confusion
 
 
-def score_within(table: NDArray[np.int64], assignment: NDArray[np.int64], classes: Sequence[int]) -> Scores | None:
+def score_within(table: NDArray[np.int64], assignment: NDArray[np.int64], classes: Sequence[int]) -> Metrics | None:
     """Score some classes among themselves: things only, or stuff only.
 
-    Rows and columns of the confusion are restricted by *class*, after matching: pixels of other true
-    classes are left out, and so are pixels that are taken for another class. Pixels of unmatched
+    Rows and columns of the confusion matrix are restricted to these classes after matching. Pixels of other
+    true classes are left out, and so are pixels that are taken for another class. Pixels of unmatched
     prototypes stay errors.
 
     Args:
@@ -69,14 +69,14 @@ def score_within(table: NDArray[np.int64], assignment: NDArray[np.int64], classe
         classes: Ids of the classes.
 
     Returns:
-        The scores, with an IoU for each of ``classes``; None if they have no pixel.
+        Metrics, with an IoU for each of ``classes``; None if they have no pixel.
     """
     columns = list(classes)
     confusion = confusion_matrix(table, assignment)[[*columns, -1]][:, columns]
-    return _scores(confusion) if confusion.any() else None
+    return _metrics(confusion) if confusion.any() else None
 
 
-def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Scores:
+def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Metrics:
     """Score a table under a matching.
 
     Args:
@@ -84,7 +84,7 @@ def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Scores:
         assignment: Class of each prototype or ``UNMATCHED``, shape ``(K,)``.
 
     Returns:
-        The scores; one pass over the set, so IoU comes from sums and not from a mean over images.
+        Metrics. IoU comes from sums over the whole set, not from a mean over images.
 
     Raises:
         DataError: If the table is empty or the assignment does not fit it.
@@ -92,15 +92,15 @@ def score(table: NDArray[np.int64], assignment: NDArray[np.int64]) -> Scores:
     confusion = confusion_matrix(table, assignment)
     if not confusion.any():
         raise DataError("there is no labelled pixel to score: check the label maps and the ignore index")
-    return _scores(confusion)
+    return _metrics(confusion)
 
 
-def _scores(confusion: NDArray[np.int64]) -> Scores:
+def _metrics(confusion: NDArray[np.int64]) -> Metrics:
     right = confusion.diagonal()
     union = confusion[:-1].sum(axis=1) + confusion.sum(axis=0) - right
     iou = tuple(float(r / u) if u else None for r, u in zip(right, union, strict=True))
     present = [value for value in iou if value is not None]
-    return Scores(
+    return Metrics(
         miou=float(np.mean(present)),
         pixel_accuracy=float(right.sum() / confusion.sum()),
         iou_per_class=iou,

@@ -1,4 +1,4 @@
-"""Classes of prototypes by the names a person gave them: nothing is matched. NumPy only.
+"""Classes of prototypes by the names that a person gave them. Nothing is matched. NumPy only.
 
 Letters: K prototypes, C classes.
 """
@@ -12,25 +12,25 @@ from slotseg.eval.matching import UNMATCHED
 from slotseg.labels.naming import Naming, name_key
 
 NAMED_ON = "nothing: named by a person"
-"""What a result was matched on where a person named the prototypes."""
+"""Value of ``Provenance.matched_on`` if a person named the prototypes."""
 
 
 def assign_by_name(
     names: Naming, num_prototypes: int, classes: Sequence[str]
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Give each prototype the class of its name, whatever its case, spaces, hyphens and underscores.
+    """Give each prototype the class of its name. Case, spaces, hyphens and underscores do not matter.
 
     Args:
-        names: What a person said.
-        num_prototypes: K.
-        classes: Names of the classes, C of them.
+        names: Names that a person gave.
+        num_prototypes: Number of prototypes, K.
+        classes: Names of the C classes.
 
     Returns:
-        Class of each prototype, shape ``(K,)``, ``UNMATCHED`` for one without a name, ignored, or of a name that is no
-        class; and these names.
+        Class of each prototype, shape ``(K,)``, and the names that are no class. A prototype is ``UNMATCHED`` if it is
+        ignored, has no name, or has such a name.
 
     Raises:
-        DataError: If the names are not of so many prototypes.
+        DataError: If the names are for another number of prototypes.
     """
     names.check(num_prototypes)
     ids = {name_key(name): i for i, name in reversed(list(enumerate(classes)))}

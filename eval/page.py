@@ -1,4 +1,4 @@
-"""A result as one page to read: scores, what they depend on, classes, pictures, confusions, prototypes.
+"""The page of a result: metrics, what they depend on, classes, pictures, confusions, prototypes.
 
 The page is a single file that loads nothing. Python prepares plain values, and ``page.html`` lays them
 out and escapes every name in them. Letters: K prototypes, C classes, H W pixels.
@@ -27,49 +27,49 @@ SMALLEST_CELL = 0.005
 """Share of a true class from which a cell of the confusion matrix is drawn."""
 
 Cell = tuple[int, int, float]
-"""Of the confusion matrix: first column, number of columns, and share of the true class, 0 if too small to be drawn."""
+"""Cell of the confusion matrix: first column, number of columns, share of the true class (0 if too small to draw)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
-    """What is said of a class."""
+    """Row of the table of classes."""
 
     id: int
     """Class id."""
     iou: float | None
-    """0..1; None if the class occurs in neither ground truth nor prediction."""
+    """IoU, 0..1; None if the class occurs in neither ground truth nor prediction."""
     share: float
-    """Of the labelled pixels, 0..1."""
+    """Share of the labelled pixels, 0..1."""
     prototypes: tuple[int, ...]
-    """Those that were matched to it."""
+    """Prototypes matched to the class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypeRow:
-    """What became of a prototype."""
+    """Row of the table of prototypes."""
 
     id: int | None
-    """None for the pixels without an id."""
+    """Prototype id; None for the row of pixels without an id."""
     label: int
-    """Its class or ``UNMATCHED``."""
+    """Class id, or ``UNMATCHED``."""
     pixels: int
-    """Labelled pixels that are its own."""
+    """Number of labelled pixels of the prototype."""
     share: float
-    """The same as a share of all, 0..1."""
+    """Share of all labelled pixels, 0..1."""
     purity: float | None
-    """Share of its pixels that are of its class; None without a class or a pixel."""
+    """Share of the prototype's pixels that have its class; None without a class or a pixel."""
     top: tuple[Share, ...]
-    """Its most frequent true classes and their shares of its pixels."""
+    """Most frequent true classes, with their shares of the prototype's pixels."""
 
 
 def write_result_page(file: Path, result: Result, predictor: Predictor, benchmark: Benchmark) -> None:
     """Write a result as a self-contained HTML page, atomically.
 
     Args:
-        file: Where to.
-        result: What it says; pictures need one that remembers its images.
-        predictor: Asked again for the images that are shown.
-        benchmark: What was scored, to read these images again.
+        file: Path of the page.
+        result: Result to show. Without the counts of single images, the page has no pictures.
+        predictor: Predictor that was scored; it predicts the images that are shown again.
+        benchmark: Benchmark that was scored; these images are read from it again.
 
     Raises:
         DataError: If an image cannot be read again, or the page cannot be written.
@@ -103,13 +103,13 @@ def render(result: Result, best: Sequence[Example] = (), worst: Sequence[Example
 
 
 def facts(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Label and value for people, of each field of a ``Provenance`` or a ``PredictorInfo`` as a dictionary."""
+    """Label and value, for people, of each field of a ``Provenance`` or ``PredictorInfo`` that became a dictionary."""
     labels = {name: name.removeprefix("num_").replace("_", " ").replace("sha256", "SHA-256") for name in values}
     return [(labels[name], _text(name, value)) for name, value in values.items()]
 
 
 def outcome(result: Result) -> dict[str, float]:
-    """Shares 0..1 of the labelled pixels that are right, of another class, and of no class; they add up to 1."""
+    """Shares of the labelled pixels that are right, of another class, and of no class; they add up to 1."""
     confusion = confusion_matrix(result.table, result.assignment)
     right, none = confusion.diagonal().sum(), confusion[-1].sum()
     counts = {"right": right, "wrong": confusion.sum() - right - none, "none": none}
@@ -117,19 +117,19 @@ def outcome(result: Result) -> dict[str, float]:
 
 
 def class_rows(result: Result) -> list[ClassRow]:
-    """A row for each class, the best first; those that occur nowhere come last."""
+    """Rows of all classes, the best first. Classes that occur nowhere come last."""
     shares = result.table.sum(axis=0) / result.table.sum()
     rows = [
         ClassRow(
             id=c, iou=iou, share=float(shares[c]), prototypes=tuple(np.flatnonzero(result.assignment == c).tolist())
         )
-        for c, iou in enumerate(result.scores.iou_per_class)
+        for c, iou in enumerate(result.metrics.iou_per_class)
     ]
     return sorted(rows, key=lambda row: (row.iou is None, -(row.iou or 0), -row.share))
 
 
 def matrix_rows(result: Result) -> list[list[Cell]]:
-    """The confusion matrix, a row for each true class, a column for each predicted class and one for none."""
+    """Confusion matrix: a row for each true class, a column for each predicted class, and one for no class."""
     confusion = confusion_matrix(result.table, result.assignment).T
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     return [_cells(row) for row in shares]
@@ -148,7 +148,7 @@ def frequent_confusions(result: Result, number: int = 12) -> list[tuple[int, int
 
 
 def prototype_rows(result: Result, top: int = 3) -> list[PrototypeRow]:
-    """A row for each row of the table, the most pixels first, with its ``top`` true classes."""
+    """Rows of all prototypes, the largest first, each with its ``top`` true classes."""
     pixels, total = result.table.sum(axis=1), result.table.sum()
     rows = []
     for k in np.argsort(-pixels, kind="stable").tolist():
@@ -167,7 +167,7 @@ def prototype_rows(result: Result, top: int = 3) -> list[PrototypeRow]:
 
 
 def _cells(shares: NDArray[np.float64]) -> list[Cell]:
-    """A row of the matrix; neighbours that are too small become one cell."""
+    """Cells of a row of the matrix. Neighbours that are too small to draw become one cell."""
     cells: list[Cell] = []
     for drawn, run in groupby(range(len(shares)), key=lambda column: bool(shares[column] >= SMALLEST_CELL)):
         columns = list(run)

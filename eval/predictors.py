@@ -1,4 +1,4 @@
-"""What can be scored, and what a result says of it.
+"""Predictors: trained models and anything else that can be scored, with their description for the result.
 
 Letters: K prototypes, D their dimension, H W pixels.
 """
@@ -26,25 +26,25 @@ log = logging.getLogger(__name__)
 
 
 class Predictor(Protocol):
-    """From a prepared photo to its prototype map."""
+    """Maps a prepared photo to its prototype map."""
 
     @property
     def num_prototypes(self) -> int | None:
-        """K; None if that is known only when all photos have been seen."""
+        """Number of prototypes, K; None if it is known only after the last photo."""
         ...
 
     @property
     def vectors(self) -> NDArray[np.float32] | None:
-        """The prototypes ``(K, D)``, to merge them by; None if there are none."""
+        """The prototypes, ``(K, D)``, for merging; None if there are none."""
         ...
 
     @property
     def info(self) -> PredictorInfo:
-        """For the result."""
+        """Description for the result."""
         ...
 
     def __call__(self, photo: ScoredPhoto) -> NDArray[Any]:
-        """Prototype of each pixel ``(H, W)``, or ``contingency.UNASSIGNED``."""
+        """Prototype of each pixel, ``(H, W)``, or ``contingency.UNASSIGNED``."""
         ...
 
 
@@ -53,7 +53,7 @@ class SegmenterPredictor:
 
     Args:
         segmenter: The model.
-        info: What it is.
+        info: Description for the result.
     """
 
     def __init__(self, segmenter: Segmenter, info: PredictorInfo) -> None:
@@ -77,17 +77,17 @@ def run_predictor(
     tile: int | None = None,
     device: str = "auto",
 ) -> SegmenterPredictor:
-    """A trained model, to be scored.
+    """Load a trained model to score it.
 
     Args:
-        benchmark: On what; under a protocol that crops, the network sees the crop as it is.
+        benchmark: Benchmark to score on. If its protocol crops, the network sees the crop at its own size.
         checkpoint: Run folder or checkpoint; by default the newest run.
-        names: Those that a person gave; a run is merged as they were given.
-        num_prototypes: Merge its prototypes to so many; by default what it was trained for.
-        segment: What to change in how it looks at photos, as in ``Segmenter.load``.
-        size: Short side that the network sees; by default the crop's, or as things looked in training.
-        tile: Side of tiles that it sees one by one where the photo is larger.
-        device: As in ``slotseg.devices.resolve_device``.
+        names: A person's names; the prototypes are merged as they were when the names were given.
+        num_prototypes: Number of prototypes to merge to; by default the number it was trained for.
+        segment: Settings of ``SegmentConfig`` to change, as in ``Segmenter.load``.
+        size: Short side that the network sees, in pixels; by default that of the crop, or the run's working size.
+        tile: Side of the tiles in which larger photos are seen, in pixels.
+        device: Device, in the words of ``slotseg.devices.resolve_device``.
     """
     file = find_checkpoint(checkpoint)
     log.info("Scoring %s", file)
@@ -114,7 +114,7 @@ def run_predictor(
 
 
 def _name(segmenter: Segmenter) -> str:
-    """Backbone, size and what is added to one look, so that no two of a run's scores have one name."""
+    """Name with backbone, size and all options, so that different settings of a run never share a name."""
     config = segmenter.config.segment
     added = {"scales": config.scales != (1.0,), "flip": config.mirror}
     added |= {config.edges: config.follows_edges}

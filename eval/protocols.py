@@ -1,7 +1,7 @@
-"""What is fixed in a benchmark, by name: split, image list, size, crop, void, classes, matching.
+"""Protocols by name. A protocol fixes split, image list, size, crop, void, classes and matching.
 
-Two scores compare only if all of it is the same. docs/protocols.md says what each does to the
-number. Letters: H W pixels.
+The metrics of two results compare only if all of these are the same. docs/protocols.md says how each of them
+changes the metrics. Letters: H W pixels.
 """
 
 from dataclasses import dataclass, replace
@@ -18,26 +18,26 @@ from slotseg.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a set is scored."""
+    """Rules by which a set is scored."""
 
     name: str
-    """``curated``, ``full`` or ``native``."""
+    """Name of the protocol: ``curated``, ``full`` or ``native``."""
     dataset: str
-    """What it is a protocol of."""
+    """Name of the labelled set."""
     classes: str
-    """The label set."""
+    """Name of the label set."""
     split: str
-    """Which part of the set; the whole of a set that has no parts is ``all``."""
+    """Part of the set; ``all`` if the set has no parts."""
     image_list: str = "all"
-    """Which photos of the split: ``all`` or ``curated``."""
+    """Photos of the split that are scored: ``all`` or ``curated``."""
     short_side: int | None = None
-    """Photos (bilinear) and label maps (nearest) are scaled to this short side; None: as they are."""
+    """Short side, in pixels, to which photos (bilinear) and label maps (nearest) are scaled; None: no scaling."""
     crop: int | None = None
-    """Side of the centre square that is kept; None: everything."""
+    """Side of the centre square that is kept, in pixels; None: no cropping."""
     void: str = "void pixels are dropped before counting"
-    """What becomes of pixels without a class."""
+    """Treatment of pixels without a class."""
     matching: str = "hungarian"
-    """How prototypes get their classes: a mode of ``slotseg.eval.matching``."""
+    """Mode of ``slotseg.eval.matching`` that gives prototypes their classes."""
 
     @property
     def resolution(self) -> str:
@@ -46,7 +46,7 @@ class Protocol:
 
     @property
     def cropping(self) -> str:
-        """What is kept of a photo, for people."""
+        """Part of a photo that is kept, for people."""
         return f"centre {self.crop} x {self.crop}" if self.crop else "none"
 
     def prepare(self, labelled: LabelledImage) -> LabelledImage:
@@ -74,7 +74,7 @@ class Protocol:
 
 
 def _center(pixels: NDArray[Any], side: int) -> NDArray[Any]:
-    """The centre square, or what there is of it."""
+    """Centre square, cut to the image where the image is smaller."""
     height, width = pixels.shape[:2]
     top, left = (max(0, round((length - side) / 2)) for length in (height, width))
     return np.ascontiguousarray(pixels[top : top + side, left : left + side])
@@ -92,24 +92,24 @@ _NAMES = {
     "cocopanoptic27": ("full", "native"),
     "cityscapes27": ("full", "native"),
 }
-"""The protocols of each set, its default first; sets that are not here are scored ``native``."""
+"""Protocols of each set, its default first. Sets that are not listed have ``native`` only."""
 
 
 def protocol_names(dataset: str) -> tuple[str, ...]:
-    """The protocols of a set, its default first."""
+    """Names of the protocols of a set, its default first."""
     return _NAMES.get(dataset, ("native",))
 
 
 def find_protocol(
     dataset: str, name: str | None = None, *, split: str | None = None, matching: str = "hungarian"
 ) -> Protocol:
-    """The protocol of a set by name.
+    """Find a protocol of a set by its name.
 
     Args:
-        dataset: A key of ``slotseg.data.labelled.benchmarks.SETS``, or a set of one's own such as ``folder``.
-        name: One of ``protocol_names``; by default the set's first.
-        split: Instead of the one that papers score.
-        matching: Instead of one-to-one.
+        dataset: Name of the set: a key of ``slotseg.data.labelled.benchmarks.SETS``, ``scenes`` or ``folder``.
+        name: Name of the protocol, one of ``protocol_names``; by default the set's first.
+        split: Part of the set; by default the one that papers score.
+        matching: Matching mode; by default one-to-one.
 
     Raises:
         ConfigError: If the set has no such protocol.

@@ -8,10 +8,10 @@ from slotseg.labels.label_map import NAMED
 
 
 def result_table(results: dict[str, Result]) -> str:
-    """Per-class IoU, mIoU and pixel accuracy in per cent, a column for each named result.
+    """Table of IoU per class, mIoU and pixel accuracy in per cent, with a column for each named result.
 
     Raises:
-        ValueError: If the results are of different classes or matchings, which share no table.
+        ValueError: If the results have different classes or matchings.
     """
     first = next(iter(results.values()))
     for result in results.values():
@@ -19,15 +19,15 @@ def result_table(results: dict[str, Result]) -> str:
             raise ValueError("results of different classes or matchings do not belong in one table")
     rows = [["", *results]]
     for i, name in enumerate(first.taxonomy.names):
-        rows.append([name, *(percent_number(r.scores.iou_per_class[i]) for r in results.values())])
+        rows.append([name, *(percent_number(r.metrics.iou_per_class[i]) for r in results.values())])
     rows.append([])
-    rows.append(["mIoU", *(percent_number(r.scores.miou) for r in results.values())])
-    rows.append(["pixel accuracy", *(percent_number(r.scores.pixel_accuracy) for r in results.values())])
+    rows.append(["mIoU", *(percent_number(r.metrics.miou) for r in results.values())])
+    rows.append(["pixel accuracy", *(percent_number(r.metrics.pixel_accuracy) for r in results.values())])
     groups = {"things": [r.things for r in results.values()], "stuff": [r.stuff for r in results.values()]}
-    for name, scores in groups.items():
-        if any(scores):
-            rows.append([f"{name} mIoU", *(percent_number(s.miou if s else None) for s in scores)])
-            rows.append([f"{name} accuracy", *(percent_number(s.pixel_accuracy if s else None) for s in scores)])
+    for name, metrics in groups.items():
+        if any(metrics):
+            rows.append([f"{name} mIoU", *(percent_number(m.miou if m else None) for m in metrics)])
+            rows.append([f"{name} accuracy", *(percent_number(m.pixel_accuracy if m else None) for m in metrics)])
     p = first.protocol
     prototypes = ", ".join(str(r.protocol.num_prototypes) for r in results.values())
     matching = "named by a person" if p.matching == NAMED else f"{p.matching} matching found on {p.matched_on}"
@@ -35,7 +35,7 @@ def result_table(results: dict[str, Result]) -> str:
 
 
 def ceiling_line(result: Result) -> str:
-    """What perfect naming could reach, for people; empty where the result says that itself."""
+    """Sentence on what perfect naming could reach; empty if the result was matched that way."""
     ceiling, number = result.ceiling, result.protocol.num_prototypes
     if ceiling is None:
         return ""
@@ -45,7 +45,7 @@ def ceiling_line(result: Result) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Align cells in columns, the first to the left and the others to the right; an empty row is a rule."""
+    """Align cells in columns: the first to the left, the others to the right. An empty row becomes a rule."""
     num_columns = max(len(row) for row in rows)
     widths = [max((len(row[i]) for row in rows if i < len(row)), default=0) for i in range(num_columns)]
     lines = []

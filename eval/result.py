@@ -1,4 +1,4 @@
-"""A result with all that it depends on, as JSON for machines and as a citable line.
+"""The result of an evaluation with everything it depends on, as JSON for machines and as a line to cite.
 
 Fractions are 0..1 in JSON and per cent in the line. Letters: K prototypes, C classes.
 """
@@ -14,38 +14,38 @@ from slotseg.amounts import percent_number
 from slotseg.data.labelled.taxonomy import Taxonomy
 from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.matching import UNMATCHED, majority
-from slotseg.eval.metrics import Scores, score
+from slotseg.eval.metrics import Metrics, score
 from slotseg.labels.label_map import NAMED
 
 MATCHED_ON_SCORED = "the scored images"
-"""What a result says of a match that was found on no other split."""
+"""Value of ``Provenance.matched_on`` if the match was found on the scored images themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorInfo:
-    """What was scored, as far as its numbers depend on it."""
+    """Description of a predictor, with all settings that change the metrics."""
 
     name: str
-    """For people."""
+    """Name for people."""
     checkpoint: str | None = None
     """Start of the checkpoint's SHA-256."""
     network_size: int | None = None
-    """Short side, in pixels, at which the network sees the prepared photo; None: its own, if there is a network."""
+    """Short side, in pixels, to which the prepared photo is scaled for the network; None if it is not scaled."""
     tile: int | None = None
-    """Side, in pixels of what the network sees, of tiles where the photo was larger; None: seen whole up to 4 M."""
+    """Side of the tiles of larger photos, in pixels that the network sees; None: whole photos up to 4 M pixels."""
     precision: str = "fp32"
-    """Of the network."""
+    """Number format of the network."""
     augmentation: str = "none"
     """Test-time augmentation."""
     postprocessing: str = "none"
-    """What was done to the prototype map."""
+    """Post-processing of the prototype map."""
     seed: int | None = None
-    """Of what is random, if anything is."""
+    """Random seed; None if nothing is random."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Everything a score depends on beside the predictor's weights."""
+    """Everything that the metrics depend on beside the predictor's weights."""
 
     dataset: str
     """Name of the labelled set."""
@@ -58,67 +58,67 @@ class Provenance:
     image_list_sha256: str
     """SHA-256 of the photos' keys, one a line, in the order of scoring."""
     image_list_published: bool | None
-    """Whether that is the published list; None where there is none to compare with."""
+    """Whether the list is the published one; None if none was published."""
     label_set: str
-    """The classes."""
+    """Name of the label set."""
     labels: str
-    """Files that the label maps came from."""
+    """Files of the label maps."""
     num_images: int
-    """Images scored."""
+    """Number of images scored."""
     num_labelled_pixels: int
-    """Pixels counted; void is not."""
+    """Number of pixels counted, without void ones."""
     num_prototypes: int
-    """K."""
+    """Number of prototypes, K."""
     num_classes: int
-    """C."""
+    """Number of classes, C."""
     resolution: str
     """Size at which pixels are compared."""
     crop: str
     """Part of the image that is scored."""
     void: str
-    """What became of pixels without a class."""
+    """Treatment of pixels without a class."""
     matching: str
     """``hungarian`` or ``merge`` (one-to-one, surplus as errors), ``majority`` (many-to-one), or ``names``."""
     matched_on: str
-    """Where the matching was found: the scored images, a split, or nothing where a person named the prototypes."""
+    """Images that gave the matching: the scored ones, those of a split, or none if a person named the prototypes."""
     predictor: PredictorInfo
-    """What was scored."""
+    """Description of the predictor that was scored."""
     limit: int | None = None
-    """Only the first so many images were asked for."""
+    """Number of images, from the first on, to which the evaluation was limited; None: no limit."""
     version: str = slotseg.__version__
     """Version of slotseg."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Scores of a set, with the table and matching they came from."""
+    """Metrics of a set, with the table and the matching they come from."""
 
-    scores: Scores
-    """Fractions 0..1."""
-    things: Scores | None
-    """Among the things alone; None where the set has none."""
-    stuff: Scores | None
-    """Among stuff alone."""
+    metrics: Metrics
+    """Metrics over all classes."""
+    things: Metrics | None
+    """Metrics among things alone; None if the set has none."""
+    stuff: Metrics | None
+    """Metrics among stuff alone; None if the set has none."""
     protocol: Provenance
-    """What they depend on."""
+    """Everything that the metrics depend on."""
     taxonomy: Taxonomy
-    """The classes."""
+    """Label set, with the classes."""
     assignment: NDArray[np.int64]
-    """Class of each row of the table, -1 for none, ``(K,)``."""
+    """Class of each row of the table, shape ``(K,)``; -1 for none."""
     table: NDArray[np.int64]
-    """Pixel counts, ``(K, C)``; where masks leave pixels without an id, a last row more holds those."""
+    """Pixel counts, shape ``(K, C)``, with one more row if masks have pixels without an id."""
     unknown_names: tuple[str, ...] = ()
-    """Names that a person gave and that are no class; their pixels are errors."""
+    """Names from a person that match no class; their pixels are errors."""
     skipped: tuple[str, ...] = ()
     """Messages of photos that could not be read."""
     images: tuple[ImageCounts, ...] = field(default=(), repr=False)
-    """Counts of single images, if they were to be remembered."""
+    """Counts of single images; empty unless they were asked for."""
 
     @property
-    def ceiling(self) -> Scores | None:
-        """What perfect naming of these prototypes could reach: each has its most frequent class of the scored images.
+    def ceiling(self) -> Metrics | None:
+        """Metrics with perfect naming: each prototype has its most frequent class in the scored images.
 
-        No other classes make more pixels right. None where this is how they were matched.
+        No other naming makes more pixels right. None if the prototypes were matched this way already.
         """
         if (self.protocol.matching, self.protocol.matched_on) == ("majority", MATCHED_ON_SCORED):
             return None
@@ -127,14 +127,14 @@ class Result:
         return score(self.table, assignment)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values; the top-level keys are stable."""
+        """Values for JSON. The top-level keys are stable."""
         return {
-            "miou": self.scores.miou,
-            "pixel_accuracy": self.scores.pixel_accuracy,
+            "miou": self.metrics.miou,
+            "pixel_accuracy": self.metrics.pixel_accuracy,
             "ceiling": _pair(self.ceiling),
             "things": _pair(self.things),
             "stuff": _pair(self.stuff),
-            "iou_per_class": dict(zip(self.taxonomy.names, self.scores.iou_per_class, strict=True)),
+            "iou_per_class": dict(zip(self.taxonomy.names, self.metrics.iou_per_class, strict=True)),
             "citation": citation(self),
             "protocol": asdict(self.protocol),
             "assignment": self.assignment.tolist(),
@@ -145,8 +145,8 @@ class Result:
 
 
 def citation(result: Result) -> str:
-    """One line that says the score and everything a reader needs to compare it with another."""
-    p, scores = result.protocol, result.scores
+    """One line with the metrics and everything that a reader needs to compare them with others."""
+    p, metrics = result.protocol, result.metrics
     where = [f"{p.dataset} {p.split}"]
     if p.image_list != "all":
         known = {True: ", the published list", False: ", not the published list", None: ""}[p.image_list_published]
@@ -164,10 +164,10 @@ def citation(result: Result) -> str:
     how.extend(f"{what}: {value}" for what, value in extras.items())
     name = who.name + (f" {who.checkpoint[:8]}" if who.checkpoint else "")
     return (
-        f"{name}: {percent_number(scores.miou, 2)} mIoU, {percent_number(scores.pixel_accuracy, 2)} pixel accuracy "
+        f"{name}: {percent_number(metrics.miou, 2)} mIoU, {percent_number(metrics.pixel_accuracy, 2)} pixel accuracy "
         f"({'; '.join([*where, *how])}; slotseg {p.version})"
     )
 
 
-def _pair(scores: Scores | None) -> dict[str, float] | None:
-    return None if scores is None else {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy}
+def _pair(metrics: Metrics | None) -> dict[str, float] | None:
+    return None if metrics is None else {"miou": metrics.miou, "pixel_accuracy": metrics.pixel_accuracy}

@@ -1,1 +1,1 @@
-"""Words and folders become files: the photos that a path, a pattern or a list stands for."""
+"""The search for photos: the files that a path, a pattern or a list stands for."""

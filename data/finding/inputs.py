@@ -1,11 +1,10 @@
-"""What a person throws at ``slotseg segment``: words, turned into images one after the other.
+"""The words that a person gives to ``slotseg segment``, turned into images one after the other.
 
-Words are checked at once; folders and patterns are searched while the images are used, one folder
-at a time, so that a million files are not waited for.
+Words are checked at once. Folders and patterns are searched one folder at a time while the images are used, so that
+nobody waits for a million files.
 
-Of folders and patterns the photos are taken, known by their suffix, without hidden files; links are
-followed, and each real folder is entered once, so that they cannot loop. A file of a word or of a
-list is taken whatever its suffix.
+A folder or a pattern gives the photos in it, told by their suffix, without hidden files. Links are followed. Each
+real folder is entered once, so that links cannot loop. A file that a word or a list names is taken with any suffix.
 """
 
 import os
@@ -34,17 +33,17 @@ class Input:
     """One image to segment."""
 
     source: Path | bytes
-    """The file, or its content."""
+    """File, or its content."""
     relative: Path
-    """Where its outputs go below the output folder, without their suffix; ``output`` adds one."""
+    """Path of its outputs below the output folder, without their suffix; ``output`` adds one."""
     name: str
-    """How messages call it."""
+    """Name in messages."""
     problem: str = ""
-    """Why it cannot be read, in one sentence, if that is known already."""
+    """Reason why it cannot be read, in one sentence; empty if none is known yet."""
 
     @property
     def file_name(self) -> str:
-        """Its name as other tools find it: relative, with slashes."""
+        """Relative path with slashes, by which other tools find the file."""
         return (self.relative.parent / self.source.name).as_posix() if isinstance(self.source, Path) else "stdin"
 
     def output(self, suffix: str) -> Path:
@@ -55,13 +54,13 @@ class Input:
         """Pixels ``(H, W, 3)`` and notes, as ``slotseg.data.reading.photos.read_photo`` gives them.
 
         Raises:
-            DataError: If it cannot be read; one such image is no reason to leave the others.
+            DataError: If it cannot be read. Other images may still be fine.
         """
         self._check()
         return read_photo(self.source, max_pixels, self.name)
 
     def windows(self, max_pixels: int = MAX_PIXELS) -> Windows:
-        """The photo, to be read in bands of rows.
+        """Open the photo to read it in bands of rows.
 
         Raises:
             DataError: If it cannot be read.
@@ -70,7 +69,7 @@ class Input:
         return open_windows(self.source, max_pixels, self.name)
 
     def size_hw(self) -> tuple[int, int]:
-        """Upright height and width by its header, pixels; zeros where that cannot be read."""
+        """Upright height and width in pixels, from the header; zeros if it cannot be read."""
         try:
             return (0, 0) if self.problem else image_size(self.source, sys.maxsize)
         except DataError:
@@ -84,23 +83,22 @@ class Input:
 class Inputs(Iterable[Input]):
     """The images that some words stand for, each once, in the order of the words.
 
-    Outputs mirror the tree below a folder, below the fixed part of a pattern, and below the folder of
-    a list; where there are several such trees, each gets a folder named as it is. A file that a word
-    names is called by its name alone, where that tells it apart. Images that differ in their suffix
-    only keep it.
+    Outputs mirror the tree below a folder, below the fixed part of a pattern, or below the folder of a list.
+    With several such trees, each gets an output folder of its own name. A file that a word names keeps only
+    its file name, if no other file has the same. Images that differ only in their suffix keep it.
 
     Args:
-        words: At least one.
-        leave_out: A folder that is not searched, though it may lie in one that is: where the outputs go.
-        stdin: What ``-`` and ``@-`` read.  By default the process's.
+        words: Words to turn into images, at least one.
+        leave_out: Folder of the outputs. It is not searched, even inside a folder that is.
+        stdin: Stream that ``-`` and ``@-`` read; by default the stdin of the process.
 
     Attributes:
-        single: Whether a word that names one image is all there is, so that one output can be named for it.
+        single: Whether there is only one word and it names one image, so that the output can be one file.
 
     Raises:
         ConfigError: If there is no word, or two of them read stdin.
-        DataError: If a word stands for nothing. What is wrong further down (a path of a list that does
-            not exist, a closed subfolder) is an ``Input`` with a ``problem`` instead.
+        DataError: If a word stands for nothing. Problems further down (a missing path of a list, a subfolder
+            without permission) give an ``Input`` with a ``problem`` instead.
     """
 
     def __init__(
@@ -111,7 +109,7 @@ class Inputs(Iterable[Input]):
 
     @property
     def folders(self) -> list[Path]:
-        """The folders that are searched."""
+        """Folders that are searched."""
         return [word.base for word in self._words if isinstance(word, TreeWord)]
 
     def __iter__(self) -> Iterator[Input]:
@@ -130,7 +128,7 @@ class Inputs(Iterable[Input]):
 
 
 def _inputs(word: Word) -> Iterator[Input]:
-    """What a word stands for, one image after the other."""
+    """Images of a word, one after the other."""
     if isinstance(word, TreeWord):
         yield from _inputs_of_tree(word)
     elif isinstance(word, ListWord):
@@ -169,7 +167,7 @@ def _inputs_of_list(word: ListWord) -> Iterator[Input]:
 
 
 def _in_its_place(item: Input, taken: set[int]) -> Input:
-    """An input whose outputs replace no other's: with its suffix if that helps, else with a problem."""
+    """Give an input outputs that replace no others: add its suffix, or if that is not enough, a problem."""
     if item.problem or hash(item.relative) not in taken:
         return item
     if isinstance(item.source, Path):

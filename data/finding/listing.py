@@ -1,8 +1,8 @@
 """The photos of files and folders as one compact sequence, and the cache that saves a second walk.
 
-A cached listing is used only if every folder that was walked is still in its state of then, for a
-file cannot come, go or be renamed without changing its folder: a thousand folders are looked at
-instead of a million files. Where folders have no times (some mounts of object stores) nothing is cached.
+A cached listing is used only if the state of every folder is unchanged. A file cannot come, go or be renamed without
+changing its folder, so checking a thousand folders replaces looking at a million files. If folders have no times (on
+some mounts of object stores), nothing is cached.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from slotseg.files import replacing
 log = logging.getLogger(__name__)
 
 CACHED_FROM = 10_000
-"""Photos below a folder from which on its listing is cached; fewer are found as fast."""
+"""Number of photos from which on the listing of a folder is cached; fewer are found as fast."""
 
 SETTLED_NS = 2_000_000_000
-"""Nanoseconds for which a folder must have rested: times are coarse, a later change might not move them."""
+"""Nanoseconds since the last change before a folder is cached: times are coarse and may miss a later change."""
 
 _RULES = os.fsencode(" ".join(("1", *IMAGE_SUFFIXES)))  # a cache made by other rules is of no use
 
@@ -33,11 +33,11 @@ _RULES = os.fsencode(" ".join(("1", *IMAGE_SUFFIXES)))  # a cache made by other 
 class Listing(Sequence[Path]):
     """Paths in one buffer.
 
-    A path becomes an object only when it is asked for. A million of them cost their bytes, and loader
-    processes share these: of a list every process would come to own a copy, as counting references writes to it.
+    A path becomes an object only when it is asked for. A million paths cost only their bytes, and loader
+    processes share them. A list would be copied in every process, because counting references writes to it.
 
     Args:
-        paths: The paths as the file system's bytes, each ended by a zero byte.
+        paths: Paths as bytes of the file system, each ended by a zero byte.
     """
 
     def __init__(self, paths: bytes) -> None:
@@ -64,7 +64,7 @@ class Listing(Sequence[Path]):
 def list_photos(inputs: Sequence[Path]) -> Listing:
     """List the photos among files and folders.
 
-    Folders are searched as in ``slotseg.data.finding.walk``; a file given by hand is taken as it is.
+    Folders are searched as in ``slotseg.data.finding.walk``. A file given by hand is taken with any suffix.
     The listing of a large folder is cached in ``$SLOTSEG_CACHE_DIR``, by default ``~/.cache/slotseg``.
 
     Returns:
@@ -90,7 +90,7 @@ def list_images(inputs: Path | str | Sequence[Path | str]) -> list[Path]:
     """List the images among files and folders.
 
     Folders are searched recursively by suffix, following links, without hidden files and folders
-    (the ``._x`` files of macOS among them). A file given by hand is taken as it is.
+    (such as the ``._x`` files of macOS). A file given by hand is taken with any suffix.
 
     Returns:
         Sorted paths, each file once.
@@ -103,12 +103,12 @@ def list_images(inputs: Path | str | Sequence[Path | str]) -> list[Path]:
 
 
 def _start(path: Path) -> bytes:
-    """What the paths below an input start with; a file is itself."""
+    """Start of the paths below an input; the whole path for a file."""
     return os.fsencode(str(path / "_")[:-1] if os.path.isdir(path) else path)
 
 
 def _below(path: Path) -> bytes:
-    """Paths of the photos below an input, each ended by a zero byte; below a file there is an empty one."""
+    """Paths of the photos below an input, each ended by a zero byte. A file gives one empty path."""
     if not os.path.isdir(path):
         if not os.path.exists(path):
             raise DataError(f"{path} does not exist: expected an image or a folder of images, check the path")
@@ -124,7 +124,7 @@ def _below(path: Path) -> bytes:
 
 
 def _settled(walk: Walk, began: int) -> bool:
-    """Whether any later change would show in the states of the folders."""
+    """Whether any later change is sure to show in the states of the folders."""
     times = [moment for mtime, ctime, _ in walk.folders.values() for moment in (mtime, ctime)]
     return 0 not in times and max(times) < began - SETTLED_NS
 
@@ -137,7 +137,7 @@ def _cache_file(folder: Path) -> Path:
 
 
 def _from_cache(folder: Path) -> bytes | None:
-    """What a walk of a folder found, if it would find the same now."""
+    """Photos from an earlier walk of a folder, if a walk would find the same now."""
     try:
         file = _cache_file(folder)
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:

@@ -1,8 +1,8 @@
-"""Lists of paths in text files, whoever wrote them: an editor, a spreadsheet, ``find -print0``, PowerShell.
+"""Lists of paths in text files from an editor, a spreadsheet, ``find -print0`` or PowerShell.
 
-A path per line, relative to the list's folder; empty lines and those that start with ``#`` are
-passed over (a file ``#1.jpg`` is written ``./#1.jpg``). UTF-8 or UTF-16, any line ends; where zero
-bytes end the paths, they are taken as they are.
+A list has one path per line, relative to the list's folder. Empty lines and lines that start with ``#`` are
+skipped (a file ``#1.jpg`` is written ``./#1.jpg``). The text is UTF-8 or UTF-16, with any line ends. Paths that
+end in zero bytes are taken literally.
 """
 
 import codecs
@@ -19,17 +19,17 @@ _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM
 
 @dataclass(frozen=True, kw_only=True)
 class PathList:
-    """A list that was read."""
+    """A list of paths that was read."""
 
     name: str
-    """How messages call it."""
+    """Name in messages."""
     folder: Path
-    """What its paths are relative to."""
+    """Folder that its paths are relative to."""
     text: str
-    """Its content; bytes that are no UTF-8 are in it as in paths of the operating system."""
+    """Content of the list. Bytes that are no UTF-8 are escaped as in paths of the operating system."""
 
     def paths(self) -> Iterator[tuple[int, Path]]:
-        """Line numbers, from 1, and paths below ``folder`` or absolute; whether they exist is not looked at."""
+        """Line numbers, from 1, and paths, absolute or below ``folder``. Paths need not exist."""
         zero_ended = "\0" in self.text
         lines = iter(self.text.split("\0")) if zero_ended else io.StringIO(self.text, newline=None)
         for number, line in enumerate(lines, start=1):
@@ -38,7 +38,7 @@ class PathList:
                 yield number, self.folder / path
 
     def _path(self, line: str) -> str:
-        """The path of a line; empty if it has none."""
+        """Path of a line; empty if it has none."""
         text = line.strip()
         if not text or text.startswith("#"):
             return ""
@@ -53,9 +53,9 @@ def parse_path_list(content: bytes, folder: Path, name: str) -> PathList:
     """Read the bytes of a list.
 
     Args:
-        content: As it is stored.
-        folder: What its paths are relative to.
-        name: How messages call it.
+        content: Bytes of the file.
+        folder: Folder that its paths are relative to.
+        name: Name in messages.
 
     Raises:
         DataError: If it is no text, or names no path.
@@ -74,6 +74,6 @@ def parse_path_list(content: bytes, folder: Path, name: str) -> PathList:
 
 
 def _unmarked_encoding(content: bytes) -> str:
-    """In UTF-16, every other byte of plain letters is zero."""
+    """Encoding of a list without a byte order mark. In UTF-16, every other byte of plain letters is zero."""
     pairs = {(a > 0, b > 0) for a, b in zip(content[:64:2], content[1:64:2], strict=False)}
     return "utf-16-le" if pairs == {(True, False)} else "utf-16-be" if pairs == {(False, True)} else "utf-8"

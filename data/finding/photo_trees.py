@@ -1,7 +1,7 @@
 """The search for photos below a folder or by a pattern, one folder at a time, so that the first is there at once.
 
-In contrast to ``slotseg.data.finding.walk``, which lists all photos for training and remembers what it saw,
-nothing is kept of a folder once its photos are used, and a closed subfolder does not end the search.
+``slotseg.data.finding.walk`` lists all photos for training and remembers what it saw. Here, nothing of a folder is
+kept once its photos are used, and a subfolder without permission does not end the search.
 """
 
 import os
@@ -19,35 +19,38 @@ _WILDCARD = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """What was found directly in a folder."""
+    """Entries found directly in a folder."""
 
     inside: str
-    """Its path below the top, empty or ended by a separator."""
+    """Path of the folder below the top, empty or ended by a separator."""
     photos: list[str]
-    """Names of the photos; those that differ in their suffix only are neighbours."""
+    """Names of the photos. Those that differ only in their suffix are neighbours."""
     subfolders: frozenset[str]
-    """Names of the folders that are searched too."""
+    """Names of the subfolders, which are searched too."""
     error: OSError | None = None
-    """Why it could not be listed."""
+    """Error if the folder could not be listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoTree:
     """The photos below a folder, or those of them that fit a pattern.
 
-    Hidden files and folders are left out. Links are followed; each real folder is entered once.
+    Hidden files and folders are left out. Links are followed. Each real folder is entered once.
     """
 
     top: Path
+    """Folder to search."""
     patterns: tuple[str, ...] = ()
-    """A name with wildcards for each level; ``**`` stands for any number of folders. A folder that
-    fits is taken with all its photos. A last name that ends in a plain suffix (``*.dat``) takes
-    files of that suffix whether or not they seem to be photos."""
+    """Names with wildcards, one for each level; ``**`` stands for any number of folders.
+
+    A folder that fits is taken with all its photos. If the last name ends in a plain suffix (``*.dat``), files of
+    that suffix are taken even if they do not look like photos.
+    """
     closed: Path | None = None
-    """A folder that is not entered, wherever a link leads."""
+    """Folder that is never entered, not even by a link."""
 
     def folders(self) -> Iterator[Folder]:
-        """The folders in the order of their paths, each before its subfolders."""
+        """Search the folders in the order of their paths, each before its subfolders."""
         entered = self._not_to_enter()
         waiting = [("", self._reachable({0}))]
         while waiting:
@@ -75,7 +78,7 @@ class PhotoTree:
             yield Folder(inside=inside, photos=photos, subfolders=frozenset(subfolders))
 
     def holds_photo(self) -> bool:
-        """Whether there is anything; ends at the first photo, wherever that is.
+        """Whether there is any photo. The search ends at the first.
 
         Raises:
             OSError: If ``top`` cannot be listed.
@@ -98,11 +101,11 @@ class PhotoTree:
         return False
 
     def _not_to_enter(self) -> set[str]:
-        """Real paths, to begin with."""
+        """Real paths of the folders that are not entered: the top, which is searched already, and the closed one."""
         return {os.path.realpath(folder) for folder in (self.top, self.closed) if folder is not None}
 
     def _entries(self, inside: str, levels: frozenset[int]) -> Iterator[tuple[str, bool, frozenset[int]]]:
-        """What is directly in a folder, unsorted: name, whether it is a folder, and its levels of the pattern."""
+        """Entries of a folder, unsorted: name, whether it is a folder, and its levels of the pattern."""
         suffixes = _suffixes(self.patterns)
         with os.scandir(os.path.join(self.top, inside)) as entries:
             for entry in entries:
@@ -116,7 +119,7 @@ class PhotoTree:
                     yield name, False, after
 
     def _after(self, levels: frozenset[int], name: str) -> frozenset[int]:
-        """The levels of the pattern that a path may have come to once ``name`` is added; behind the last, it fits."""
+        """Levels of the pattern that a path may reach once ``name`` is added. Behind the last level, it fits."""
         after: set[int] = set()
         for level in levels:
             if level == len(self.patterns) or self.patterns[level] == "**":
@@ -126,7 +129,7 @@ class PhotoTree:
         return self._reachable(after)
 
     def _reachable(self, levels: set[int]) -> frozenset[int]:
-        """``levels``, and those behind a ``**``, which may stand for no folder."""
+        """Add the levels behind a ``**``, because it may stand for no folder."""
         reached = set(levels)
         for level, pattern in enumerate(self.patterns):
             if level in reached and pattern == "**":
@@ -135,7 +138,7 @@ class PhotoTree:
 
 
 def split_pattern(word: str) -> tuple[Path, tuple[str, ...]]:
-    """The folder that a pattern starts from, and its names from the first wildcard on; without one, no names."""
+    """Folder that a pattern starts from, and its names from the first wildcard on; no names without a wildcard."""
     names = _SEPARATORS.split(word)
     first = next((i for i, name in enumerate(names) if _WILDCARD.search(name)), len(names))
     start = word[: sum(len(name) + 1 for name in names[:first])]
@@ -148,6 +151,6 @@ def stem(name: str) -> str:
 
 
 def _suffixes(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Ends of the names, in small letters, that are taken."""
+    """Suffixes, in small letters, of the names that are taken."""
     last = os.path.splitext(patterns[-1])[1].lower() if patterns else ""
     return IMAGE_SUFFIXES if len(last) < 2 or _WILDCARD.search(last) else (*IMAGE_SUFFIXES, last)

@@ -1,4 +1,4 @@
-"""Data sets by name: what is said where none of the places that people have them in is complete."""
+"""Data sets on disk: the errors if a set is in none of its usual places."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from slotseg.errors import DataError
 
 
 def check_data_dir(data_dir: Path, name: str) -> None:
-    """Refuse the folder of a set that is none.
+    """Refuse a path that is no folder.
 
     Raises:
         DataError: If there is no such folder.
@@ -19,13 +19,13 @@ def check_data_dir(data_dir: Path, name: str) -> None:
 def nothing_complete(
     what: str, data_dir: Path, rows: Sequence[Sequence[str]], is_there: Callable[[Path], bool]
 ) -> DataError:
-    """The error that says every path that would do, and which are missing.
+    """Error that lists every path that would do, and says which of them are missing.
 
     Args:
-        what: What was looked for.
-        data_dir: Where.
-        rows: Paths below it; each row would do, and all paths of a row are needed.
-        is_there: Whether there is what a path stands for.
+        what: Name of what was searched for.
+        data_dir: Folder that was searched.
+        rows: Paths below the folder. Any one row would do, and it needs all its paths.
+        is_there: Tells whether a path exists.
     """
     lines = [", ".join(p if is_there(data_dir / p) else f"{p} (missing)" for p in row) for row in rows]
     return DataError(

@@ -1,7 +1,7 @@
 """The walk that finds the photos below a folder, and how to tell later that it would find the same.
 
-Photos are known by their suffix. Hidden files and folders (the ``._x`` of macOS among them) are
-left out; links are followed, and each real folder is entered once, so that they cannot loop.
+Photos are told by their suffix. Hidden files and folders (such as the ``._x`` of macOS) are left out. Links are
+followed. Each real folder is entered once, so that links cannot loop.
 """
 
 import os
@@ -16,18 +16,18 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".ppm", ".pgm"),
     *(".avif", ".heic", ".heif", ".mpo"),
 )
-"""What counts as an image inside a folder, in any case; a file given by hand is tried whatever its suffix."""
+"""Suffixes, in any case, of the images in a folder. A file given by hand is tried with any suffix."""
 
 NO_FOLDER = (-1, -1, -1)
-"""The ``folder_state`` of anything but a folder."""
+"""State of anything but a folder."""
 
 
 def folder_state(path: str | bytes) -> tuple[int, int, int]:
-    """What is not the same once an entry of a folder was added, removed or renamed, or the folder exchanged.
+    """State of a folder. It changes if an entry is added, removed or renamed, or if the folder is replaced.
 
     Returns:
-        Its mtime and ctime in nanoseconds and its inode: a copying tool sets the first back, but
-        not the second, and folders made together have both in common.
+        mtime and ctime in nanoseconds, and the inode. Copying tools set back mtime, but not ctime. The inode tells
+        folders apart that were made at the same time.
     """
     try:
         status = os.stat(path)
@@ -42,15 +42,14 @@ class Walk:
     """One walk below a folder.
 
     Args:
-        folder: Where it starts.
+        folder: Folder to walk.
 
     Attributes:
-        photos: Their paths below the folder in the order of sorted ``Path``, as the file system's
-            bytes, each ended by a zero byte.
-        folders: All that decided what was found, by path below the folder, with its ``folder_state``
-            before it was listed: the folder itself (an empty path), subfolders, also those known
-            by another path already, and links that lead to no folder but might one day (those
-            named like a photo stay one).
+        photos: Paths of the photos below the folder, in the order of sorted ``Path``, as bytes of the file
+            system, each ended by a zero byte.
+        folders: States of everything that decided what was found, by path below the folder, each taken before
+            listing. These are the folder itself (an empty path), its subfolders (also those that were entered by
+            another path), and links that lead to no folder yet (a link named like a photo counts as a photo).
 
     Raises:
         DataError: If a folder cannot be listed.
@@ -92,7 +91,7 @@ class Walk:
         return photos, folders
 
     def _unentered(self, inside: str, folders: list[str]) -> set[str]:
-        """Of the subfolders of a folder those to enter; from here on they count as entered."""
+        """Subfolders that were not entered yet. From here on they count as entered."""
         entering = set()
         for name in sorted(folders):
             path = self._top + inside + name
@@ -114,5 +113,5 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 @lru_cache(maxsize=1024)
 def real_folder(folder: AnyStr) -> AnyStr:
-    """A folder without links, by which a file is the same whichever way led to it; remembered, so make it absolute."""
+    """Real path of a folder, the same by whichever links it was reached. It is cached, so pass an absolute path."""
     return os.path.realpath(folder)

@@ -1,8 +1,8 @@
-"""What a word stands for, and where the outputs of several go, so that none replaces another's.
+"""The meaning of each word, and places for the outputs of several words, so that none replaces another's.
 
 A word is a file, a folder, a quoted pattern (``'photos/**/*.jpg'``), a list of paths (``@list.txt``,
-``@-`` from stdin), or one image from stdin (``-``). It is checked at once, and becomes plain data
-that says where to look; what lies there is found while it is used.
+``@-`` from stdin), or one image from stdin (``-``). It is checked at once and becomes plain data that says where to
+look. The files are searched later, while they are used.
 """
 
 import os
@@ -22,7 +22,7 @@ from slotseg.data.reading.notes import shown
 from slotseg.errors import ConfigError, DataError
 
 STDIN_LIMIT = 2_000_000_000
-"""Bytes of stdin that are waited for; more are no photo."""
+"""Largest number of bytes that are read from stdin; more are no photo."""
 
 _STDIN_IMAGE = "-"
 _STDIN_LIST = "@-"
@@ -33,9 +33,9 @@ class FileWord:
     """A file that a word names, or the image on stdin."""
 
     source: Path | bytes
-    """The file, or its content."""
+    """File, or its content."""
     relative: Path
-    """Where its outputs go below the output folder, without their suffix."""
+    """Path of its outputs below the output folder, without their suffix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ class TreeWord:
     """A folder or pattern."""
 
     tree: PhotoTree
-    """The photos."""
+    """Photos of the folder or pattern."""
     prefix: Path = field(default_factory=Path)
-    """Folder below the output folder that its outputs go to."""
+    """Folder of its outputs, below the output folder."""
 
     @property
     def base(self) -> Path:
-        """The folder that is searched, which outputs are relative to."""
+        """Folder that is searched. Outputs are relative to it."""
         return self.tree.top
 
 
@@ -58,27 +58,27 @@ class ListWord:
     """A list of paths."""
 
     paths: PathList
-    """The paths, of files or folders."""
+    """Paths of files and folders."""
     base: Path
-    """The folder that outputs are relative to, absolute."""
+    """Absolute folder that outputs are relative to."""
     shared: frozenset[int]
-    """Hashes of the absolute paths without suffix that several have."""
+    """Hashes of the absolute paths without suffix that several files share."""
     leave_out: Path | None
-    """A folder that is not searched."""
+    """Folder that is not searched."""
     prefix: Path = field(default_factory=Path)
-    """Folder below the output folder that its outputs go to."""
+    """Folder of its outputs, below the output folder."""
 
 
 Word = FileWord | TreeWord | ListWord
 
 
 def parse_words(words: Sequence[str | Path], leave_out: Path | None, stdin: BinaryIO | None) -> list[Word]:
-    """Find out what words stand for, and give each a place for its outputs that is its own.
+    """Find out what words stand for, and give each its own place for outputs.
 
     Args:
-        words: At least one.
-        leave_out: A folder that is not searched.
-        stdin: What ``-`` and ``@-`` read; None: the process's.
+        words: Words to parse, at least one.
+        leave_out: Folder that is not searched.
+        stdin: Stream that ``-`` and ``@-`` read; None: the stdin of the process.
 
     Raises:
         ConfigError: If there is no word, or two of them read stdin.
@@ -93,14 +93,14 @@ def parse_words(words: Sequence[str | Path], leave_out: Path | None, stdin: Bina
 
 
 def identity(source: Path | bytes) -> int:
-    """A number that is the same for paths that lead to one file through different folders."""
+    """Number that is the same for all paths to one file, through whichever folders."""
     if isinstance(source, bytes):
         return 0
     return hash((real_folder(os.path.dirname(os.path.abspath(source))), source.name))
 
 
 def _common_folder(folders: list[str]) -> str:
-    """The deepest folder that holds absolute paths; empty for several drives of Windows."""
+    """Deepest folder that holds all absolute paths; empty if they lie on several drives of Windows."""
     try:
         return os.path.commonpath(folders)
     except ValueError:
@@ -108,7 +108,7 @@ def _common_folder(folders: list[str]) -> str:
 
 
 def below(path: Path, folder: Path) -> Path:
-    """``path`` as seen from a folder that holds it; by its name where none does."""
+    """Path relative to a folder; only its name if it does not lie in the folder."""
     try:
         return Path(os.path.abspath(path)).relative_to(folder)
     except ValueError:
@@ -116,10 +116,10 @@ def below(path: Path, folder: Path) -> Path:
 
 
 def _parse(word: str, leave_out: Path | None, stdin: BinaryIO | None) -> Word:
-    """What a word stands for.
+    """Parse one word.
 
     Raises:
-        DataError: If that is nothing.
+        DataError: If it stands for nothing.
     """
     path = Path(word)
     if word == _STDIN_IMAGE:
@@ -149,7 +149,7 @@ def _why_nothing(path: Path, word: str) -> str:
 
 
 def _searched(tree: PhotoTree, word: str) -> TreeWord:
-    """A tree that holds something.
+    """Check that a tree holds a photo.
 
     Raises:
         DataError: If it holds no photo, or cannot be listed.
@@ -191,7 +191,7 @@ def _read_list(file: Path) -> PathList:
 
 
 def _listed(paths: PathList, leave_out: Path | None) -> ListWord:
-    """A list with what the names of its outputs depend on, for which it is read once."""
+    """Read a list once for everything that the names of its outputs depend on."""
     base = os.path.abspath(paths.folder)
     common, inside = "", True
     stems = np.empty(sum(1 for _ in paths.paths()), np.int64)
@@ -211,7 +211,7 @@ def _listed(paths: PathList, leave_out: Path | None) -> ListWord:
 
 
 def _told_apart(words: list[Word]) -> list[Word]:
-    """Words whose outputs do not meet: files by their folders or suffixes, trees by folders of their own."""
+    """Tell outputs of words apart: those of files by folders or suffixes, those of trees by folders of their own."""
     files = [word.source for word in words if isinstance(word, FileWord) and isinstance(word.source, Path)]
     names = _names_of_files(list({identity(file): file for file in files}.values()))
     prefixes = _prefixes_of_trees({os.path.abspath(word.base) for word in words if not isinstance(word, FileWord)})
@@ -226,7 +226,7 @@ def _told_apart(words: list[Word]) -> list[Word]:
 
 
 def _names_of_files(files: list[Path]) -> dict[Path, Path]:
-    """Outputs of files that words name: their names, below as many folders as it takes; suffixes only if needed."""
+    """Output paths of files: the file name, below as many folders as it takes, with the suffix only if needed."""
     same = Counter(file.name for file in files)
     common = {name: _common_folder([os.path.abspath(f.parent) for f in files if f.name == name]) for name in same}
     named = {f: below(f, Path(common[f.name])) if same[f.name] > 1 else Path(f.name) for f in files}
@@ -235,7 +235,7 @@ def _names_of_files(files: list[Path]) -> dict[Path, Path]:
 
 
 def _prefixes_of_trees(bases: set[str]) -> dict[str, Path]:
-    """The folder of its own for each of several trees; for one of them there is none."""
+    """Output folder of each of several trees; none if there is only one tree."""
     if len(bases) == 1:
         return dict.fromkeys(bases, Path())
     same = Counter(os.path.basename(base) for base in bases)

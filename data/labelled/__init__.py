@@ -1,1 +1,1 @@
-"""What scoring reads: photos with labels, label sets, and where the sets of the field lie on disk."""
+"""Labelled photos for scoring, label sets, and the places on disk of the sets of the field."""

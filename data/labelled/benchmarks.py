@@ -1,7 +1,6 @@
 """The labelled sets of the field by name: where their photos and label maps lie on disk.
 
-What a set's ids mean is its taxonomy; how it is scored is the business of
-``slotseg.eval.protocols``.
+The taxonomy of a set gives its ids their meaning. ``slotseg.eval.protocols`` fixes how it is scored.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from slotseg.data.labelled.layouts import FileLayout, JsonLayout, Layout, Panopt
 from slotseg.data.labelled.taxonomy import load_taxonomy
 
 WHOLE = "all"
-"""The split of a set that has none."""
+"""Split of a set that has no parts."""
 
 _BOTH = ("{split}", "images/{split}")  # where people have COCO's photos
 _STUFF: tuple[Layout, ...] = (
@@ -54,16 +53,16 @@ _POTSDAM: tuple[Layout, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSet:
-    """What is known about a set."""
+    """A labelled set of the field, as it was published."""
 
     taxonomy: str
-    """Its label set."""
+    """Name of the label set."""
     split: str
-    """The split that is scored if none is asked for."""
+    """Split that is scored by default."""
     layouts: tuple[Layout, ...]
-    """Tried in this order."""
+    """Layouts on disk, in the order in which they are tried."""
     below: tuple[str, ...] = ()
-    """Folders of the data folder to look in as well."""
+    """Subfolders of the data folder that are searched too."""
     encoding_checked: bool = False
     """Whether label PNGs are compared with instance annotations that lie beside them."""
 
@@ -107,16 +106,16 @@ def open_set(
     """Find a set on disk.
 
     Args:
-        name: A key of ``SETS``.
-        data_dir: Folder of the set.
-        split: As its folders and files call it; by default the one that papers score.
-        curated: Keep the photos of the curated list only; the label maps are COCO-Stuff's.
-        image_list: Keep the photos that this file names instead, a key a line.
+        name: Name of the set, a key of ``SETS``.
+        data_dir: Folder of the data set as it was published.
+        split: Split, as the set's folders and files call it; by default the one that papers score.
+        curated: Whether to keep only the photos of the curated list, which needs label maps of COCO-Stuff.
+        image_list: File with a key a line. If given, only the photos that it names are kept.
 
     Raises:
-        DataError: If something is missing, said with every path that would do, or an image list
-            names photos that are absent.
-        LabelError: If the label maps are encoded in another way.
+        DataError: If something is missing, with every path that would do, or if an image list names photos that
+            are absent.
+        LabelError: If the label maps have another encoding.
     """
     known = SETS[name]
     split = split or known.split

@@ -22,7 +22,7 @@ from slotseg.labels.label_map import IGNORE
 log = logging.getLogger(__name__)
 
 LAST_STUFF = 182
-"""The largest COCO-Stuff category id; 183, "other" in the stuff annotations, marks the pixels of things."""
+"""Largest COCO-Stuff category id. The id 183, "other" in the stuff annotations, marks the pixels of things."""
 
 _CHECKED_PHOTOS = 20
 _LARGEST_CHECK = 64 << 20
@@ -32,7 +32,7 @@ class AnnotationFile:
     """The annotations of a COCO JSON, by photo, rasterised with pycocotools.
 
     Args:
-        path: Such as ``instances_val2017.json`` or ``stuff_val2017.json``.
+        path: JSON file, such as ``instances_val2017.json`` or ``stuff_val2017.json``.
 
     Raises:
         DataError: If the file is no such JSON.
@@ -49,19 +49,19 @@ class AnnotationFile:
     def masks(self, image_id: int) -> list[tuple[dict[str, Any], NDArray[np.bool_]]]:
         """Annotations of a photo with their masks ``(H, W)``: crowds first, then from large to small.
 
-        COCO gives overlapping instances no order; in this one, later ones lie on top and small
-        things stay visible.
+        COCO gives overlapping instances no order. In this order later ones lie on top, so small things stay
+        visible.
         """
         found = sorted(self.annotations.get(image_id, []), key=lambda a: (not a.get("iscrowd", 0), -a.get("area", 0)))
         return [(a, _rasterize(a["segmentation"], self.sizes[image_id])) for a in found]
 
 
 class CocoAnnotations:
-    """COCO-Stuff label maps from its JSON: stuff below, things on top; encoded as its PNGs are.
+    """COCO-Stuff label maps from its JSON: stuff below, things on top. The encoding is that of its PNGs.
 
     Args:
-        stuff: ``stuff_<split>.json``; None leaves stuff unlabelled.
-        instances: ``instances_<split>.json``.
+        stuff: File ``stuff_<split>.json``; None leaves stuff unlabelled.
+        instances: File ``instances_<split>.json``.
 
     Raises:
         DataError: If a file is no such JSON.
@@ -73,7 +73,7 @@ class CocoAnnotations:
         self.description = " + ".join(file.path.name for file in self.files)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """The photos that the annotations do not list."""
+        """Photos that the annotations do not list."""
         return [self.where(key) for key in keys if _image_id(key) not in self.sizes]
 
     def read(self, key: str) -> NDArray[np.uint8]:
@@ -87,7 +87,7 @@ class CocoAnnotations:
         return label_map
 
     def where(self, key: str) -> str:
-        """The photo within the files."""
+        """Name in messages: the photo and the files."""
         return f"photo {key} of {self.description}"
 
 
@@ -95,8 +95,8 @@ class PanopticAnnotations:
     """COCO category ids from panoptic PNGs (segment id = R + 256 G + 65536 B) and their JSON.
 
     Args:
-        annotations: ``panoptic_<split>.json``.
-        folder: Its PNGs.
+        annotations: File ``panoptic_<split>.json``.
+        folder: Folder of its PNGs.
 
     Raises:
         DataError: If the file is no such JSON.
@@ -112,7 +112,7 @@ class PanopticAnnotations:
         }
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """The absent PNGs, and the photos that the JSON does not list."""
+        """PNGs that are absent or that the JSON does not list."""
         absent = [k for k in keys if k not in self.segments or not (self.folder / f"{k}.png").is_file()]
         return [self.where(key) for key in absent]
 
@@ -136,20 +136,20 @@ class PanopticAnnotations:
         return label_map
 
     def where(self, key: str) -> str:
-        """The PNG."""
+        """Path of the PNG."""
         return str(self.folder / f"{key}.png")
 
 
 def check_not_shifted(source: LabelSource, instances: Path, keys: Iterable[str]) -> None:
     """Compare label maps with the instance annotations of the same photos.
 
-    In a map that counts from 1 the pixels of a person say 1, which is the id of bicycle.
+    In a label map that counts from 1, the pixels of a person have the value 1, which means bicycle.
 
     Args:
-        source: Label maps, encoded as category id - 1.
-        instances: ``instances_<split>.json``; nothing is checked where it is absent, or so large that
-            reading it takes longer than the check is worth.
-        keys: The photos; the first few with instances are looked at.
+        source: Source of label maps with category id - 1.
+        instances: File ``instances_<split>.json``. Nothing is checked if it is absent, or too large to be read for a
+            mere check.
+        keys: Keys of the photos. The first few with instances are checked.
 
     Raises:
         LabelError: If more pixels of instances fit the shifted encoding than the expected one.
@@ -177,7 +177,7 @@ def check_not_shifted(source: LabelSource, instances: Path, keys: Iterable[str])
 
 
 def _rasterize(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mask ``(H, W)`` of polygons, of run lengths, or of compressed run lengths."""
+    """Mask ``(H, W)`` from polygons, run lengths or compressed run lengths."""
     from pycocotools import mask
 
     if isinstance(segmentation, list):

@@ -1,6 +1,6 @@
-"""Which photos of a split are scored: all, those of a file, or the curated list of COCO-Stuff-27.
+"""Lists of the photos of a split to score: all, those of a file, or the curated list of COCO-Stuff-27.
 
-A list is an evaluation filter. The curated one looks at labels, so training on it is not
+A list is a filter for evaluation. The curated list is made from labels, so training on it is not
 unsupervised. Letters: H W pixels.
 """
 
@@ -39,11 +39,11 @@ class ImageList:
     """Keys of photos, in the order in which they are scored."""
 
     name: str
-    """``all``, ``curated``, or the file it was read from."""
+    """Name of the list: ``all``, ``curated``, or the path of its file."""
     keys: tuple[str, ...]
-    """Path of each photo below the split's folder, without suffix."""
+    """Keys of the photos: paths below the folder of the split, without suffix."""
     published: bool | None = None
-    """Whether the digest is the published one, where there is one to compare with."""
+    """Whether the digest is the published one; None if none was published."""
 
     @property
     def digest(self) -> str:
@@ -52,12 +52,12 @@ class ImageList:
 
     @classmethod
     def of(cls, keys: Sequence[str], name: str = "all") -> "ImageList":
-        """A list of all photos, or of another name."""
+        """Make a list, by default that of all photos."""
         return cls(name=name, keys=tuple(keys))
 
 
 def read_image_list(path: Path) -> ImageList:
-    """Read a list from a file: a key or file name a line, empty lines left out.
+    """Read a list from a file with a key or file name a line. Empty lines are left out.
 
     Raises:
         DataError: If it cannot be read, is empty, or names a photo twice.
@@ -78,17 +78,17 @@ def read_image_list(path: Path) -> ImageList:
 
 
 def is_curated(label_map: NDArray[Any], where: str = "the label map") -> bool:
-    """The rule of the curated list of COCO-Stuff-27.
+    """Whether a photo belongs to the curated list of COCO-Stuff-27.
 
-    At least 360 pixels high and wide, and at least 75 % of all pixels are stuff; void pixels and
-    things count against.
+    It does if it is at least 360 pixels high and wide, and at least 75 % of all its pixels are stuff. Void
+    pixels and things count against it.
 
     Args:
         label_map: COCO-Stuff category ids - 1, ``(H, W)``.
-        where: What to call it in a message.
+        where: Name of the label map in messages.
 
     Raises:
-        LabelError: If it is encoded otherwise.
+        LabelError: If the label map has another encoding.
     """
     classes = _cocostuff27().class_map(label_map, where)
     if min(label_map.shape) < CURATED_SIDE:
@@ -106,11 +106,11 @@ def curated_list(
     """Derive the curated list from label maps, or take it from the cache beside the data.
 
     Args:
-        split: Such as ``val2017``.
-        keys: Of all photos of the split.
-        read: Gives the label map of a key.
-        folder: Of the data; the cache is ``slotseg-curated-<split>.json`` in it, if it can be written.
-        published: Length and digest to compare with, by split.
+        split: Name of the split, such as ``val2017``.
+        keys: Keys of all photos of the split.
+        read: Function that gives the label map of a key.
+        folder: Folder of the data. The cache is ``slotseg-curated-<split>.json`` in it, if it can be written.
+        published: Length and digest of the published list of each split.
 
     Raises:
         DataError: If a label map cannot be read, or no photo is curated.
@@ -144,7 +144,7 @@ def _compared(curated: ImageList, published: tuple[int, str] | None) -> ImageLis
 
 
 def _read_cache(file: Path, all_digest: str) -> list[str] | None:
-    """The cached keys, if they were derived from the photos that are there now."""
+    """Keys from the cache, if they were derived from the same photos."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["derived_from"] == all_digest:

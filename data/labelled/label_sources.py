@@ -1,6 +1,6 @@
-"""Where label maps come from: one PNG per photo, or COCO's annotations (``slotseg.data.labelled.coco``).
+"""Sources of label maps: one PNG per photo, or COCO's annotations (``slotseg.data.labelled.coco``).
 
-A source gives the ids as the data set stores them; a ``Taxonomy`` turns them into classes.
+A source gives the ids as the data set stores them. A ``Taxonomy`` turns them into classes.
 Letters: H W pixels.
 """
 
@@ -20,18 +20,18 @@ class LabelSource(Protocol):
     """Label maps by the key of their photo."""
 
     description: str
-    """What the result says: files and, if need be, how they are read."""
+    """Description for the result: the files and, if need be, how they are read."""
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """What is absent for these photos, each as the path expected."""
+        """Expected paths of the label maps that are absent for these photos."""
         ...
 
     def read(self, key: str) -> NDArray[Any]:
-        """Ids ``(H, W)`` of a photo's label map; raises ``DataError`` if it cannot be read."""
+        """Ids of a photo's label map, ``(H, W)``. Raises ``DataError`` if it cannot be read."""
         ...
 
     def where(self, key: str) -> str:
-        """What to call a photo's label map in a message."""
+        """Name of a photo's label map in messages."""
         ...
 
 
@@ -39,9 +39,9 @@ class LabelFiles:
     """One label map per photo in a folder.
 
     Args:
-        folder: Searched for ``<key><suffix>``.
+        folder: Folder with the files ``<key><suffix>``.
         suffix: End of the file names.
-        id_colors: Id of each colour, if the files are RGB images; otherwise they hold the ids.
+        id_colors: Id of each colour, if the files are RGB images; without it, the files hold ids.
     """
 
     def __init__(self, folder: Path, suffix: str = ".png", id_colors: tuple[tuple[int, Color], ...] = ()) -> None:
@@ -49,20 +49,20 @@ class LabelFiles:
         self.description = f"{folder.name}/*{suffix}"
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """The absent files."""
+        """Paths of the files that are absent."""
         return [str(path) for path in map(self._path, keys) if not path.is_file()]
 
     def read(self, key: str) -> NDArray[Any]:
         """Ids ``(H, W)`` of a file.
 
         Raises:
-            DataError: If it cannot be read, or holds a colour without an id.
+            DataError: If the file cannot be read, or holds a colour without an id.
         """
         path = self._path(key)
         return ids_of_colors(read_image(path), self.id_colors, path) if self.id_colors else read_label(path)
 
     def where(self, key: str) -> str:
-        """The file."""
+        """Path of the file."""
         return str(self._path(key))
 
     def _path(self, key: str) -> Path:

@@ -1,7 +1,6 @@
 """Labelled photos to score on: a list of photos with a source of label maps, and the built-in scenes.
 
-Where the sets of the field lie on disk is known to ``slotseg.data.labelled.benchmarks``. Letters: C classes,
-H W pixels.
+``slotseg.data.labelled.benchmarks`` knows where the sets of the field lie on disk. Letters: C classes, H W pixels.
 """
 
 import json
@@ -23,7 +22,7 @@ from slotseg.errors import DataError, LabelError
 from slotseg.labels.label_map import IGNORE
 
 HELD_OUT_SCENES = 1_000_000
-"""Seed of the first scene to score on; training draws from 0 upwards."""
+"""Seed of the first scene to score on. Training draws from 0 upwards."""
 
 SCENE_SPLITS = {"val": HELD_OUT_SCENES, "train": 0}
 """Seed of the first scene of each split."""
@@ -31,45 +30,48 @@ SCENE_SPLITS = {"val": HELD_OUT_SCENES, "train": 0}
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredPhoto:
-    """What a predictor is shown."""
+    """A photo as a predictor sees it."""
 
     key: str
-    """Path below the set's photos, without suffix."""
+    """Key of the photo: its path below the photos of the set, without suffix."""
     image: NDArray[np.uint8]
-    """RGB, ``(H, W, 3)``."""
+    """RGB pixels, ``(H, W, 3)``."""
     size_hw: tuple[int, int]
-    """Size of the photo on disk, before a protocol scales and crops it."""
+    """Height and width of the photo on disk, in pixels, before a protocol scales and crops it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImage(ScoredPhoto):
-    """A photo and its ground truth."""
+    """A photo with its ground truth."""
 
     class_map: NDArray[Any]
-    """Class ids, ``(H, W)``; the taxonomy's ``ignore`` where void."""
+    """Class ids, ``(H, W)``; void pixels have the taxonomy's ``ignore``."""
 
 
 class LabelledDataset(Protocol):
     """A numbered collection of photos with ground truth."""
 
     name: str
+    """Name of the set."""
     split: str
+    """Part of the set."""
     taxonomy: Taxonomy
+    """Label set, with the classes."""
     image_list: ImageList
-    """Which photos of the split these are."""
+    """List of the photos."""
     labels: str
-    """Where the label maps come from, for the result."""
+    """Description of the label maps, for the result."""
 
     def __len__(self) -> int:
         """Number of photos."""
         ...
 
     def read_image(self, index: int) -> NDArray[np.uint8]:
-        """The photo alone."""
+        """Pixels of a photo alone, ``(H, W, 3)``."""
         ...
 
     def read(self, index: int) -> LabelledImage:
-        """Photo and ground truth; raises ``DataError`` where they cannot be used."""
+        """A photo with its ground truth. Raises ``DataError`` if they cannot be used."""
         ...
 
 
@@ -77,8 +79,8 @@ class LabelledScenes:
     """Built-in scenes.
 
     Args:
-        num_scenes: How many.
-        split: ``val``, which training never sees, or ``train``.
+        num_scenes: Number of scenes.
+        split: Name of the split: ``train``, or ``val``, whose scenes training never sees.
 
     Raises:
         DataError: If there is no such split.
@@ -98,11 +100,11 @@ class LabelledScenes:
         return self.num_scenes
 
     def read_image(self, index: int) -> NDArray[np.uint8]:
-        """The picture alone."""
+        """Pixels of a scene alone, ``(H, W, 3)``."""
         return self.read(index).image
 
     def read(self, index: int) -> LabelledImage:
-        """Picture and classes."""
+        """A scene with its classes."""
         image, class_map = draw_scene(SCENE_SPLITS[self.split] + index)
         return LabelledImage(
             key=f"scene-{index}", image=image, size_hw=(class_map.shape[0], class_map.shape[1]), class_map=class_map
@@ -113,15 +115,15 @@ class LabelledPhotos:
     """Photos on disk with a source of label maps.
 
     Args:
-        name: Of the set.
-        split: Of the set.
-        taxonomy: Meaning of the label maps' ids.
+        name: Name of the set.
+        split: Part of the set.
+        taxonomy: Label set, which gives the ids of the label maps their meaning.
         photos: Key and file of each photo.
-        source: Label maps by key.
-        image_list: Keep the photos of this list, in its order; by default all.
+        source: Source of the label maps, by key.
+        image_list: List of the photos to keep, in its order; by default all.
 
     Raises:
-        DataError: If photos of the list or label maps are absent; all of them are counted at once.
+        DataError: If photos of the list or label maps are absent; the message counts all of them.
     """
 
     def __init__(
@@ -150,15 +152,15 @@ class LabelledPhotos:
         return len(self.photos)
 
     def read_image(self, index: int) -> NDArray[np.uint8]:
-        """The photo alone."""
+        """Pixels of a photo alone, ``(H, W, 3)``."""
         return read_image(self.photos[index][1])
 
     def read(self, index: int) -> LabelledImage:
-        """Photo and ground truth.
+        """A photo with its ground truth.
 
         Raises:
             DataError: If the photo cannot be read.
-            LabelError: If the label map cannot, is of another size, or holds an id without a meaning.
+            LabelError: If the label map cannot be read, has another size, or holds an id without a meaning.
         """
         key, path = self.photos[index]
         image = read_image(path)
@@ -171,10 +173,10 @@ class LabelledPhotos:
         return LabelledImage(key=key, image=image, size_hw=(image.shape[0], image.shape[1]), class_map=class_map)
 
     def read_classes(self, key: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Class ids ``(H, W)`` of a photo.
+        """Class ids of a photo, ``(H, W)``.
 
         Raises:
-            LabelError: As ``read``.
+            LabelError: If the label map cannot be read, or holds an id without a meaning.
         """
         try:
             label_map = self.source.read(key)
@@ -184,15 +186,15 @@ class LabelledPhotos:
 
 
 def labelled_folder(images: Path, labels: Path, split: str | None = None) -> LabelledPhotos:
-    """A folder of photos and a folder of indexed PNGs of the same names.
+    """Open a folder of photos and a folder of indexed PNGs with the same names.
 
-    ``classes.json``, in the label folder or above it, holds ``names`` and, if they differ from 255
-    and the standard palette, ``ignore_index`` and ``colors``.
+    A ``classes.json`` in the label folder or above it holds ``names``. It may hold ``ignore_index``, by default 255,
+    and ``colors``, by default the standard palette.
 
     Args:
-        images: Photos, recursively.
-        labels: Label maps under the same relative paths, with the suffix ``.png``.
-        split: Folder of that name in both, to take alone.
+        images: Folder of the photos, searched recursively.
+        labels: Folder of the label maps, with the same relative paths and the suffix ``.png``.
+        split: Name of a folder in both. If given, only these folders are taken.
 
     Raises:
         DataError: If a folder, ``classes.json`` or a label is missing.

@@ -1,6 +1,6 @@
-"""Ways in which people have a labelled set on disk, each with what must be there.
+"""Layouts in which people have a labelled set on disk, each with the paths that it needs.
 
-Paths are below the data folder and may hold ``{split}``.
+Paths are relative to the data folder and may hold ``{split}``.
 """
 
 from abc import ABC, abstractmethod
@@ -18,24 +18,24 @@ from slotseg.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class Layout(ABC):
-    """A folder of photos, and label maps somewhere."""
+    """A folder of photos, and the place of their label maps."""
 
     images: str
     """Folder of the photos."""
     image_suffixes: tuple[str, ...] = (".jpg",)
-    """Ends of their names; what is before is the key."""
+    """Ends of the photos' names. The part before is the key."""
 
     def photo_pattern(self) -> str:
-        """A path that stands for the photos."""
+        """Path pattern of the photos."""
         return f"{self.images}/*{self.image_suffixes[0] if len(self.image_suffixes) == 1 else ''}"
 
     @abstractmethod
     def needs(self, split: str) -> list[str]:
-        """Everything that must be there; a name that starts with ``*`` stands for any such file."""
+        """Paths that must exist. A name that starts with ``*`` stands for any such file."""
 
     @abstractmethod
     def source(self, root: Path, split: str, taxonomy: Taxonomy) -> LabelSource:
-        """The label maps below a data folder."""
+        """Source of the label maps below a data folder."""
 
     def photos(self, root: Path, split: str) -> list[tuple[str, Path]]:
         """Key and file of each photo."""
@@ -50,24 +50,24 @@ class Layout(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FileLayout(Layout):
-    """A label map in a file for each photo."""
+    """A file with a label map for each photo."""
 
     labels: str
     """Folder of the label maps."""
     label_suffix: str = ".png"
-    """End of their names, after the key."""
+    """End of the label maps' names, after the key."""
     listing: str = ""
-    """A file that names the photos of the split, a key a line."""
+    """File that names the photos of the split, a key a line; empty if there is none."""
     colored: bool = False
-    """Label maps are RGB images in the colours of the taxonomy."""
+    """Whether label maps are RGB images in the colours of the taxonomy."""
 
     def needs(self, split: str) -> list[str]:
-        """Photos, label maps and listing."""
+        """Paths of photos, label maps and listing."""
         paths = [self.photo_pattern(), f"{self.labels}/*{self.label_suffix}", self.listing]
         return [path.format(split=split) for path in paths if path]
 
     def source(self, root: Path, split: str, taxonomy: Taxonomy) -> LabelSource:
-        """Files of ids or of colours."""
+        """Source of label maps from files of ids or of colours."""
         folder = root / self.labels.format(split=split)
         return LabelFiles(folder, self.label_suffix, taxonomy.id_colors if self.colored else ())
 
@@ -77,14 +77,16 @@ class JsonLayout(Layout):
     """COCO's stuff and instance annotations."""
 
     stuff: str = "annotations/stuff_{split}.json"
+    """File of the stuff annotations."""
     instances: str = "annotations/instances_{split}.json"
+    """File of the instance annotations."""
 
     def needs(self, split: str) -> list[str]:
-        """Photos and both files."""
+        """Paths of the photos and of both files."""
         return [path.format(split=split) for path in (self.photo_pattern(), self.stuff, self.instances)]
 
     def source(self, root: Path, split: str, taxonomy: Taxonomy) -> LabelSource:
-        """Rasterised annotations."""
+        """Source of label maps from rasterised annotations."""
         return CocoAnnotations(root / self.stuff.format(split=split), root / self.instances.format(split=split))
 
 
@@ -95,31 +97,32 @@ class PanopticLayout(Layout):
     masks: str
     """Folder of the PNGs."""
     annotations: str = "annotations/panoptic_{split}.json"
+    """File of the segments and their categories."""
 
     def needs(self, split: str) -> list[str]:
-        """Photos, file and PNGs."""
+        """Paths of photos, file and PNGs."""
         paths = (self.photo_pattern(), self.annotations, f"{self.masks}/*.png")
         return [path.format(split=split) for path in paths]
 
     def source(self, root: Path, split: str, taxonomy: Taxonomy) -> LabelSource:
-        """Category ids of the segments."""
+        """Source of label maps from the category ids of the segments."""
         return PanopticAnnotations(root / self.annotations.format(split=split), root / self.masks.format(split=split))
 
 
 def find_layout(
     layouts: Sequence[Layout], data_dir: Path, split: str, name: str, below: Sequence[str] = ()
 ) -> tuple[Path, Layout]:
-    """The layout that is there, and the folder that its paths are below.
+    """Find the layout that is on disk, and the folder that its paths are relative to.
 
     Args:
-        layouts: Tried in this order.
-        data_dir: Where to look.
+        layouts: Layouts, in the order in which they are tried.
+        data_dir: Folder of the data set as it was published.
         split: Part of the set.
-        name: Of the set, for messages.
-        below: Folders of ``data_dir`` to look in as well.
+        name: Name of the set in messages.
+        below: Subfolders of ``data_dir`` that are searched too.
 
     Raises:
-        DataError: If none is complete; it says every path that would do, and which are missing.
+        DataError: If no layout is complete, with every path that would do and which of them are missing.
     """
     check_data_dir(data_dir, name)
     for root in (data_dir, *(data_dir / folder for folder in below)):
@@ -131,7 +134,7 @@ def find_layout(
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file; for a name that starts with ``*``, any such file at any depth."""
+    """Whether a file exists; for a name that starts with ``*``, any such file at any depth."""
     if not path.name.startswith("*"):
         return path.is_file()
     return path.parent.is_dir() and next(path.parent.rglob(path.name), None) is not None

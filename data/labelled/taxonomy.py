@@ -1,6 +1,6 @@
-"""Label sets: which ids of a label map are which class, which are void, and how classes look.
+"""Label sets: the classes, their ids in a label map, their colours, and the ids that are void.
 
-Every set is one file of the same form under ``data/taxonomies/``, checked when it is loaded.
+Every set is one file of the same form under ``data/taxonomies/``. It is checked when it is loaded.
 Letters: C classes, H W pixels.
 """
 
@@ -28,13 +28,13 @@ class LabelClass:
     """One class of a label set."""
 
     name: str
-    """Unique within its set."""
+    """Name, unique within the label set."""
     ids: tuple[int, ...]
-    """The ids of a label map that are this class."""
+    """Ids of a label map that mean this class."""
     color: Color
-    """RGB, 0..255."""
+    """Colour, RGB in 0..255."""
     kind: str | None = None
-    """``thing`` or ``stuff``, where the set tells them apart."""
+    """Kind, ``thing`` or ``stuff``; None if the set does not tell them apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +46,19 @@ class Taxonomy:
     """
 
     name: str
-    """What it is called in a result."""
+    """Name in a result."""
     classes: tuple[LabelClass, ...]
-    """Length C; the class id is the place in this list."""
+    """The C classes. A class id is an index into them."""
     void: tuple[int, ...] = (IGNORE,)
-    """Ids of a label map that are not scored."""
+    """Ids of a label map that are void, so not scored."""
     title: str = ""
-    """For people."""
+    """Title for people."""
     encoding: str = "value = class id"
-    """For people: what the values of a label map mean."""
+    """Meaning of the values of a label map, for people."""
     unused: tuple[int, ...] = ()
-    """Ids that have a name but that no genuine label map holds: one that does is encoded otherwise."""
+    """Ids that have a name but occur in no genuine label map. If one occurs, the encoding is another."""
     id_colors: tuple[tuple[int, Color], ...] = field(default=(), repr=False)
-    """Ids by colour, where label maps are also given as RGB images."""
+    """Ids and their colours, if label maps are also given as RGB images."""
 
     def __post_init__(self) -> None:
         """Check that every id has one meaning."""
@@ -90,19 +90,22 @@ class Taxonomy:
 
     @property
     def ignore(self) -> int:
-        """The id of void pixels in a class map."""
+        """Id of void pixels in a class map."""
         return IGNORE if len(self.classes) <= IGNORE else IGNORE_16
 
     def of_kind(self, kind: str) -> list[int]:
-        """Ids of the classes that are ``thing`` or ``stuff``."""
+        """Ids of the classes of a kind, ``thing`` or ``stuff``."""
         return [i for i, c in enumerate(self.classes) if c.kind == kind]
 
     def class_map(self, label_map: NDArray[Any], where: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Class ids ``(H, W)`` of a label map's ids ``(H, W)``; void pixels become ``ignore``.
+        """Turn the ids of a label map, ``(H, W)``, into class ids, ``(H, W)``. Void pixels become ``ignore``.
+
+        Args:
+            label_map: Ids as the data set stores them.
+            where: Name of the label map in messages.
 
         Raises:
-            LabelError: If the label map holds an id that the set does not have, or never uses; ``where``
-                names the label map.
+            LabelError: If the label map holds an id that the set does not have, or never uses.
         """
         classes: NDArray[np.int32] = self._table[label_map]
         if classes.min(initial=0) == _UNKNOWN:
@@ -133,10 +136,10 @@ def taxonomies() -> list[str]:
 
 
 def load_taxonomy(name: str) -> Taxonomy:
-    """A label set by name.
+    """Load a label set by its name.
 
     Raises:
-        DataError: If there is none of this name, or its file is damaged.
+        DataError: If there is no such label set, or its file is damaged.
     """
     file = _folder() / f"{name}.json"
     if name not in taxonomies():
@@ -145,7 +148,7 @@ def load_taxonomy(name: str) -> Taxonomy:
 
 
 def taxonomy_from_dict(values: dict[str, Any], where: str) -> Taxonomy:
-    """Build a label set from the JSON of its file; ``where`` names the file in errors.
+    """Build a label set from the JSON of its file. ``where`` is the name of the file in messages.
 
     Raises:
         DataError: If a key is missing, unknown or of the wrong type, or the set contradicts itself.
@@ -178,13 +181,13 @@ def taxonomy_from_dict(values: dict[str, Any], where: str) -> Taxonomy:
 def plain_taxonomy(
     name: str, names: tuple[str, ...], colors: tuple[Color, ...] | None = None, void: tuple[int, ...] = (IGNORE,)
 ) -> Taxonomy:
-    """A label set whose label maps hold class ids.
+    """Make a label set whose label maps hold class ids.
 
     Args:
-        name: Of the set.
-        names: Of the classes 0..C-1.
-        colors: Of the classes; by default those of Pascal VOC without its black.
-        void: Ids that are not scored; a class id among them is void, not scored.
+        name: Name of the label set.
+        names: Names of the classes 0..C-1.
+        colors: Colours of the classes; by default those of Pascal VOC without its black.
+        void: Ids that are not scored. They may include class ids.
     """
     colors = colors or tuple(voc_color(i + 1) for i in range(len(names)))
     classes = tuple(

@@ -1,1 +1,1 @@
-"""A file becomes pixels: photos and labels, whole or in rows."""
+"""The reading of files into pixels: photos and label maps, whole or in rows."""

@@ -1,6 +1,6 @@
-"""An image as 8-bit RGB, a label map as its ids, and their size: what callers ask for.
+"""Reading for callers: an image as 8-bit RGB, a label map as its ids, and the size of both.
 
-They get an array or a ``DataError`` of one sentence. Letters: H W pixels.
+Callers get an array or a ``DataError`` of one sentence. Letters: H W pixels.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from slotseg.data.reading.pillow import SIDEWAYS, as_stored, opened_image, turn_
 from slotseg.errors import DataError
 
 MAX_PIXELS = 500_000_000
-"""Larger images are refused as likely decompression bombs."""
+"""Largest number of pixels. Larger images are refused as likely decompression bombs."""
 
 _RAW_SUFFIXES = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw")
 _GRAY_STRETCH = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
@@ -23,12 +23,12 @@ _GRAY_STRETCH = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits 
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read any image as 8-bit RGB, upright by its EXIF orientation.
 
-    Transparency is laid over white; 16 bits become 8 by their high byte, never by the image's own
-    minimum and maximum; of an animation the first frame is taken. Threads take turns, because
-    Pillow's pixel limit is a global: decode in parallel with processes.
+    Transparency is laid over white. 16 bits become 8 by their high byte, never by the image's own minimum and
+    maximum. An animation gives its first frame. Threads take turns, because Pillow's pixel limit is a global:
+    decode in parallel with processes.
 
     Args:
-        path: The file; its content decides the format, not its suffix.
+        path: File of the image. Its content decides the format, not its suffix.
         max_pixels: Largest accepted height x width.
 
     Returns:
@@ -45,18 +45,18 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
 def read_with_notes(
     source: Path | str | bytes, max_pixels: int = MAX_PIXELS, name: str = ""
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Read any image as ``read_image`` does, and say what of it was left out or changed.
+    """Read any image as ``read_image`` does, and note what was left out or changed.
 
     Args:
-        source: The file, or its content.
+        source: File, or its content.
         max_pixels: Largest accepted height x width.
-        name: What messages call the image.  By default its path.
+        name: Name of the image in messages; by default its path.
 
     Returns:
-        The array of ``read_image``; and short texts, such as ``first of 5 pages``.
+        The array of ``read_image``, and notes: short texts, such as ``the first of 5 pages``.
 
     Raises:
-        DataError: As ``read_image``, and if the file is a camera's raw one.
+        DataError: In the cases of ``read_image``, and if it is a raw file of a camera.
     """
     name = name or shown(source)
     if name.lower().endswith(_RAW_SUFFIXES):  # Pillow would take some for a TIFF and give their thumbnail
@@ -70,17 +70,17 @@ def read_with_notes(
 
 
 def read_label(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Read a label map: the ids as they are stored, never through a palette or a grey scale.
+    """Read the ids of a label map as they are stored, never through a palette or a grey scale.
 
     Args:
-        path: An indexed or grey PNG or TIFF; a file of one bit holds the ids 0 and 1.
+        path: File of the label map, an indexed or grey PNG or TIFF. A file of one bit holds the ids 0 and 1.
         max_pixels: Largest accepted height x width.
 
     Returns:
-        Writable contiguous array, shape ``(H, W)``; ``uint8``, or ``uint16`` for deeper files.
+        Writable contiguous array, shape ``(H, W)``, of ``uint8``, or of ``uint16`` for deeper files.
 
     Raises:
-        DataError: As for ``read_image``, and if the file is lossy, in colour, or has ids beyond 65535.
+        DataError: In the cases of ``read_image``, and if the file is lossy, in colour, or has ids beyond 65535.
     """
     with opened_image(Path(path), max_pixels) as image:
         if image.format not in ("PNG", "TIFF"):
@@ -105,7 +105,7 @@ def read_label(path: Path | str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
 
 
 def image_size(source: Path | str | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Return the upright ``(H, W)`` that ``read_image`` would give, from the header of a file or its content alone.
+    """Upright height and width that ``read_image`` would give, from the header of a file or of its content.
 
     Raises:
         DataError: If the file is missing, empty, too large or no image.
@@ -115,7 +115,7 @@ def image_size(source: Path | str | bytes, max_pixels: int = MAX_PIXELS) -> tupl
 
 
 def _gray_stretch(image: ImageFile) -> int:
-    """Return what Pillow will multiply the stored grey values by; ask before the pixels are loaded."""
+    """Factor by which Pillow will multiply the stored grey values. Call this before the pixels are loaded."""
     args = image.tile[0][3] if image.tile else None
     raw_mode = args[0] if isinstance(args, tuple) else args
     return _GRAY_STRETCH.get(str(raw_mode), 1)

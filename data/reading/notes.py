@@ -1,7 +1,7 @@
-"""What reading a photo leaves out or changes, in short texts for the person whose photo it is.
+"""Notes on what reading a photo leaves out or changes: short texts for the person whose photo it is.
 
-A note is made where the result might surprise: pages that were not read, colours or depth that
-were not kept. It completes ``photo.tif: …``, and has neither a capital letter nor a full stop.
+A note is made if the result might surprise: pages that were not read, colours or depth that were not kept. Its text
+completes ``photo.tif: …``, so it has neither a capital letter nor a full stop.
 """
 
 from pathlib import Path
@@ -14,19 +14,19 @@ DEEP = "the upper 8 of 16 bits"
 CMYK = "CMYK converted without a profile"
 TRANSPARENT = "transparency laid over white"
 DARK = 32
-"""A photo of 16 bits whose brightest value is below this, of 255, was likely stored with 10 or 12 of them."""
+"""Brightest value, of 255, below which a photo of 16 bits was likely stored with only 10 or 12 bits."""
 
 _PAGED = ("TIFF",)
 _ACCOMPANIED = ("MPO",)  # a phone's JPEG: what follows the photo is a depth or brightness map, no page
 
 
 def shown(source: Path | str | bytes) -> str:
-    """How messages call an image: by its path, with escapes for the bytes that are no text."""
+    """Name of an image in messages: its path, with escapes for bytes that are no text."""
     return "the image" if isinstance(source, bytes) else str(source).encode(errors="backslashreplace").decode()
 
 
 def header_notes(image: ImageFile) -> tuple[str, ...]:
-    """What will be changed by reading an image; ask before its pixels are loaded."""
+    """Notes on what reading will change. Call this before the pixels are loaded."""
     args = image.tile[0][3] if image.tile else None
     raw_mode = str(args[0] if isinstance(args, tuple) else args)
     deep = image.mode.startswith("I") or ";16" in raw_mode
@@ -34,7 +34,7 @@ def header_notes(image: ImageFile) -> tuple[str, ...]:
 
 
 def page_notes(image: ImageFile) -> tuple[str, ...]:
-    """Of how many pages or frames only the first is read; ask after its pixels are loaded."""
+    """Note on pages or frames behind the first, which are not read. Call this after the pixels are loaded."""
     try:
         count = int(getattr(image, "n_frames", 1))
     except Exception:  # damage behind the first page raises nearly anything and is no reason to lose it
@@ -45,7 +45,7 @@ def page_notes(image: ImageFile) -> tuple[str, ...]:
 
 
 def pixel_notes(pixels: NDArray[np.uint8], so_far: tuple[str, ...]) -> tuple[str, ...]:
-    """What the pixels of 16 bits, RGB ``(H, W, 3)``, tell once they are 8."""
+    """Note on a photo of 16 bits that is nearly black as 8 bits, RGB ``(H, W, 3)``."""
     if DEEP not in so_far or (brightest := int(pixels.max())) >= DARK:
         return ()
     return (f"nearly black, its brightest value is {brightest} of 255",)

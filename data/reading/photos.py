@@ -1,8 +1,8 @@
 """Photos to cut views from: the size at once, the pixels on request, at a reduced scale where that is cheap.
 
-A JPEG holds blocks of 8 x 8 pixels that can be decoded as 4 x 4, 2 x 2 or 1 for a fraction of the
-time. OpenCV does so, and it gives the pixels of ``read_image`` sooner. It takes the plain and whole
-JPEG files, the usual ones; whatever else there is goes through ``read_image``. Letters: H W pixels.
+A JPEG holds blocks of 8 x 8 pixels. They can be decoded as 4 x 4, 2 x 2 or 1 pixels in a fraction of the time. OpenCV
+does so, and at full size it gives the pixels of ``read_image`` sooner. It reads plain and whole JPEG files, the usual
+ones. All other files go through ``read_image``. Letters: H W pixels.
 """
 
 import io
@@ -20,7 +20,7 @@ from slotseg.data.reading.pillow import SIDEWAYS, opened_image, orientation, upr
 from slotseg.data.reading.releasing import ReleasedRows
 
 REDUCTIONS = (8, 4, 2, 1)
-"""What ``Photo.pixels`` can be asked for, the coarsest first."""
+"""Reductions that ``Photo.pixels`` can give, the coarsest first."""
 
 _BAND = 512  # rows whose channels are exchanged at once: OpenCV makes a copy of them meanwhile
 _END_OF_IMAGE = b"\xff\xd9"
@@ -38,36 +38,36 @@ class Photo(Protocol):
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Height and width at full size, pixels."""
+        """Height and width at full size, in pixels."""
         ...
 
     def pixels(self, reduction: int = 1) -> NDArray[np.uint8]:
-        """The photo at 1 / ``reduction`` of its size, one of ``REDUCTIONS``.
+        """Decode the photo at 1 / ``reduction`` of its size, one of ``REDUCTIONS``.
 
         Returns:
-            RGB, ``(H, W, 3)``, each side divided by ``reduction`` and rounded up; or at full size,
-            where a reduced one would cost more.
+            RGB pixels, ``(H, W, 3)``, each side divided by ``reduction`` and rounded up. If reducing would cost
+            more, the photo has its full size.
 
         Raises:
-            DataError: If it cannot be decoded.
+            DataError: If the photo cannot be decoded.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ArrayPhoto:
-    """A photo in memory, which is given out at full size."""
+    """A photo in memory. It is always given at full size."""
 
     array: NDArray[np.uint8]
-    """RGB, ``(H, W, 3)``."""
+    """RGB pixels, ``(H, W, 3)``."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Height and width, pixels."""
+        """Height and width, in pixels."""
         return self.array.shape[0], self.array.shape[1]
 
     def pixels(self, reduction: int = 1) -> NDArray[np.uint8]:
-        """The array."""
+        """Pixels at full size."""
         return self.array
 
 
@@ -78,7 +78,7 @@ class _PhotoFile:
     size_hw: tuple[int, int]
     orientation: int
     jpeg: bytes | None
-    """The file's content, if OpenCV is to decode it."""
+    """Content of the file, if OpenCV is to decode it."""
 
     def pixels(self, reduction: int = 1) -> NDArray[np.uint8]:
         decoded = None if self.jpeg is None else _decode(self.jpeg, reduction)
@@ -86,12 +86,12 @@ class _PhotoFile:
 
 
 def open_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Open any image as a photo; only its header is decoded yet.
+    """Open any image as a photo. Only its header is decoded yet.
 
     Its pixels at full size are those of ``read_image``.
 
     Raises:
-        DataError: As ``read_image``; for damage behind the header, it is ``Photo.pixels`` that raises it.
+        DataError: In the cases of ``read_image``. Damage behind the header shows only in ``Photo.pixels``.
     """
     path = Path(path)
     with opened_image(path, max_pixels) as image:
@@ -110,7 +110,7 @@ def open_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
 def read_photo(
     source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str = ""
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """As ``slotseg.data.reading.images.read_with_notes``, but sooner for plain JPEG files, which have no notes."""
+    """Read a photo as ``slotseg.data.reading.images.read_with_notes`` does, but faster for plain JPEG files."""
     if isinstance(source, Path) and source.suffix.lower() in (".jpg", ".jpeg"):
         with opened_image(source, max_pixels, name=name, allowed_by="--max-pixels") as image:
             turn = orientation(image) if image.format == "JPEG" and image.mode in ("RGB", "L") else 0
@@ -122,12 +122,14 @@ def read_photo(
 
 
 def read_large_jpeg(path: Path, max_pixels: int = MAX_PIXELS) -> ReleasedRows | None:
-    """The rows of ``read_image`` with no second copy of them at any time; None if the file is not plain and upright.
+    """Read a large JPEG without a second copy of its rows at any time.
 
-    OpenCV before 4.10 cannot decode into an array of ours; of that, too, None.
+    Returns:
+        Rows of ``read_image``; None if the file is not plain and upright, or with OpenCV before 4.10, which cannot
+        decode into a given array.
 
     Raises:
-        DataError: As ``read_image``, for what shows in the header.
+        DataError: In those cases of ``read_image`` that show in the header.
     """
     with opened_image(path, max_pixels) as image:
         plain = image.format == "JPEG" and image.mode in ("RGB", "L") and orientation(image) == 1
@@ -146,7 +148,7 @@ def read_large_jpeg(path: Path, max_pixels: int = MAX_PIXELS) -> ReleasedRows | 
 
 
 def _decode(jpeg: bytes, reduction: int) -> NDArray[np.uint8] | None:
-    """RGB as it is stored, not yet upright; None where OpenCV cannot tell."""
+    """RGB pixels as they are stored, not yet upright; None if OpenCV cannot decode them."""
     flags = _FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags)
@@ -156,6 +158,6 @@ def _decode(jpeg: bytes, reduction: int) -> NDArray[np.uint8] | None:
 
 
 def _upright(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
-    """``pixels`` turned by an EXIF orientation."""
+    """Turn pixels by an EXIF orientation."""
     mirrored = cv2.flip(pixels, _MIRRORED[turn]) if turn in _MIRRORED else pixels
     return np.asarray(cv2.transpose(mirrored) if turn in SIDEWAYS else mirrored, np.uint8)

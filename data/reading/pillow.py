@@ -1,7 +1,7 @@
-"""Pillow tamed: it opens any file here, turns it upright, and gives its rows as 8-bit RGB.
+"""Pillow tamed: it opens any file, turns it upright, and gives its rows as 8-bit RGB.
 
-Whatever it does with a bad file (exceptions of many kinds, warnings, a global pixel limit) ends
-here: callers see an image or a ``DataError`` of one sentence. Letters: H W pixels.
+Pillow answers a bad file with exceptions of many kinds, warnings, and a global pixel limit. All of these end here:
+callers see an image or a ``DataError`` of one sentence. Letters: H W pixels.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from slotseg.data.reading.notes import shown
 from slotseg.errors import DataError
 
 SIDEWAYS = (5, 6, 7, 8)
-"""The EXIF orientations that exchange width and height."""
+"""EXIF orientations that exchange width and height."""
 
 _BAND = 1024  # rows that are copied out of Pillow at once: a whole second copy of a huge photo is not needed
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -35,13 +35,13 @@ _PILLOW_LOCK = threading.Lock()
 def opened_image(
     source: Path | str | bytes, max_pixels: int, *, name: str = "", allowed_by: str = "max_pixels"
 ) -> Iterator[ImageFile]:
-    """Open an image; what fails here or in the body of the ``with`` becomes a ``DataError``.
+    """Open an image. Any error here or in the body of the ``with`` becomes a ``DataError``.
 
     Args:
-        source: The file, or its content.
+        source: File, or its content.
         max_pixels: Largest accepted height x width.
-        name: What messages call the image.  By default its path.
-        allowed_by: The setting by which messages say that a larger image could be accepted.
+        name: Name of the image in messages; by default its path.
+        allowed_by: Setting that messages name as the way to accept larger images.
     """
     name, head = name or shown(source), b""
     try:
@@ -68,10 +68,10 @@ def opened_image(
 
 @contextmanager
 def opened_file(source: Path | str | bytes, name: str) -> Iterator[BinaryIO]:
-    """Open a file, or its content; pipes and devices are refused, as reading them might never end.
+    """Open a file, or its content. Pipes and devices are refused, because reading them might never end.
 
     Raises:
-        DataError: If it is no file, or empty.
+        DataError: If the source is no file, or empty.
     """
     if isinstance(source, bytes):
         if not source:
@@ -88,7 +88,7 @@ def opened_file(source: Path | str | bytes, name: str) -> Iterator[BinaryIO]:
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1..8, read from the header before the pixels are loaded; 1 if unreadable."""
+    """EXIF orientation, 1..8, from the header, before the pixels are loaded; 1 if it cannot be read."""
     try:
         exif = Image.Image.getexif(image)  # PngImageFile has its own getexif, which decodes the pixels
         return int(exif.get(ExifTags.Base.Orientation, 1))
@@ -97,12 +97,12 @@ def orientation(image: Image.Image) -> int:
 
 
 def turn_of(image: ImageFile) -> int:
-    """The EXIF orientation, 1..8, that the pixels will have once they are loaded: a TIFF turns itself meanwhile."""
+    """EXIF orientation, 1..8, of the pixels once they are loaded. A TIFF turns itself while it loads."""
     return 1 if isinstance(image, TiffImageFile) else orientation(image)
 
 
 def upright_size(image: ImageFile) -> tuple[int, int]:
-    """``(H, W)`` of an opened image once it is turned by its EXIF orientation."""
+    """Height and width of an opened image once it is turned by its EXIF orientation."""
     width, height = image.size
     if isinstance(image, TiffImageFile):  # newer Pillow gives the turned size here, older the stored one
         width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
@@ -110,13 +110,16 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
 
 
 def upright_rgb(image: ImageFile, name: str) -> tuple[NDArray[np.uint8], bool]:
-    """Decode an opened image as ``read_image`` gives it, ``(H, W, 3)``, and whether any of it was transparent.
+    """Decode an opened image to upright RGB, as ``read_image`` gives it.
 
-    Rows leave Pillow a band at a time, straight to their upright place: beside the decoded image
-    and the result there is no third copy.
+    Rows leave Pillow a band at a time, straight to their upright place. So there is no third copy beside the decoded
+    image and the result.
+
+    Returns:
+        RGB pixels, ``(H, W, 3)``, and whether any of them was transparent.
 
     Raises:
-        DataError: If it holds 32-bit or float values.
+        DataError: If the image holds 32-bit or float values.
     """
     turn = turn_of(image)
     image.load()  # a TIFF changes its size here
@@ -133,10 +136,10 @@ def upright_rgb(image: ImageFile, name: str) -> tuple[NDArray[np.uint8], bool]:
 
 
 def to_rgb(image: Image.Image, file_format: str | None, name: str) -> tuple[Image.Image, bool]:
-    """RGB, and whether anything was transparent, of an image or a band of it.
+    """Convert an image, or a band of one, to RGB, and say whether any of it was transparent.
 
     Raises:
-        DataError: If it holds 32-bit or float values.
+        DataError: If the image holds 32-bit or float values.
     """
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM"))
     if image.mode in ("F", "I") and not sixteen_bits:
@@ -154,7 +157,7 @@ def to_rgb(image: Image.Image, file_format: str | None, name: str) -> tuple[Imag
 
 
 def as_stored(upright: NDArray[Any], turn: int) -> NDArray[Any]:
-    """A view of an upright array in the order in which a file of that EXIF orientation holds its pixels."""
+    """View of an upright array in the order in which a file with this EXIF orientation stores its pixels."""
     view = upright.swapaxes(0, 1) if turn in SIDEWAYS else upright
     view = view[::-1] if turn in (3, 4, 6, 7) else view
     return view[:, ::-1] if turn in (2, 3, 7, 8) else view
@@ -162,7 +165,7 @@ def as_stored(upright: NDArray[Any], turn: int) -> NDArray[Any]:
 
 @contextmanager
 def _pillow_tamed() -> Iterator[None]:
-    """Silence Pillow's warnings and lift its global pixel limit (ours is checked instead)."""
+    """Silence Pillow's warnings and lift its global pixel limit. Our own limit is checked instead."""
     with _PILLOW_LOCK, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -183,7 +186,7 @@ def _check_header(image: Image.Image, name: str, max_pixels: int, allowed_by: st
 
 
 def _unidentified(head: bytes, name: str) -> DataError:
-    """What to say of a file that Pillow does not know, from its first 12 bytes."""
+    """Error for a file that Pillow does not know, from its first 12 bytes."""
     if head[4:12] in (b"ftypavif", b"ftypavis"):
         return DataError(f"{name} is an AVIF photo, which needs Pillow 11.3 or newer: update it, or convert it to JPEG")
     if _is_heif(head):
@@ -199,6 +202,6 @@ def _is_heif(head: bytes) -> bool:
 
 @cache
 def _register_heif() -> None:
-    """Have Pillow read HEIC from now on, if pillow-heif is installed."""
+    """Let Pillow read HEIC from now on, if pillow-heif is installed."""
     with suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()

@@ -1,7 +1,7 @@
-"""Rows of a PNG in their order, as small PNGs.
+"""Rows of a PNG, in their order, as small PNGs.
 
-A row is stored as a difference to the row above, so that only the first row of a cut needs more
-than the stored bytes: it gets the row above it, already decoded, as one more row.
+A row is stored as a difference to the row above. So only the first row of a cut needs more than the stored bytes: the
+row above it, already decoded, is put before it as one more row.
 Source: PNG specification, third edition, sections 7 (filtering and compression) and 11 (chunks).
 """
 
@@ -24,14 +24,16 @@ _GRAYS_AND_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # bytes that filters reach back ->
 
 @dataclass(frozen=True, kw_only=True)
 class PngHeader:
-    """What of a PNG is needed to cut rows out of it."""
+    """Parts of a PNG that are needed to cut rows out of it."""
 
     width: int
+    """Width in pixels."""
     depth: int
     """Bits of a channel."""
     color_type: int
+    """Colour type of the PNG specification."""
     colors: bytes
-    """The chunks of palette and transparency, as they are stored."""
+    """Chunks of palette and transparency, as they are stored."""
     pixels: tuple[tuple[int, int], ...]
     """Offset in the file and length of each piece of the compressed rows."""
 
@@ -42,12 +44,12 @@ class PngHeader:
 
     @property
     def reach(self) -> int:
-        """How many bytes a filter looks back: a pixel, at least one byte."""
+        """Number of bytes that a filter looks back: those of a pixel, at least one."""
         return max(self.depth * _CHANNELS[self.color_type] // 8, 1)
 
 
 def read_header(file: BinaryIO) -> PngHeader | None:
-    """The header of a PNG file; None if its rows cannot be cut out, as it is interlaced or has 16 bits in colour."""
+    """Read the header of a PNG. None if rows cannot be cut out of it: it is interlaced, or has 16 bits in colour."""
     file.seek(len(SIGNATURE))
     colors, pixels, first = b"", [], b""
     while len(start := file.read(8)) == 8:
@@ -69,11 +71,11 @@ class PngRows:
     """The rows of a PNG, from the first on.
 
     Args:
-        header: The file's.
-        name: What messages call it.
+        header: Header of the file.
+        name: Name in messages.
 
     Attributes:
-        next_row: Number of the row that ``png`` goes on with.
+        next_row: Number of the row at which ``png`` continues.
     """
 
     def __init__(self, header: PngHeader, name: str) -> None:
@@ -86,11 +88,11 @@ class PngRows:
         self._above = np.zeros((1, header.row_bytes), np.uint8)
 
     def png(self, file: BinaryIO, count: int) -> bytes:
-        """The next rows as a PNG of their own, with the colours of the file.
+        """Cut out the next rows as a PNG with the colours of the file.
 
         Raises:
             EOFError: If the file has fewer rows.
-            zlib.error: If it is damaged.
+            zlib.error: If the file is damaged.
         """
         rows = self._decoded(self._filtered(file, count), count)
         self._above = rows[-1:].copy()
@@ -100,7 +102,7 @@ class PngRows:
         return _png(header.width, count, header.depth, header.color_type, header.colors, unfiltered.tobytes())
 
     def _filtered(self, file: BinaryIO, count: int) -> bytearray:
-        """The next rows as they were compressed: a byte for the filter and the filtered bytes of each."""
+        """Decompress the next rows: for each, a byte for its filter and its filtered bytes."""
         wanted = count * (1 + self._header.row_bytes)
         rows = bytearray()
         while len(rows) < wanted:
@@ -114,7 +116,7 @@ class PngRows:
         return rows
 
     def _compressed(self, file: BinaryIO) -> bytes:
-        """What follows of the compressed rows, up to a limit; nothing at their end."""
+        """Read the next compressed bytes, up to a limit; none at their end."""
         before = self._read
         for offset, length in self._header.pixels:
             if before < length:
@@ -126,9 +128,9 @@ class PngRows:
         return b""
 
     def _decoded(self, filtered: bytearray, count: int) -> NDArray[np.uint8]:
-        """Undo the filters, with Pillow: rows ``(count, row_bytes)``.
+        """Undo the filters, with Pillow, to rows ``(count, row_bytes)``.
 
-        Whatever the pixels are, as bytes they are those of an 8-bit image whose pixels have as many.
+        Filters work on bytes. So the rows are read as those of an 8-bit image whose pixels have as many bytes.
         """
         reach = self._header.reach
         above = b"\0" + self._above.tobytes()

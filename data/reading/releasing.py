@@ -1,4 +1,4 @@
-"""A photo that is read from its top down and given back to the system meanwhile."""
+"""The memory of a photo that is read from the top down, given back to the system row by row."""
 
 import math
 import mmap
@@ -9,11 +9,15 @@ _KIND = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_A
 
 
 class ReleasedRows:
-    """An array whose upper rows can be given back, where the system can do that.
+    """An array whose upper rows can be given back, if the system supports it.
+
+    Args:
+        height: Number of rows, H.
+        width: Number of pixels in a row, W.
 
     Attributes:
-        pixels: ``(H, W, 3)`` of uint8; rows that were released hold nothing.
-        first: The first row that was not.
+        pixels: Pixels, ``(H, W, 3)``, uint8. Released rows hold nothing.
+        first: Number of the first row that was not released.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -24,7 +28,7 @@ class ReleasedRows:
         self.first = 0
 
     def release(self, row: int) -> None:
-        """Give back the rows above one."""
+        """Give back the rows above ``row``."""
         self.first = max(self.first, row)
         end = self.first * self.pixels.strides[0] // mmap.PAGESIZE * mmap.PAGESIZE
         if end > self._end and hasattr(mmap, "MADV_DONTNEED"):

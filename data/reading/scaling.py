@@ -1,6 +1,6 @@
 """A photo scaled as ``F.interpolate`` scales 8-bit images, without the whole of it in memory.
 
-Letters: H W pixels of the photo, h w those of the scaled one.
+Letters: H W pixels of the photo, h w pixels of the scaled photo.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,18 @@ _ROWS = 128  # rows that are scaled at once
 
 
 def scaled_photo(windows: Windows, sizes_hw: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Scale a photo to some sizes, bilinear and antialiased; it is read once, from its top down.
+    """Scale a photo to several sizes, bilinear and antialiased. It is read once, from the top down.
+
+    Args:
+        windows: Photo to scale.
+        sizes_hw: Heights and widths wanted, in pixels.
 
     Returns:
-        RGB in [0, 1], ``(3, h, w)`` for each size: whole 255ths, those of ``F.interpolate`` of the whole photo.
+        RGB pixels in [0, 1], ``(3, h, w)`` for each size. They are whole 255ths, the same as those that
+        ``F.interpolate`` makes of the whole photo.
 
     Raises:
-        DataError: If it cannot be decoded.
+        DataError: If the photo cannot be decoded.
     """
     height = windows.size_hw[0]
     columns = [_Column(height, size_hw[0]) for size_hw in sizes_hw]
@@ -40,14 +45,18 @@ def scaled_photo(windows: Windows, sizes_hw: Sequence[tuple[int, int]]) -> list[
 
 
 class _Column:
-    """How each of h scaled rows is mixed of H rows.
+    """Weights by which H rows are mixed to h scaled rows.
 
-    Weights are the whole numbers that ``F.interpolate`` has for 8-bit images, in float64, which adds up their products
-    with pixels without an error, in any order.
+    Weights are the whole numbers that ``F.interpolate`` uses for 8-bit images. In float64, their products with pixels
+    add up without error in any order.
+
+    Args:
+        height: Number of rows of the photo, H.
+        num_rows: Number of scaled rows, h.
 
     Attributes:
-        one: What the weights of a scaled row add up to, but for their rounding: the largest power of 2 for which each
-            of them fits 16 bits, at most 2^22.
+        one: Sum of the weights of a scaled row, but for their rounding. It is the largest power of 2 for which each
+            weight fits 16 bits, at most 2^22.
     """
 
     def __init__(self, height: int, num_rows: int) -> None:
@@ -64,7 +73,7 @@ class _Column:
             self.one *= 2
 
     def part(self, top: int, count: int) -> tuple[slice, Tensor]:
-        """Which scaled rows depend on some rows, and how much on each, ``(rows, count)``."""
+        """Scaled rows that depend on ``count`` rows from ``top`` on, and their weights, ``(scaled rows, count)``."""
         first = max(0, int((top - self.reach) / self.factor - 0.5))
         last = min(self.num_rows, int((top + count + self.reach) / self.factor + 1.5))
         weights = self._triangle(torch.arange(top, top + count)[None], self._centers(first, last))

@@ -14,18 +14,18 @@ from slotseg.data.reading.windows import Windows
 
 
 def scaled_strips(windows: Windows, size_hw: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-    """Scale a photo, from its top down.
+    """Scale a photo, from the top down.
 
     Args:
-        windows: The photo; each row is read once.
-        size_hw: Height and width wanted, pixels.
+        windows: Photo to scale. Each row is read once.
+        size_hw: Height and width wanted, in pixels.
 
     Yields:
-        RGB, ``(rows, W, 3)``, some rows each: together the photo scaled by Pillow, bilinear and antialiased,
-        within 1.
+        RGB strips, ``(rows, W, 3)``. Together they are the photo as Pillow scales it, bilinear and antialiased,
+        with values that differ by 1 at most.
 
     Raises:
-        DataError: If it cannot be decoded.
+        DataError: If the photo cannot be decoded.
     """
     height, width = windows.size_hw
     factor = height / size_hw[0]
@@ -45,7 +45,7 @@ def scaled_strips(windows: Windows, size_hw: tuple[int, int]) -> Iterator[NDArra
 
 
 def _extended(windows: Windows, held: NDArray[np.uint8], first: int, stop: int) -> NDArray[np.uint8]:
-    """Rows from ``first`` to at least ``stop``, of which some are held; whole bands are read."""
+    """Extend the rows held, which start at ``first``, to at least ``stop``. Whole bands are read."""
     last = first + len(held)
     if last >= stop:
         return held

@@ -1,7 +1,7 @@
 """Strips and tiles of a TIFF, as small TIFFs.
 
-The blocks of some rows are copied as they are stored, compressed or not, behind a header that
-says the same of depth, colours and compression as the file's. Source: TIFF 6.0, sections 3 and 15.
+The blocks of some rows are copied as they are stored, compressed or not. A header before them gives the depth, colours
+and compression of the file. Source: TIFF 6.0, sections 3 and 15.
 """
 
 import struct
@@ -23,25 +23,29 @@ _ROWS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class TiffBlocks:
-    """Where the rows of a TIFF lie in its file."""
+    """Places of the rows of a TIFF in its file."""
 
     order: str
-    """``<`` or ``>``, as for ``struct``."""
+    """Byte order, ``<`` or ``>``, as for ``struct``."""
     height: int
+    """Height in pixels."""
     width: int
+    """Width in pixels."""
     rows: int
-    """Rows of a block, the last ones may have fewer."""
+    """Rows of a block. The last blocks may have fewer."""
     across: int
-    """Blocks side by side."""
+    """Number of blocks side by side."""
     tiled: bool
+    """Whether blocks are tiles; otherwise they are strips."""
     offsets: tuple[int, ...]
+    """Offset of each block in the file, in bytes."""
     sizes: tuple[int, ...]
     """Bytes of each block as it is stored."""
     tags: dict[int, int | tuple[int, ...] | bytes]
-    """What all blocks have in common."""
+    """Tags that all blocks have in common."""
 
     def tiff(self, file: BinaryIO, top: int, bottom: int) -> tuple[bytes, int]:
-        """The blocks with the rows ``top`` to ``bottom``, exclusive, as a TIFF, and the row that it starts at."""
+        """Blocks with the rows ``top`` to ``bottom``, exclusive, as a TIFF, and the row at which it starts."""
         first, last = top // self.rows, -(-bottom // self.rows)
         blocks = []
         for i in range(first * self.across, last * self.across):
@@ -72,7 +76,7 @@ class TiffBlocks:
 
 
 def find_blocks(image: TiffImageFile) -> TiffBlocks | None:
-    """The blocks of the first page of a TIFF; None if it is of a rarer kind, or one block."""
+    """Find the blocks of the first page of a TIFF. None if it is of a rarer kind, or has only one block."""
     tags = image.tag_v2
     compression, photometric = tags.get(_COMPRESSION, 1), tags.get(_PHOTOMETRIC, 0)
     plain = (
@@ -111,7 +115,7 @@ def find_blocks(image: TiffImageFile) -> TiffBlocks | None:
 
 
 def _directory(order: str, tags: dict[int, int | tuple[int, ...] | bytes], offset: int) -> bytes:
-    """An image file directory that will lie at ``offset``, the values that do not fit into it behind it."""
+    """Image file directory for the place ``offset``. Values that do not fit into it follow behind it."""
     entries, behind = b"", b""
     end = offset + 2 + 12 * len(tags) + 4
     for tag, value in sorted(tags.items()):

@@ -1,9 +1,11 @@
-"""Rows of a huge photo at full resolution, without the whole of it in memory where its format allows that.
+"""Rows of a huge photo at full resolution, without the whole of it in memory if its format allows that.
 
-A PNG is a stream of rows and a TIFF a set of strips or tiles. The rows or blocks of a window are
-cut out of the file and given to Pillow as a small file of their own, so that every depth and colour
-is read as ``slotseg.data.reading.pillow`` reads it. Other formats, and rarer kinds of these (interlaced,
-turned by EXIF, separate colour planes), are decoded whole at the first window. Letters: H W pixels.
+A PNG is a stream of rows, and a TIFF is a set of strips or tiles. The rows or blocks of a window are cut out of the
+file and given to Pillow as a small file, so that every depth and colour is read as ``slotseg.data.reading.pillow``
+reads it.
+
+Other formats, and rarer kinds of these two (interlaced, turned by EXIF, separate colour planes), are decoded whole at
+the first window. Letters: H W pixels.
 """
 
 import math
@@ -35,16 +37,16 @@ class Windows(ABC):
     """A photo that is read in bands of rows.
 
     Args:
-        source: The file, or its content.
-        name: What messages call it.
-        size_hw: Upright size, pixels.
-        notes: What is known to be left out or changed.
+        source: File, or its content.
+        name: Name in messages.
+        size_hw: Upright height and width, in pixels.
+        notes: Notes on what is known to be left out or changed.
 
     Attributes:
-        size_hw: Height and width, pixels.
-        notes: What of the photo is left out or changed; that something is transparent shows as it is read.
-        whole: Whether the first window will decode all of it.
-        band: Rows that are best read at once, from one of its multiples on.
+        size_hw: Height and width, in pixels.
+        notes: Notes on what is left out or changed. A note on transparency is added while the photo is read.
+        whole: Whether the first window decodes the whole photo.
+        band: Number of rows that are best read at once, from a multiple of it on.
     """
 
     whole = False
@@ -57,26 +59,26 @@ class Windows(ABC):
         self.notes = notes
 
     def read(self, top: int, bottom: int) -> NDArray[np.uint8]:
-        """Rows ``top`` to ``bottom``, exclusive, as ``read_image`` has them: ``(bottom - top, W, 3)``.
+        """Read the rows ``top`` to ``bottom``, exclusive, as ``read_image`` gives them: ``(bottom - top, W, 3)``.
 
-        Bands are best read from top to bottom; they may overlap.
+        Bands are best read from the top down. They may overlap.
 
         Raises:
-            DataError: If they cannot be decoded.
-            ValueError: If they are not within the photo.
+            DataError: If the rows cannot be decoded.
+            ValueError: If the rows are not within the photo.
         """
         if not 0 <= top < bottom <= self.size_hw[0]:
             raise ValueError(f"rows {top} to {bottom} of a photo of {self.size_hw[0]}; expected some within it")
         return self._rows(top, bottom)
 
     def reduced(self, max_side: int) -> NDArray[np.uint8]:
-        """The whole photo, small: its longer side is ``max_side``, or its own if that is less.
+        """Read the whole photo at a small size: its longer side becomes ``max_side``, if it is larger.
 
         Returns:
-            RGB, ``(h, w, 3)``, the mean of the pixels that each stands for.
+            RGB pixels, ``(h, w, 3)``, each the mean of the pixels that it replaces.
 
         Raises:
-            DataError: If it cannot be decoded.
+            DataError: If the photo cannot be decoded.
         """
         height, width = self.size_hw
         factor = max(max(height, width) // max_side, 1)
@@ -90,7 +92,7 @@ class Windows(ABC):
     def _rows(self, top: int, bottom: int) -> NDArray[np.uint8]: ...
 
     def _reduced(self, factor: int) -> tuple[NDArray[np.uint8], int]:
-        """The photo at 1 / ``factor``, or at a larger scale 1 / n where that is cheaper; and n."""
+        """Read the photo at 1 / ``factor`` of its size, or at a larger 1 / n if that is cheaper, and return n too."""
         step = factor * math.ceil(self.band / factor)
         bands = [
             np.asarray(Image.fromarray(self.read(top, min(top + step, self.size_hw[0]))).reduce(factor))
@@ -114,15 +116,15 @@ class Windows(ABC):
 
 
 def open_windows(source: Path | str | bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Windows:
-    """Open any image; only its header is decoded yet.
+    """Open any image. Only its header is decoded yet.
 
     Args:
-        source: The file, or its content.
+        source: File, or its content.
         max_pixels: Largest accepted height x width.
-        name: What messages call it.  By default its path.
+        name: Name in messages; by default the path.
 
     Raises:
-        DataError: As ``read_image``; for damage behind the header, it is the windows that raise it.
+        DataError: In the cases of ``read_image``. Damage behind the header shows only when windows are read.
     """
     name = name or shown(source)
     source = Path(source) if isinstance(source, str) else source
@@ -145,7 +147,7 @@ def open_windows(source: Path | str | bytes, max_pixels: int = MAX_PIXELS, name:
 
 
 class ArrayWindows(Windows):
-    """A photo that is in memory, RGB, ``(H, W, 3)``."""
+    """A photo in memory, RGB, ``(H, W, 3)``."""
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         super().__init__(b"", "the array", (pixels.shape[0], pixels.shape[1]), ())
@@ -250,7 +252,7 @@ class _Whole(Windows):
         return super()._reduced(factor)
 
     def _decode(self) -> Image.Image | NDArray[np.uint8] | ReleasedRows:
-        """The photo as an array, or as Pillow holds it, where that takes less memory."""
+        """Decode the photo to an array, or leave it with Pillow if that takes less memory."""
         if self._jpeg and (plain := read_large_jpeg(self._jpeg, self._max_pixels)) is not None:
             return plain
         with opened_image(self._source, self._max_pixels, name=self._name) as image:

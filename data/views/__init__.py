@@ -1,1 +1,1 @@
-"""What training draws: photos without labels, two crops of each, and their colours."""
+"""Views for training: photos without labels, two crops of each, and their colours."""

@@ -1,8 +1,8 @@
-"""Photometric augmentation of a batch on its device; every photo gets a random draw of its own.
+"""Photometric augmentation of a batch on its device. Every photo gets its own random draw.
 
-The operations are torchvision's (ColorJitter, grey, Gaussian blur, solarise) with per-photo
-parameters. Random numbers come from a CPU generator, so a device never has to wait for them and
-the draw is the same on every device. Letters: B images, H W pixels.
+The operations are torchvision's (ColorJitter, grey, Gaussian blur, solarise) with parameters for each photo.
+Random numbers come from a CPU generator: no device waits for them, and the draw is the same on every device.
+Letters: B images, H W pixels.
 """
 
 import math
@@ -23,33 +23,33 @@ BLUR_RADIUS = 6  # three times the largest sigma of the paper
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What happens to the colours of each image of a batch; everything on the CPU, ``B`` long."""
+    """Random draw for the colours of each image of a batch. Tensors are on the CPU and have B entries."""
 
     jittered: Tensor
-    """Whether brightness, contrast, saturation and hue change, boolean."""
+    """Whether brightness, contrast, saturation and hue change, boolean, ``(B,)``."""
     amounts: Tensor
-    """By how much, ``(B, 4)``, as in ``color_jitter``."""
+    """Amounts of these four changes, ``(B, 4)``, as in ``color_jitter``."""
     order: Tensor
-    """Which of the four comes first, second, ..., ``(B, 4)``."""
+    """Numbers of the four changes in the order in which they are made, ``(B, 4)``."""
     gray: Tensor
-    """Whether the image turns grey, boolean."""
+    """Whether the image turns grey, boolean, ``(B,)``."""
     blurred: Tensor
-    """Whether it is blurred, boolean."""
+    """Whether the image is blurred, boolean, ``(B,)``."""
     sigma: Tensor
-    """Of the Gaussian, in pixels."""
+    """Sigma of the Gaussian blur, in pixels, ``(B,)``."""
     solarized: Tensor
-    """Whether it is solarised, boolean."""
+    """Whether the image is solarised, boolean, ``(B,)``."""
     blur_radius: int
-    """Of the Gaussian's kernel, in pixels."""
+    """Radius of the kernel of the blur, in pixels."""
 
     def __getitem__(self, part: slice) -> "Augmentation":
-        """That of some of the images."""
+        """Draw for some of the images."""
         fields: dict[str, Any] = {name: value[part] for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **fields)
 
 
 def draw_augmentation(number: int, view: int, config: ViewsConfig, generator: torch.Generator) -> Augmentation:
-    """Draw what happens to view 0 or 1 of ``number`` images; the generator is the only source of randomness."""
+    """Draw the augmentation of view 0 or 1 of ``number`` images. All randomness comes from the generator."""
     jittered = _chosen(number, config.jitter, generator)
     amounts, order = draw_jitter(number, config, generator)
     gray = _chosen(number, config.gray, generator)
@@ -70,11 +70,11 @@ def augment(views: Tensor, drawn: Augmentation) -> Tensor:
     """Jitter, grey, blur and solarise a batch.
 
     Args:
-        views: uint8 RGB, ``(B, 3, H, W)``.
-        drawn: For each of the B images.
+        views: RGB images, uint8, ``(B, 3, H, W)``.
+        drawn: Random draw for each of the B images.
 
     Returns:
-        float32 RGB in [0, 1], ``(B, 3, H, W)``.
+        RGB images in [0, 1], float32, ``(B, 3, H, W)``.
     """
     images = views.float().div_(255)
     _replace(images, drawn.jittered.nonzero()[:, 0], color_jitter, drawn.amounts, drawn.order)
@@ -85,7 +85,7 @@ def augment(views: Tensor, drawn: Augmentation) -> Tensor:
 
 
 def draw_jitter(number: int, config: ViewsConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw what ``color_jitter`` does to each of ``number`` images: ``amounts`` and ``order``."""
+    """Draw ``amounts`` and ``order`` of ``color_jitter`` for ``number`` images."""
     ranges = (config.brightness, config.contrast, config.saturation)
     factors = [_uniform(number, 1 - r, 1 + r, generator) for r in ranges]
     turn = _uniform(number, -config.hue, config.hue, generator)
@@ -94,13 +94,14 @@ def draw_jitter(number: int, config: ViewsConfig, generator: torch.Generator) ->
 
 
 def color_jitter(images: Tensor, amounts: Tensor, order: Tensor) -> Tensor:
-    """Change brightness, contrast, saturation and hue of each image, in an order of its own.
+    """Change brightness, contrast, saturation and hue of each image, in its own order.
 
     Args:
-        images: RGB in [0, 1], ``(B, 3, H, W)``.
+        images: RGB images in [0, 1], ``(B, 3, H, W)``.
         amounts: Factors of brightness, contrast and saturation, 1 for no change, and the turn of
             the hue in full circles, ``(B, 4)``.
-        order: Which of the four comes first, second, ..., ``(B, 4)``; on the CPU, where nothing waits for it.
+        order: Numbers of the four changes in the order in which they are made, ``(B, 4)``. They are on the CPU, so
+            that no device is waited for.
     """
     operations = (_brightness, _contrast, _saturation, turn_hue)
     images = images.clone()
@@ -111,13 +112,13 @@ def color_jitter(images: Tensor, amounts: Tensor, order: Tensor) -> Tensor:
 
 
 def grayscale(images: Tensor) -> Tensor:
-    """Luma of RGB images, ``(B, 3, H, W)`` -> ``(B, 1, H, W)``."""
+    """Luma of RGB images: ``(B, 3, H, W)`` becomes ``(B, 1, H, W)``."""
     r, g, b = images.unbind(1)
     return (LUMA[0] * r + LUMA[1] * g + LUMA[2] * b)[:, None]
 
 
 def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue of RGB images by ``turn`` (B,) full circles, in HSV."""
+    """Turn the hue of RGB images, ``(B, 3, H, W)``, by ``turn`` full circles, ``(B,)``, in HSV."""
     r, g, b = images.unbind(1)
     low, value = images.amin(dim=1), images.amax(dim=1)
     chroma = value - low
@@ -136,7 +137,7 @@ def solarize(images: Tensor) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int = BLUR_RADIUS) -> Tensor:
-    """Blur each image with a Gaussian of its own ``sigma`` (B,) in pixels; borders are mirrored."""
+    """Blur each image with a Gaussian of its own ``sigma``, ``(B,)``, in pixels. Borders are mirrored."""
     size = images.shape[2:]
     radius = min(radius, min(size) - 1)
     offsets = torch.arange(-radius, radius + 1, device=images.device)
@@ -176,12 +177,12 @@ def _per_image(parameter: Tensor, images: Tensor) -> Tensor:
 
 
 def _on(device: torch.device, small: Tensor) -> Tensor:
-    """A few numbers on a device, which is not waited for."""
+    """Copy a few numbers to a device without waiting for it."""
     return small.to(device, non_blocking=True)
 
 
 def _replace(images: Tensor, rows: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> None:
-    """Put what ``operation`` makes of the images ``rows`` and their parameters in their place."""
+    """Replace the images ``rows`` by what ``operation`` makes of them and their parameters."""
     if len(rows):
         index = _on(images.device, rows)
         images[index] = operation(images[index], *(p[rows] for p in parameters))

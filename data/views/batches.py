@@ -1,7 +1,7 @@
 """The stream of view pairs that training draws from a source of photos.
 
-Everything random is a pure function of seed, epoch and photo, so neither the number of workers
-nor an interruption changes what a run sees.
+Every random choice is a pure function of seed, epoch and photo. So neither the number of workers nor an interruption
+changes the batches of a run. Letters: B photos of a batch, S side of a view in pixels.
 """
 
 import multiprocessing
@@ -33,23 +33,23 @@ WHOLE = slice(None)
 
 @dataclass(frozen=True, kw_only=True)
 class ViewBatch:
-    """A batch of view pairs; index 0 is view 1."""
+    """A batch of view pairs. Index 0 is view 1."""
 
     images: tuple[Tensor, Tensor]
-    """uint8 RGB, each ``(B, 3, S, S)``."""
+    """RGB views, uint8, each ``(B, 3, S, S)``."""
     overlap_boxes: tuple[Tensor, Tensor]
-    """xyxy in [0, 1] of each view, each ``(B, 4)``."""
+    """Overlap boxes, xyxy in [0, 1] of the view, each ``(B, 4)``."""
     flips: tuple[Tensor, Tensor]
-    """Whether mirrored left-right, boolean, each ``(B,)``."""
+    """Whether the view is mirrored left-right, boolean, each ``(B,)``."""
     unreadable: tuple[str, ...] = ()
-    """Messages of photos that another one had to stand in for."""
+    """Messages of unreadable photos, which other photos replaced."""
 
     def pin_memory(self) -> "ViewBatch":
-        """A copy in pinned memory, as the loader asks for."""
+        """Copy of the batch in pinned memory. The loader calls this."""
         return self._map(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> "ViewBatch":
-        """A copy on a device."""
+        """Copy of the batch on a device."""
         return self._map(lambda t: t.to(device, non_blocking=True))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "ViewBatch":
@@ -71,7 +71,7 @@ class _Sample:
 
 
 class ViewPairs(Dataset[_Sample | DataError]):
-    """View pairs of a source, addressed by (epoch, photo)."""
+    """View pairs of a source, by keys (epoch, photo)."""
 
     def __init__(self, source: Source, config: ViewsConfig, seed: int, workers: int = 0) -> None:
         self.source, self.config, self.seed = source, config, seed
@@ -79,10 +79,10 @@ class ViewPairs(Dataset[_Sample | DataError]):
         self.in_hand.share_memory_()  # type: ignore[no-untyped-call]
 
     def __getitem__(self, key: tuple[int, int]) -> _Sample | DataError:
-        """The pair of a photo in an epoch; the next readable photo stands in for an unreadable one.
+        """View pair of a photo in an epoch. The next readable photo replaces an unreadable one.
 
-        Photos are counted round and round: ``index`` and ``index + len(source)`` are crops of the same one.
-        Where none can be read the error is returned: raised in a worker it would reach the user as a traceback.
+        Photos are counted round and round: ``index`` and ``index + len(source)`` are different crops of one photo.
+        If no photo can be read, the error is returned. Raised in a worker, it would reach the user as a traceback.
         """
         epoch, index = key
         errors: list[str] = []
@@ -104,12 +104,13 @@ class ViewPairs(Dataset[_Sample | DataError]):
 
 
 class Batches(Sampler[list[tuple[int, int]]]):
-    """(epoch, photo) keys of every batch from ``first_step`` to ``total_steps``.
+    """Keys (epoch, photo) of every batch from ``first_step`` to ``total_steps``.
 
-    Each epoch is a permutation that depends on seed and epoch only; what does not fill a batch is
-    left out, except where there are fewer photos than a batch holds: then photos repeat, counted on
-    from ``num_photos`` so that each time they are cropped differently. Of every batch, ``part`` is given out:
-    the share of one of several processes, which together draw the very batches of one.
+    Each epoch is a permutation that depends on seed and epoch only. Photos that do not fill a batch are left out. If
+    there are fewer photos than a batch holds, photos repeat: they are counted on from ``num_photos``, so that each
+    time they are cropped differently.
+
+    ``part`` is the slice of every batch that this process takes. Several processes together draw the batches of one.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
 
 
 def steps_per_epoch(num_photos: int, batch_size: int) -> int:
-    """Whole batches in a pass over the photos, at least one."""
+    """Number of whole batches in a pass over the photos, at least one."""
     return max(1, num_photos // batch_size)
 
 
@@ -160,7 +161,7 @@ def view_batches(
     part: slice = WHOLE,
     pin_memory: bool = False,
 ) -> Iterator[ViewBatch]:
-    """Stream the batches of a run from ``first_step`` on, or ``part`` of each.
+    """Stream the batches of a run from ``first_step`` on, or the slice ``part`` of each.
 
     Raises:
         DataError: If none of many photos in a row can be read, or a loader process dies.
@@ -191,7 +192,7 @@ def view_batches(
 
 @contextmanager
 def _deaths_told_by_next() -> Iterator[None]:
-    """Undo that torch, once it has loader processes, raises from a signal handler, in the middle of any step."""
+    """Remove torch's signal handler for loader processes: it would raise in the middle of any step."""
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -203,7 +204,7 @@ def _deaths_told_by_next() -> Iterator[None]:
 
 
 def _death(pairs: ViewPairs, processes: list[multiprocessing.process.BaseProcess]) -> DataError | None:
-    """What to say of a loader process that has died, None if all live."""
+    """Error for a loader process that has died; None if all of them live."""
     dead = {process.pid: process.exitcode for process in processes if not process.is_alive()}
     for pid, index in pairs.in_hand.tolist():
         if pid in dead:
@@ -235,7 +236,7 @@ def _collate(results: list[_Sample | DataError]) -> ViewBatch | DataError:
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave Ctrl-C to the main process, which finishes its step and saves; one thread, and no words of libjpeg's."""
+    """Set up a worker: the main process handles Ctrl-C, OpenCV gets one thread, and libjpeg's messages are dropped."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     if sys.stderr is not None:

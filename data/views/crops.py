@@ -1,8 +1,8 @@
 """The two views of a photo and their exact geometry.
 
-A crop box is in pixels of the photo; an overlap box is xyxy in [0, 1] of its own view, after the
-view's flip. The published code redraws the second crop a few times and can end without any
-overlap; here the first box takes its place, so two views always share something.
+A crop box is in pixels of the photo. An overlap box is xyxy in [0, 1] of its own view, after the view's flip.
+The published code redraws the second crop a few times and can end without any overlap. Here, the first box then
+takes its place, so two views always overlap. Letters: S side of a view in pixels.
 """
 
 import math
@@ -19,7 +19,7 @@ from slotseg.config import ViewsConfig
 from slotseg.data.reading.photos import REDUCTIONS, Photo
 
 BoxXYXY = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels of the photo, right and bottom excluded."""
+"""Box as left, top, right, bottom in pixels of the photo, right and bottom excluded."""
 
 ATTEMPTS = 20
 
@@ -29,9 +29,9 @@ class ViewPair:
     """Two crops of one photo, not yet augmented in colour."""
 
     images: Tensor
-    """uint8 RGB, ``(2, 3, S, S)``."""
+    """RGB views, uint8, ``(2, 3, S, S)``."""
     overlap_boxes: Tensor
-    """float32 xyxy in [0, 1] of each view, ``(2, 4)``."""
+    """Overlap boxes, xyxy in [0, 1] of each view, float32, ``(2, 4)``."""
     flips: Tensor
     """Whether each view is mirrored left-right, boolean, ``(2,)``."""
 
@@ -42,10 +42,10 @@ def draw_crop(
     aspect: tuple[float, float],
     rng: np.random.Generator,
 ) -> BoxXYXY:
-    """A random crop box of a photo, xyxy in pixels.
+    """Draw a crop box of a photo, xyxy in pixels.
 
-    Area and (log-uniform) aspect are drawn until the box fits; where none does, as in a
-    panorama, it is the largest centred box of an allowed aspect.
+    Area and (log-uniform) aspect are drawn until the box fits, 10 times at most. If no box fits, as in a panorama,
+    the result is the largest centred box of an allowed aspect.
     """
     height, width = size_hw
     for _ in range(10):
@@ -62,9 +62,9 @@ def draw_crop(
 
 
 def draw_crop_pair(size_hw: tuple[int, int], config: ViewsConfig, rng: np.random.Generator) -> tuple[BoxXYXY, BoxXYXY]:
-    """Two crop boxes that overlap by at least ``config.min_overlap`` of the second's area.
+    """Draw two crop boxes that overlap by at least ``config.min_overlap`` of the second's area.
 
-    The second is redrawn until they do; if it never does, it is the first.
+    The second is redrawn until they do, ``ATTEMPTS`` times at most. After that, the first box takes its place.
     """
     first = draw_crop(size_hw, config.area, config.aspect, rng)
     for _ in range(ATTEMPTS):
@@ -75,7 +75,7 @@ def draw_crop_pair(size_hw: tuple[int, int], config: ViewsConfig, rng: np.random
 
 
 def overlap_box(crop: BoxXYXY, other: BoxXYXY, flip: bool) -> NDArray[np.float32]:
-    """The part of ``crop`` that ``other`` shows too, xyxy in [0, 1] of the (flipped) crop."""
+    """Part of ``crop`` that ``other`` shows too, xyxy in [0, 1] of the (flipped) crop."""
     x1, y1, x2, y2 = _intersection(crop, other)
     left, top = crop[0], crop[1]
     width, height = crop[2] - left, crop[3] - top
@@ -88,12 +88,13 @@ def overlap_box(crop: BoxXYXY, other: BoxXYXY, flip: bool) -> NDArray[np.float32
 def make_views(photo: Photo, config: ViewsConfig, rng: np.random.Generator) -> ViewPair:
     """Draw two overlapping, randomly mirrored crops of a photo.
 
-    The photo is decoded once, as small as the crops allow: both keep ``config.image_size`` pixels a side.
+    The photo is decoded once, as small as possible: both crops keep at least ``config.image_size`` pixels a side, if
+    they have them at full size.
 
     Args:
-        photo: What to cut them from.
+        photo: Photo to cut the crops from.
         config: Sizes and ranges.
-        rng: The only source of randomness.
+        rng: Random generator, the only source of randomness.
 
     Raises:
         DataError: If the photo cannot be decoded.
@@ -114,13 +115,13 @@ def make_views(photo: Photo, config: ViewsConfig, rng: np.random.Generator) -> V
 
 
 def coarsest_reduction(crops: tuple[BoxXYXY, BoxXYXY], size: int) -> int:
-    """The largest of ``REDUCTIONS`` that leaves each crop ``size`` pixels a side, or 1."""
+    """Largest of ``REDUCTIONS`` that leaves each crop ``size`` pixels a side, or 1."""
     side = min(min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in crops)
     return next((r for r in REDUCTIONS if side >= r * size), 1)
 
 
 def reduced_box(box: BoxXYXY, reduction: int) -> BoxXYXY:
-    """A box in pixels of the reduced photo; each side moves by half such a pixel at most."""
+    """Box in pixels of the reduced photo. Each side moves by half such a pixel at most."""
     x1, y1, x2, y2 = (round(side / reduction) for side in box)
     return x1, y1, x2, y2
 

@@ -1,4 +1,4 @@
-"""Unlabelled sources of photos."""
+"""Sources of unlabelled photos for training: files and folders, and the built-in scenes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ class Source(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """What to call a photo in a message."""
+        """Name of a photo in messages."""
         ...
 
     def open(self, index: int) -> Photo:
-        """A photo; raises ``DataError`` where it cannot be opened."""
+        """Open a photo. Raises ``DataError`` if it cannot be opened."""
         ...
 
 
@@ -29,10 +29,10 @@ class PhotoFolder:
     """Photos in files and folders, found recursively.
 
     Args:
-        inputs: Files and folders.
+        inputs: Files and folders to search.
 
     Raises:
-        DataError: If one does not exist or holds no image.
+        DataError: If a file or folder does not exist, or a folder holds no image.
     """
 
     def __init__(self, inputs: Sequence[Path]) -> None:
@@ -42,11 +42,11 @@ class PhotoFolder:
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        """The file's path."""
+        """Path of the file."""
         return str(self.paths[index])
 
     def open(self, index: int) -> Photo:
-        """The photo of the file."""
+        """Open the photo of a file."""
         return open_photo(self.paths[index])
 
 
@@ -54,7 +54,7 @@ class Scenes:
     """The built-in synthetic scenes, without their labels.
 
     Args:
-        num_scenes: How many different ones.
+        num_scenes: Number of different scenes.
     """
 
     def __init__(self, num_scenes: int = 2000) -> None:
@@ -64,9 +64,9 @@ class Scenes:
         return self.num_scenes
 
     def name(self, index: int) -> str:
-        """``scene-<seed>``."""
+        """Name of a scene, ``scene-<seed>``."""
         return f"scene-{index}"
 
     def open(self, index: int) -> Photo:
-        """The scene drawn from ``index`` as its seed."""
+        """Draw the scene whose seed is ``index``."""
         return ArrayPhoto(draw_scene(index)[0])

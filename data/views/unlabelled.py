@@ -1,6 +1,6 @@
-"""What to train on: files and folders, or an unlabelled training set of the field by name, and where it lies on disk.
+"""Photos to train on: files and folders, or an unlabelled training set by name, with its places on disk.
 
-Training on a set is training on these folders, so nothing but this look-up knows its name.
+Training on a set is training on its folders, so only this look-up knows the names of sets.
 """
 
 import os
@@ -13,20 +13,20 @@ from slotseg.data.finding.places import check_data_dir, nothing_complete
 from slotseg.errors import ConfigError
 
 NUM_PHOTOS = {"coco": 118_287, "cocoplus": 118_287 + 123_403, "imagenet": 1_281_167}
-"""Photos of each set as published: COCO train2017, with unlabeled2017 as well, ImageNet-1k's train."""
+"""Number of photos of each set as published: COCO train2017, the same with unlabeled2017, ImageNet-1k's train."""
 
 DATASETS = tuple(NUM_PHOTOS)
-"""Names of the sets."""
+"""Names of the training sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Places:
-    """Where people have a set."""
+    """Places on disk where people have a set."""
 
     rows: tuple[tuple[str, ...], ...]
-    """An example of what each folder holds directly; each row would do, and all of its folders are needed."""
+    """Example of a direct entry of each folder. Any one row would do, and it needs all its folders."""
     entry: str
-    """Pattern of what each folder holds directly."""
+    """Regular expression for the names of direct entries of each folder."""
 
     def is_there(self, example: Path) -> bool:
         """Whether the folder of an example holds any such entry."""
@@ -77,24 +77,24 @@ class Photos:
         return bool(self.paths or self.dataset)
 
     def folders(self) -> Sequence[Path]:
-        """Files and folders to look for photos in; of a training set, as ``photo_folders`` finds them."""
+        """Files and folders to search for photos; for a training set, those that ``photo_folders`` finds."""
         return photo_folders(self.dataset, self.data_dir) if self.dataset and self.data_dir else self.paths
 
 
 NO_PHOTOS = Photos()
-"""What stands for the built-in scenes, and for the photos of a run that goes on."""
+"""No request: a new run takes the built-in scenes, and a resumed run its own photos."""
 
 
 def photo_folders(name: str, data_dir: Path) -> list[Path]:
-    """The folders of a training set's photos.
+    """Find the folders of a training set's photos.
 
     Args:
-        name: One of ``DATASETS``.
-        data_dir: The set's folder, in any of its usual layouts.
+        name: Name of the set, one of ``DATASETS``.
+        data_dir: Folder of the data set, in any of its usual layouts.
 
     Raises:
         ConfigError: If there is no such set.
-        DataError: If it is not there; it says every path that would do, and which are missing.
+        DataError: If no layout is complete, with every path that would do and which of them are missing.
     """
     if name not in _PLACES:
         raise ConfigError(f"unknown data set {name!r}; expected one of {', '.join(DATASETS)}")

@@ -103,7 +103,7 @@ def command(
     from slotseg.eval.baselines import baseline_predictor
     from slotseg.eval.benchmark import open_benchmark
     from slotseg.eval.evaluate import evaluate
-    from slotseg.eval.keeping import keep_match, keep_scores
+    from slotseg.eval.keeping import keep_match, keep_result
     from slotseg.eval.masks import MaskFolder, MaskSaver
     from slotseg.eval.page import write_result_page
     from slotseg.eval.predictors import Predictor, run_predictor
@@ -148,7 +148,7 @@ def command(
         result = evaluate(scored, benchmark, names=names, remember=html_file is not None)
         if not preds and not baseline:
             keep_match(result, checkpoint)
-            keep_scores(result, checkpoint)
+            keep_result(result, checkpoint)
         if distributed.rank() > 0:
             return
     said = [result_table({result.protocol.predictor.name: result}), ceiling_line(result), citation(result)]

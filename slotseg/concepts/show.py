@@ -15,7 +15,7 @@ from slotseg.files import write_json, writing
 from slotseg.labels.naming import Naming
 from slotseg.runs.checkpoint import digest
 from slotseg.runs.folder import find_checkpoint, name_of
-from slotseg.runs.scores import read_scores
+from slotseg.runs.results import read_results
 from slotseg.segmenting.looks import Size
 from slotseg.segmenting.segmenter import Segmenter
 
@@ -106,7 +106,7 @@ def show_concepts(
         collection, report = carrying.noted(collection, old_name), carrying.report(old_name)
         with writing(files.folder):
             write_json(files.names, naming.to_dict())
-    scores = [of.sentence() for of in read_scores(checkpoint, number)]
+    scores = [of.sentence() for of in read_results(checkpoint, number)]
     write_concept_page(files.page, collection, found.thumbnails, naming, scores=scores, overwrite=overwrite)
     write_concepts(files.data, collection)
     figure = None

@@ -25,7 +25,7 @@ from slotseg.painting.render import save_picture
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.record import read_run
-from slotseg.runs.scores import read_scores
+from slotseg.runs.results import read_results
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training.launch import new_training, resumed_training
 from slotseg.watching.diagnosis import diagnose
@@ -173,7 +173,7 @@ class Stages:
             examples=examples(self.outputs),
             failures=[str(line.get("error", "")) for line in read_json_lines(self.outputs.failures)],
             findings=findings,
-            scores=[of.sentence() for of in read_scores(self.run.last, labelling.labels.num_prototypes)],
+            scores=[of.sentence() for of in read_results(self.run.last, labelling.labels.num_prototypes)],
         )
         write_report(file, report)
         return file

@@ -27,7 +27,7 @@ class RunFolder:
         self.failures = path / "failures.jsonl"
         self.labels = path / "labels.json"
         self.label_maps = path / "labels"
-        self.scores = path / "scores"
+        self.results = path / "scores"
         self.previews = path / "preview"
         self.tensorboard = path / "tensorboard"
         self.last = path / "checkpoints" / f"last{SUFFIX}"
@@ -36,9 +36,9 @@ class RunFolder:
         """The label map of the latest match on a data set."""
         return self.label_maps / f"{dataset}.json"
 
-    def scores_of(self, dataset: str) -> Path:
-        """The latest scores on a data set."""
-        return self.scores / f"{dataset}.json"
+    def results_of(self, dataset: str) -> Path:
+        """File of the latest results on a data set."""
+        return self.results / f"{dataset}.json"
 
     def numbered(self, step: int) -> Path:
         """The checkpoint kept at a step."""

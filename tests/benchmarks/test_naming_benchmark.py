@@ -1,4 +1,4 @@
-"""``benchmarks/naming.py`` on some scenes: its figures are those of ``slotseg eval``."""
+"""``benchmarks/naming.py`` on some scenes: its metrics are those of ``slotseg eval``."""
 
 import importlib.util
 import json
@@ -75,5 +75,5 @@ def test_figures_are_those_of_eval(
     names = naming.name_by_majority(np.array(seen["table"]), list(seen["iou_per_class"]))
     write_json(tmp_path / "names.json", names.to_dict())
     named, matched = scores("others", "--labels", tmp_path / "names.json"), scores("others")
-    figures = [values[key] for values in (named, matched, named["ceiling"]) for key in ("miou", "pixel_accuracy")]
-    assert cells[2:] == [str(len(names.names)), *(f"{100 * figure:.1f}" for figure in figures)]
+    metrics = [values[key] for values in (named, matched, named["ceiling"]) for key in ("miou", "pixel_accuracy")]
+    assert cells[2:] == [str(len(names.names)), *(f"{100 * value:.1f}" for value in metrics)]

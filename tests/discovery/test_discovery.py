@@ -29,7 +29,7 @@ from slotseg.errors import ConfigError, DataError
 from slotseg.files import LEFTOVERS
 from slotseg.labels.label_map import IGNORE
 from slotseg.runs import checkpoint
-from slotseg.runs.scores import write_score
+from slotseg.runs.results import write_result
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training.launch import plan_training, resumed_training
 
@@ -129,7 +129,7 @@ def test_the_report_says_what_eval_measured(found: Path, photos: Path) -> None:
         "num_images": 6,
         "predictor": predictor,
     }
-    write_score(run, {"miou": 0.2, "pixel_accuracy": 0.4, "ceiling": None, "protocol": protocol})
+    write_result(run, {"miou": 0.2, "pixel_accuracy": 0.4, "ceiling": None, "protocol": protocol})
     assert not find(photos, found).anything_done
     assert "On msrc (6 photos): matched one-to-one 20.0 mIoU / 40.0 accuracy." in (found / "index.html").read_text()
 

@@ -38,7 +38,7 @@ def test_colour_k_means_finds_what_colour_tells_apart() -> None:
 
     data = Benchmark.of(Plain(4))
     result = evaluate(ColorKMeans(data, 2), data)
-    assert result.scores.miou == 1
+    assert result.metrics.miou == 1
     assert result.protocol.predictor.name == "k-means on colour and position"
 
 
@@ -47,7 +47,7 @@ def test_feature_k_means_finds_what_texture_tells_apart() -> None:
     config = BackboneConfig(name="resnet18", stride=4, options={"channels": [16] * 4, "layers": [1] * 4})
     baseline = FeatureKMeans(Backbone(config), config, 64, data, 2, device="cpu")
     result = evaluate(baseline, data)
-    assert result.scores.miou > 0.8
+    assert result.metrics.miou > 0.8
     assert result.protocol.predictor.network_size == 64
     assert baseline(data.dataset.read(0)).shape == (64, 96)
 
@@ -72,14 +72,14 @@ def test_one_class_has_the_accuracy_of_the_most_frequent_class() -> None:
     data = Benchmark.of(Halves(4))
     left = np.mean([data.dataset.read(i).class_map == 0 for i in range(4)])
     result = evaluate(OneClass(), data)
-    assert result.scores.pixel_accuracy == pytest.approx(max(left, 1 - left))
-    assert result.scores.miou == pytest.approx(max(left, 1 - left) / 2)
+    assert result.metrics.pixel_accuracy == pytest.approx(max(left, 1 - left))
+    assert result.metrics.miou == pytest.approx(max(left, 1 - left) / 2)
 
 
 def test_random_assignment_is_chance() -> None:
     data = Benchmark.of(LabelledScenes(20))
     result = evaluate(RandomAssignment(8), data)
-    assert result.scores.pixel_accuracy == pytest.approx(1 / 8, abs=0.01)
+    assert result.metrics.pixel_accuracy == pytest.approx(1 / 8, abs=0.01)
     assert len({RandomAssignment(8)(data.dataset.read(i)).tobytes() for i in range(3)}) == 3
 
 

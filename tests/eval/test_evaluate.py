@@ -64,7 +64,7 @@ def oracle_result(matching: str = "hungarian") -> Result:
 @pytest.mark.parametrize("matching", ["hungarian", "majority"])
 def test_perfect_prediction_scores_exactly_one(matching: str) -> None:
     result = oracle_result(matching)
-    assert result.scores.miou == result.scores.pixel_accuracy == 1
+    assert result.metrics.miou == result.metrics.pixel_accuracy == 1
     assert result.protocol.num_images == 6
     assert result.protocol.num_labelled_pixels == 6 * 96 * 96
     assert (result.things, result.stuff) == (None, None)
@@ -104,7 +104,7 @@ def test_citation_says_what_a_reader_needs() -> None:
 def test_one_prototype_for_everything_scores_its_best_class() -> None:
     result = evaluate(Zeros(), Benchmark.of(SCENES))
     shares = np.bincount(np.concatenate([SCENES.read(i).class_map.ravel() for i in range(6)]))
-    assert result.scores.pixel_accuracy == pytest.approx(shares.max() / shares.sum())
+    assert result.metrics.pixel_accuracy == pytest.approx(shares.max() / shares.sum())
 
 
 def test_limit_scores_the_first_images() -> None:
@@ -129,13 +129,13 @@ def test_match_found_on_another_split() -> None:
     predictor = Wrong(SCENES, RENUMBERED)
     predictor.truth |= Oracle(training, RENUMBERED).truth
     honest = Benchmark.of(SCENES, match_on=training)
-    assert evaluate(predictor, honest).scores.pixel_accuracy == 1
+    assert evaluate(predictor, honest).metrics.pixel_accuracy == 1
     predictor.training = frozenset(training.read(i).image.tobytes() for i in range(6))
     result = evaluate(predictor, honest)
     assert result.protocol.matched_on == "train"
     assert "hungarian matching on train" in citation(result)
-    assert result.scores.pixel_accuracy < 1
-    assert evaluate(predictor, Benchmark.of(SCENES)).scores.pixel_accuracy == 1
+    assert result.metrics.pixel_accuracy < 1
+    assert evaluate(predictor, Benchmark.of(SCENES)).metrics.pixel_accuracy == 1
 
 
 class Halved(Oracle):
@@ -151,7 +151,7 @@ class Halved(Oracle):
 
 def test_ceiling_is_what_perfect_naming_reaches() -> None:
     halved = evaluate(Halved(SCENES, RENUMBERED), Benchmark.of(SCENES))
-    assert halved.scores.pixel_accuracy == pytest.approx(2 / 3, abs=0.02)
+    assert halved.metrics.pixel_accuracy == pytest.approx(2 / 3, abs=0.02)
     assert halved.ceiling is not None
     assert halved.ceiling.miou == halved.ceiling.pixel_accuracy == 1
     assert halved.to_dict()["ceiling"] == {"miou": 1, "pixel_accuracy": 1}
@@ -237,8 +237,8 @@ def test_table_for_people_holds_every_class_and_both_columns() -> None:
     worst = evaluate(Zeros(4), Benchmark.of(SCENES))
     table = result_table({"ours": oracle_result(), "one class": worst})
     lines = {line.split("  ")[0]: line.split() for line in table.splitlines() if line}
-    assert lines["mIoU"][1:] == ["100.0", f"{100 * worst.scores.miou:.1f}"]
-    assert lines["pixel accuracy"][2:] == ["100.0", f"{100 * worst.scores.pixel_accuracy:.1f}"]
+    assert lines["mIoU"][1:] == ["100.0", f"{100 * worst.metrics.miou:.1f}"]
+    assert lines["pixel accuracy"][2:] == ["100.0", f"{100 * worst.metrics.pixel_accuracy:.1f}"]
     assert set(CLASS_NAMES) <= lines.keys()
     assert "K = 12, 4" in table
 

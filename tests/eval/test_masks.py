@@ -53,7 +53,7 @@ def write(path: Path, ids: NDArray[Any]) -> None:
 def test_the_truth_as_masks_scores_exactly_one(photos: LabelledPhotos, native: Benchmark, tmp_path: Path) -> None:
     for benchmark in (native, Benchmark(dataset=photos, protocol=CROPPED)):
         result = evaluate(MaskFolder(tmp_path / "labels", benchmark), benchmark)
-        assert result.scores.miou == result.scores.pixel_accuracy == 1
+        assert result.metrics.miou == result.metrics.pixel_accuracy == 1
         assert result.protocol.predictor.name == "masks in labels"
         assert result.protocol.predictor.postprocessing == "unknown"
 
@@ -78,7 +78,7 @@ def test_masks_score_as_the_model_that_made_them(
     from_masks = evaluate(MaskFolder(tmp_path / "masks", benchmark), benchmark)
     assert np.array_equal(from_masks.table, from_model.table)
     assert np.array_equal(from_masks.assignment, from_model.assignment)
-    assert from_masks.scores == from_model.scores
+    assert from_masks.metrics == from_model.metrics
 
 
 def test_pixels_without_an_id_are_errors(native: Benchmark, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_pixels_without_an_id_are_errors(native: Benchmark, tmp_path: Path) -> N
             ids[:, :24] = none
             write(tmp_path / str(none) / f"{labelled.key}.png", ids)
         result = evaluate(MaskFolder(tmp_path / str(none), native), native)
-        assert result.scores.pixel_accuracy == 0.75
+        assert result.metrics.pixel_accuracy == 0.75
         assert result.protocol.num_prototypes == len(result.table) - 1 <= 8
         assert result.assignment[-1] == -1
         assert result.table[-1].sum() == result.protocol.num_labelled_pixels // 4
@@ -100,7 +100,7 @@ def test_masks_in_one_folder_and_any_ids(native: Benchmark, tmp_path: Path) -> N
     for i in range(len(native.dataset)):
         labelled = native.dataset.read(i)
         write(tmp_path / "flat" / f"{Path(labelled.key).name}.png", (labelled.class_map + 100).astype(np.uint8))
-    assert evaluate(MaskFolder(tmp_path / "flat", native), native).scores.miou == 1
+    assert evaluate(MaskFolder(tmp_path / "flat", native), native).metrics.miou == 1
 
 
 def test_one_mask_never_stands_for_two_photos(native: Benchmark, photos: LabelledPhotos, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_perfect_naming(benchmark: Benchmark) -> None:
     result = evaluate(Perfect(LabelledScenes(4)), benchmark, names=names)
     truth = [benchmark.dataset.read(i).class_map for i in range(4)]
     right = 1 - np.mean([m[0] != 0 for m in truth]) / truth[0].shape[0]  # the topmost row is taken for sky
-    assert result.scores.pixel_accuracy == pytest.approx(right)
+    assert result.metrics.pixel_accuracy == pytest.approx(right)
     assert (result.protocol.matching, result.protocol.matched_on) == ("names", "nothing: named by a person")
     assert "named by a person" in citation(result)
     assert "matching" not in citation(result)
@@ -81,13 +81,13 @@ def test_what_has_no_name_of_a_class_is_an_error(benchmark: Benchmark, caplog: p
     assert "names.json has clouds, gras, no class of scenes, whose pixels count as errors" in caplog.text
     truth = np.stack([benchmark.dataset.read(i).class_map[1:] for i in range(4)])
     wrong = np.isin(truth, (1, 2, 3)).sum() + 4 * truth.shape[2]
-    assert result.scores.pixel_accuracy == pytest.approx(1 - wrong / (truth.size + 4 * truth.shape[2]))
+    assert result.metrics.pixel_accuracy == pytest.approx(1 - wrong / (truth.size + 4 * truth.shape[2]))
 
 
 def test_nothing_is_matched(benchmark: Benchmark) -> None:
     swapped = Naming(names={**NAMES, 1: "grass", 2: "sky"})
     result = evaluate(Perfect(LabelledScenes(4)), benchmark, names=swapped)
-    assert result.scores.iou_per_class[0] == 0
+    assert result.metrics.iou_per_class[0] == 0
 
 
 def test_naming_by_majority_scores_as_the_majority_match(benchmark: Benchmark) -> None:
@@ -100,8 +100,8 @@ def test_naming_by_majority_scores_as_the_majority_match(benchmark: Benchmark) -
     classes = benchmark.dataset.taxonomy.names
     names = Naming(names={k: classes[c].upper() for k, c in enumerate(matched.assignment) if c != UNMATCHED})
     named = evaluate(blurred, benchmark, names=names)
-    assert named.scores == matched.scores
-    assert 0.2 < named.scores.miou < 1
+    assert named.metrics == matched.metrics
+    assert 0.2 < named.metrics.miou < 1
 
 
 def test_names_of_another_model(benchmark: Benchmark) -> None:

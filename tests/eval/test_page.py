@@ -99,7 +99,7 @@ def result_of(table: list[list[int]], assignment: list[int], num_prototypes: int
     """A result of three classes by its table and match, each field of its provenance another value."""
     counts, match = np.array(table), np.array(assignment)
     return Result(
-        scores=score(counts, match),
+        metrics=score(counts, match),
         things=None,
         stuff=None,
         protocol=Provenance(
@@ -277,11 +277,11 @@ def test_page_holds_every_class_and_score() -> None:
     text = Parsed(render(result)).text
     assert result.things is not None
     assert result.stuff is not None
-    for scores in (result.scores, result.things, result.stuff):
-        assert f"{100 * scores.miou:.2f}" in text
-        assert f"{100 * scores.pixel_accuracy:.2f}" in text
+    for metrics in (result.metrics, result.things, result.stuff):
+        assert f"{100 * metrics.miou:.2f}" in text
+        assert f"{100 * metrics.pixel_accuracy:.2f}" in text
     rows = text[text.index("prototypes that were matched") :]
-    for name, iou in zip(result.taxonomy.names, result.scores.iou_per_class, strict=True):
+    for name, iou in zip(result.taxonomy.names, result.metrics.iou_per_class, strict=True):
         assert iou is not None
         assert re.search(rf"{re.escape(name)}\s*{100 * iou:.1f}\s", rows), name
 

@@ -1,7 +1,7 @@
-"""Scores that a run was given on labelled sets: kept in the run, read by what shows the run.
+"""Results of a run on labelled sets: ``slotseg eval`` writes them into the run, and the pages of the run show them.
 
-A set has a file in the run, ``scores/<data set>.json``, with the latest score for each matching and each K. Letters:
-K prototypes.
+Each set has one file in the run, ``scores/<data set>.json``. It holds the latest result for each matching and each K.
+Letters: K prototypes.
 """
 
 import json
@@ -23,62 +23,64 @@ ALIKE = (
     "dataset", "protocol", "split", "image_list_sha256", "num_images", "num_prototypes", "resolution", "crop",
     "predictor",
 )  # fmt: skip
-"""What scores have to share of their protocol to stand beside each other."""
+"""Keys of the protocol in which results have to agree to be shown together."""
 WORDS = {
     "hungarian": "matched one-to-one",
     "merge": "merged and matched one-to-one",
     NAMED: "named by you",
     "ceiling": "perfect naming could reach",
 }
-"""What the ways to give prototypes their classes are called for people, in the order they are said."""
+"""Words for each matching, in the order in which a sentence lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
-    """Fractions 0..1."""
+class KeptMetrics:
+    """Metrics by one matching, as fractions 0..1."""
 
     miou: float
     """Mean IoU over the classes."""
     pixel_accuracy: float
-    """Right pixels / all labelled pixels."""
+    """Share of right pixels among all labelled ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunScores:
-    """The latest scores of a run on one set, all measured alike."""
+class KeptResults:
+    """Latest results of a run on one set, all measured in the same way."""
 
     dataset: str
     """Name of the labelled set."""
     num_images: int
-    """Images scored."""
+    """Number of images scored."""
     num_prototypes: int
-    """K."""
-    scores: Mapping[str, Score]
-    """By matching: ``hungarian``, ``merge``, ``names``; and ``ceiling``, what perfect naming could reach."""
+    """Number of prototypes, K."""
+    metrics: Mapping[str, KeptMetrics]
+    """Metrics by matching: ``hungarian``, ``merge``, ``names``, and ``ceiling`` for perfect naming."""
 
     def sentence(self) -> str:
-        """All of them for people, in per cent."""
+        """One sentence with all metrics, in per cent."""
         said: list[str] = []
         for matching, words in WORDS.items():
-            if score := self.scores.get(matching):
+            if metrics := self.metrics.get(matching):
                 units = ("", "") if said else (" mIoU", " accuracy")
-                miou, accuracy = map(percent_number, (score.miou, score.pixel_accuracy))
+                miou, accuracy = map(percent_number, (metrics.miou, metrics.pixel_accuracy))
                 said.append(f"{words} {miou}{units[0]} / {accuracy}{units[1]}")
         return f"On {self.dataset} ({count(self.num_images, 'photo')}): {'; '.join(said)}."
 
 
-def write_score(run: RunFolder, entry: Mapping[str, Any]) -> None:
-    """Keep a score in a run; an earlier one by the same matching and K goes, and all of other checkpoints.
+def write_result(run: RunFolder, entry: Mapping[str, Any]) -> None:
+    """Keep a result in a run.
+
+    It replaces the earlier result with the same matching and K. Results of other checkpoints are removed.
 
     Args:
         run: The run that was scored.
-        entry: ``miou``, ``pixel_accuracy``, ``ceiling`` and ``protocol``, as in the JSON of a result.
+        entry: Keys ``miou``, ``pixel_accuracy``, ``ceiling`` and ``protocol`` from the JSON of a result.
 
     Raises:
         OSError: If the file cannot be written.
     """
     protocol = entry["protocol"]
-    file = run.scores_of(protocol["dataset"])
+    file = run.results_of(protocol["dataset"])
     kept = [
         other
         for other in _entries(file)
@@ -88,18 +90,20 @@ def write_score(run: RunFolder, entry: Mapping[str, Any]) -> None:
     write_json(file, {"scores": [*kept, entry]})
 
 
-def read_scores(checkpoint: Path, num_prototypes: int) -> tuple[RunScores, ...]:
-    """The scores of a checkpoint that its run keeps, by name of the set; of each set the latest and those alike.
+def read_results(checkpoint: Path, num_prototypes: int) -> tuple[KeptResults, ...]:
+    """Read the results that a run keeps of one of its checkpoints, in the order of the sets' names.
+
+    Each set gives its latest result and those that were measured in the same way.
 
     Args:
-        checkpoint: The file; scores of other states of its run are left out.
-        num_prototypes: K, by which the prototypes may have been merged; scores of other K are left out.
+        checkpoint: The file; results of other states of its run are left out.
+        num_prototypes: K, after merging if prototypes were merged; results with another K are left out.
 
     Returns:
-        Nothing where the checkpoint lies in no run or was never scored.
+        One entry for each set; none if the checkpoint lies in no run or was never scored.
     """
     run = run_of(checkpoint)
-    files = sorted(run.scores.glob("*.json")) if run else []
+    files = sorted(run.results.glob("*.json")) if run else []
     if not files:
         return ()
     digest = checkpoints.digest(checkpoint)
@@ -107,45 +111,45 @@ def read_scores(checkpoint: Path, num_prototypes: int) -> tuple[RunScores, ...]:
     for file in files:
         entries = [e for e in _entries(file) if _checkpoint(e) == digest and _number(e) == num_prototypes]
         if entries:
-            found.append(_run_scores(entries))
+            found.append(_results(entries))
     return tuple(found)
 
 
-def _run_scores(entries: list[Mapping[str, Any]]) -> RunScores:
-    """What the last entry says, with those before it that were measured in the same way."""
+def _results(entries: list[Mapping[str, Any]]) -> KeptResults:
+    """The last entry, with those before it that were measured in the same way."""
     protocol = entries[-1]["protocol"]
-    scores: dict[str, Score] = {}
+    metrics: dict[str, KeptMetrics] = {}
     for entry in entries:
         if any(entry["protocol"].get(key) != protocol.get(key) for key in ALIKE):
             continue
         matching = entry["protocol"]["matching"]
-        scores["ceiling" if matching == "majority" else matching] = _score(entry)
+        metrics["ceiling" if matching == "majority" else matching] = _metrics(entry)
         if entry.get("ceiling"):
-            scores["ceiling"] = _score(entry["ceiling"])
-    return RunScores(
+            metrics["ceiling"] = _metrics(entry["ceiling"])
+    return KeptResults(
         dataset=protocol["dataset"],
         num_images=protocol["num_images"],
         num_prototypes=protocol["num_prototypes"],
-        scores=scores,
+        metrics=metrics,
     )
 
 
 def _entries(file: Path) -> list[Mapping[str, Any]]:
-    """The scores of a file, the latest last; none of one that is absent or holds something else."""
+    """Entries of a file, the latest last; none if the file is absent or holds something else."""
     if not file.is_file():
         return []
     try:
         entries = json.loads(file.read_bytes())["scores"]
         for entry in entries:
-            _run_scores([entry]), _checkpoint(entry)
+            _results([entry]), _checkpoint(entry)
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s holds no scores (%r); run `slotseg eval` again to have them shown.", file, error)
         return []
     return list(entries)
 
 
-def _score(values: Mapping[str, Any]) -> Score:
-    return Score(miou=float(values["miou"]), pixel_accuracy=float(values["pixel_accuracy"]))
+def _metrics(values: Mapping[str, Any]) -> KeptMetrics:
+    return KeptMetrics(miou=float(values["miou"]), pixel_accuracy=float(values["pixel_accuracy"]))
 
 
 def _checkpoint(entry: Mapping[str, Any]) -> str:

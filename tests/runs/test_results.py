@@ -1,4 +1,4 @@
-"""Scores that a run keeps."""
+"""Results that a run keeps."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.data.views.sources import Scenes
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.runs.scores import RunScores, Score, read_scores, write_score
+from slotseg.runs.results import KeptMetrics, KeptResults, read_results, write_result
 from slotseg.training.trainer import Trainer
 
 
@@ -31,26 +31,26 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def entry(run: RunFolder) -> Callable[..., dict[str, Any]]:
-    """A score of the run, with changes to its protocol."""
+    """A result of the run, with changes to its protocol."""
     digest = checkpoint.digest(run.last)
 
     def build(matching: str, miou: float, **changes: Any) -> dict[str, Any]:
         protocol = {"dataset": "msrc", "matching": matching, "num_prototypes": 6, "num_images": 296}
         predictor = {"name": "slotseg", "checkpoint": changes.pop("checkpoint", digest)}
         ceiling = None if matching == "majority" else {"miou": 0.5, "pixel_accuracy": 0.75}
-        score = {"miou": miou, "pixel_accuracy": 2 * miou, "ceiling": ceiling}
-        return {**score, "protocol": {**protocol, "predictor": predictor, **changes}}
+        metrics = {"miou": miou, "pixel_accuracy": 2 * miou, "ceiling": ceiling}
+        return {**metrics, "protocol": {**protocol, "predictor": predictor, **changes}}
 
     return build
 
 
 def test_a_persons_score_stands_beside_the_match(run: RunFolder, entry: Callable[..., dict[str, Any]]) -> None:
-    write_score(run, entry("hungarian", 0.1))
-    write_score(run, entry("names", 0.3))
-    write_score(run, entry("hungarian", 0.2))
-    (found,) = read_scores(run.last, 6)
+    write_result(run, entry("hungarian", 0.1))
+    write_result(run, entry("names", 0.3))
+    write_result(run, entry("hungarian", 0.2))
+    (found,) = read_results(run.last, 6)
     assert (found.dataset, found.num_prototypes) == ("msrc", 6)
-    assert {matching: score.miou for matching, score in found.scores.items()} == {
+    assert {matching: metrics.miou for matching, metrics in found.metrics.items()} == {
         "hungarian": 0.2,
         "names": 0.3,
         "ceiling": 0.5,
@@ -62,32 +62,32 @@ def test_a_persons_score_stands_beside_the_match(run: RunFolder, entry: Callable
 
 
 def test_each_k_and_each_set_has_its_own(run: RunFolder, entry: Callable[..., dict[str, Any]]) -> None:
-    write_score(run, entry("hungarian", 0.1))
-    write_score(run, entry("hungarian", 0.2, num_prototypes=4))
-    write_score(run, entry("majority", 0.4, dataset="camvid"))
-    assert [(s.dataset, s.scores.keys()) for s in read_scores(run.last, 6)] == [
+    write_result(run, entry("hungarian", 0.1))
+    write_result(run, entry("hungarian", 0.2, num_prototypes=4))
+    write_result(run, entry("majority", 0.4, dataset="camvid"))
+    assert [(r.dataset, r.metrics.keys()) for r in read_results(run.last, 6)] == [
         ("camvid", {"ceiling"}),
         ("msrc", {"hungarian", "ceiling"}),
     ]
-    assert [s.scores["hungarian"].miou for s in read_scores(run.last, 4)] == [0.2]
-    assert read_scores(run.last, 5) == ()
+    assert [r.metrics["hungarian"].miou for r in read_results(run.last, 4)] == [0.2]
+    assert read_results(run.last, 5) == ()
 
 
-def test_scores_of_another_state_of_the_run_go(run: RunFolder, entry: Callable[..., dict[str, Any]]) -> None:
-    write_score(run, entry("hungarian", 0.1, checkpoint="f" * 16))
-    assert read_scores(run.last, 6) == ()
-    write_score(run, entry("names", 0.3))
-    assert len(json.loads(run.scores_of("msrc").read_text())["scores"]) == 1
+def test_results_of_another_state_of_the_run_go(run: RunFolder, entry: Callable[..., dict[str, Any]]) -> None:
+    write_result(run, entry("hungarian", 0.1, checkpoint="f" * 16))
+    assert read_results(run.last, 6) == ()
+    write_result(run, entry("names", 0.3))
+    assert len(json.loads(run.results_of("msrc").read_text())["scores"]) == 1
 
 
 def test_what_was_measured_otherwise_is_not_shown_beside_it(
     run: RunFolder, entry: Callable[..., dict[str, Any]]
 ) -> None:
-    write_score(run, entry("hungarian", 0.1))
-    write_score(run, entry("names", 0.3, num_images=276))
-    (found,) = read_scores(run.last, 6)
+    write_result(run, entry("hungarian", 0.1))
+    write_result(run, entry("names", 0.3, num_images=276))
+    (found,) = read_results(run.last, 6)
     assert found.num_images == 276
-    assert found.scores.keys() == {"names", "ceiling"}
+    assert found.metrics.keys() == {"names", "ceiling"}
 
 
 @pytest.mark.parametrize(
@@ -103,21 +103,21 @@ def test_what_was_measured_otherwise_is_not_shown_beside_it(
 def test_a_broken_file_shows_nothing(
     run: RunFolder, entry: Callable[..., dict[str, Any]], content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run.scores.mkdir()
-    run.scores_of("msrc").write_text(content)
-    assert read_scores(run.last, 6) == ()
+    run.results.mkdir()
+    run.results_of("msrc").write_text(content)
+    assert read_results(run.last, 6) == ()
     assert "msrc.json holds no scores" in caplog.text
-    write_score(run, entry("names", 0.3))
-    assert len(read_scores(run.last, 6)) == 1
+    write_result(run, entry("names", 0.3))
+    assert len(read_results(run.last, 6)) == 1
 
 
 def test_a_checkpoint_outside_a_run_has_none(tmp_path: Path) -> None:
-    assert read_scores(tmp_path / "segmenter.safetensors", 6) == ()
+    assert read_results(tmp_path / "segmenter.safetensors", 6) == ()
 
 
 def test_sentence_of_one() -> None:
-    scores = {"names": Score(miou=0.5, pixel_accuracy=0.25)}
-    alone = RunScores(dataset="folder", num_images=1, num_prototypes=6, scores=scores)
+    metrics = {"names": KeptMetrics(miou=0.5, pixel_accuracy=0.25)}
+    alone = KeptResults(dataset="folder", num_images=1, num_prototypes=6, metrics=metrics)
     assert alone.sentence() == "On folder (1 photo): named by you 50.0 mIoU / 25.0 accuracy."
 
 
@@ -142,11 +142,11 @@ def test_from_eval_to_the_page(tmp_path: Path, tiny_config: Callable[..., TrainC
     assert "Perfect naming" not in _invoke(*folder, "--matching", "majority", "--limit", "2")
     _invoke("concepts", run.path, images, "-o", tmp_path / "concepts", "--device", "cpu")
     page = (tmp_path / "concepts" / "index.html").read_text()
-    (shown,) = read_scores(run.last, 6)
-    assert shown.scores.keys() == {"hungarian", "names", "ceiling"}
+    (shown,) = read_results(run.last, 6)
+    assert shown.metrics.keys() == {"hungarian", "names", "ceiling"}
     assert shown.num_images == 3
     assert f'<p class="scored">{shown.sentence()}</p>' in page.replace("\u00a0/\u00a0", " / ")
-    run.scores_of("folder").unlink()
+    run.results_of("folder").unlink()
     _invoke("concepts", run.path, images, "-o", tmp_path / "concepts", "--device", "cpu", "--overwrite")
     assert 'class="scored"' not in (tmp_path / "concepts" / "index.html").read_text()
 
