@@ -74,9 +74,8 @@ def main() -> None:
 
 def _log_to_stderr() -> None:
     package = logging.getLogger("slotseg")
-    package.setLevel(
-        logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
-    )  # one process of torchrun's logs
+    # of torchrun's processes, the first one alone says how it goes
+    package.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     package.propagate = False
     package.handlers = [handler := logging.StreamHandler(sys.stderr)]
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -33,7 +33,7 @@ class SpooledFile(ABC):
     """
 
     per_photo: ClassVar[bool] = False
-    """Whether each photo becomes a file of its own. It does not."""
+    """Whether each photo becomes a file of its own. Here all photos share the files."""
     wants_confidence: ClassVar[bool] = False
     """Whether confidence is computed for this format."""
     file_names: ClassVar[tuple[str, ...]]
