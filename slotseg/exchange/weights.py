@@ -194,7 +194,7 @@ def _from_checkpoint(path: Path) -> Weights:
 
 
 def _pretrained_settings(name: str) -> Any:
-    """timm's settings for the weights of a name, None if it has none."""
+    """Settings that timm has for the weights of a name, None if it has none."""
     try:
         return timm.get_pretrained_cfg(name)
     except RuntimeError:  # the model exists, but not with this tag
