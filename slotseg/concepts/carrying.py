@@ -60,7 +60,7 @@ class LostName:
 
 @dataclass(frozen=True, kw_only=True)
 class NameTransfer:
-    """What became of the names of the old run."""
+    """Outcome of carrying the names of the old run."""
 
     prototypes: tuple[CarriedName | None, ...]
     """Name that most pixels of each prototype of the new run had, length K.

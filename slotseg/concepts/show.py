@@ -22,7 +22,7 @@ from slotseg.segmenting.segmenter import Segmenter
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What was found and told of a run's concepts."""
+    """Outcome of ``show_concepts``."""
 
     collection: Collection
     """Concepts with their best segments."""

@@ -1,4 +1,4 @@
-"""What the stages of a discovery will cost, measured on a few training steps and a few painted photos, in memory."""
+"""Expected costs of a discovery's stages, measured in memory on a few training steps and a few painted photos."""
 
 import tempfile
 import time

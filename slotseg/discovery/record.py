@@ -44,7 +44,7 @@ class Stage:
 
 @dataclass(kw_only=True)
 class DiscoveryRecord:
-    """What a discovery was asked for, and its stages."""
+    """Request of a discovery, and the progress of its stages."""
 
     path: Path
     """Folder of the discovery."""

@@ -1,4 +1,4 @@
-"""Cleaning of class maps: pixels of which the model is not sure and small parts may be left out.
+"""Cleaning of class maps. Unsure pixels and small parts may be left out.
 
 Letters: H W pixels.
 """

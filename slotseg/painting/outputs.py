@@ -59,7 +59,7 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What was found before a photo was read."""
+    """Counts of photos and of outputs that exist, before a photo is read."""
 
     num_photos: int
     num_masks: int

@@ -31,7 +31,7 @@ class SummaryWriter(SpooledFile):
 def image_summary(
     name: str, class_map: NDArray[Any], labels: LabelMap, confidence: NDArray[np.uint8] | None = None
 ) -> dict[str, Any]:
-    """What a photo's class map holds, JSON-ready. Classes that cover nothing are left out.
+    """Summary of a photo's class map, JSON-ready. Classes that cover nothing are left out.
 
     Args:
         name: Name of the photo's file.
