@@ -1,4 +1,4 @@
-"""The command line: commands only translate options into one library call and print its result.
+"""The command line. Commands only translate options into one library call and print its result.
 
 torch is imported inside the commands, so that ``--help`` answers at once.
 """
@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 class SlotSegGroup(click.Group):
-    """Loads a command's module when it is used; turns errors into a sentence and an exit code."""
+    """Loads a command's module when it is used, and turns errors into a sentence and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands, in the order of use."""
@@ -46,7 +46,7 @@ class SlotSegGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command: 1 with one sentence for what we refuse, 130 for Ctrl-C."""
+        """Run a command. The exit code is 1 for an error of ours, with one sentence, and 130 for Ctrl-C."""
         try:
             with no_interrupt_lost():
                 return super().invoke(ctx)
@@ -68,13 +68,14 @@ class SlotSegGroup(click.Group):
 @click.version_option(slotseg.__version__, prog_name="slotseg")
 def main() -> None:
     """Find the concepts in a pile of unlabelled photos and paint them into masks."""
-    atexit.register(gc.freeze)  # to search all of torch for cycles took a fifth of a short command, at its very end
+    atexit.register(gc.freeze)  # the search of all torch for cycles at exit took a fifth of a short command
     _log_to_stderr()
 
 
 def _log_to_stderr() -> None:
     package = logging.getLogger("slotseg")
-    package.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)  # of torchrun's, one talks
+    # of torchrun's processes, the first one alone says how it goes
+    package.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     package.propagate = False
     package.handlers = [handler := logging.StreamHandler(sys.stderr)]
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -108,7 +108,7 @@ def command(
 
 
 def _check_outputs(written: tuple[Path | None, ...], figure: Path | None, *, overwrite: bool) -> None:
-    """Refuse to replace what is there unasked, and a figure of another kind."""
+    """Refuse to replace files unasked, and a figure with another suffix."""
     existing = next((file for file in (*written, figure) if file and file.exists()), None)
     if existing and not overwrite:
         raise ConfigError(f"{existing} exists; expected a new --output or --figure, or --overwrite")
@@ -117,7 +117,7 @@ def _check_outputs(written: tuple[Path | None, ...], figure: Path | None, *, ove
 
 
 def _names_of(run: Path) -> Path:
-    """The names that lie in the folder of a run."""
+    """The file of names in the folder of a run."""
     names = run / "names.json"
     if not names.is_file():
         raise ConfigError(f"{names} does not exist; expected --names with the names that were given to {run}")

@@ -18,10 +18,10 @@ Exit code 3: done, but some photos could not be read."""
 
 
 class _RecordingCommand(click.Command):
-    """Keeps what the user typed."""
+    """A command that keeps what the user typed."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse as ever."""
+        """Note the arguments, then parse them as usual."""
         ctx.meta["typed"] = shlex.join(["slotseg", "discover", *args])
         return super().parse_args(ctx, args)
 

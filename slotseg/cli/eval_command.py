@@ -164,12 +164,12 @@ def command(
 
 
 def _existing(folder: Path) -> Path:
-    """The nearest folder above that is there."""
+    """The nearest folder that exists: this one, or one above it."""
     return next(f for f in (folder, *folder.absolute().parents) if f.exists())
 
 
 def _split_labels(labels: tuple[Path, ...], other: object, match_on: str | None) -> tuple[Path | None, Path | None]:
-    """The folder of label maps and the file of names among what was given as --labels."""
+    """The folder of label maps and the file of names among the values of --labels."""
     files = [path for path in labels if path.is_file() or path.suffix == ".json"]
     folders = [path for path in labels if path not in files]
     if len(files) > 1 or len(folders) > 1:
@@ -186,7 +186,7 @@ def _split_labels(labels: tuple[Path, ...], other: object, match_on: str | None)
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    """Refuse options that don't go together and outputs that cannot be, before anything is loaded."""
+    """Refuse options that don't go together and outputs that cannot be written, before anything is loaded."""
     preds, baseline, size, tile, save_preds = (given[n] for n in ("preds", "baseline", "size", "tile", "save_preds"))
     looks = given["tta"] or given["edges"]
     if preds and (baseline or given["checkpoint"] or size or tile or save_preds):

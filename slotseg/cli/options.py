@@ -86,7 +86,7 @@ seed = click.option("--seed", type=click.IntRange(min=0), help="Seed of everythi
 
 
 def quality(tta: str | None, edges: str | None) -> dict[str, Any]:
-    """What ``--tta`` and ``--edges`` change in a run's ``SegmentConfig``, by name."""
+    """Changes that ``--tta`` and ``--edges`` make to a run's ``SegmentConfig``, by name."""
     changes: dict[str, Any] = {} if edges is None else {"edges": edges}
     if tta is not None:
         looks = tta.split(",")
@@ -95,7 +95,7 @@ def quality(tta: str | None, edges: str | None) -> dict[str, Any]:
 
 
 def settings(values: tuple[str, ...]) -> dict[str, Any]:
-    """Parse ``--set name=value``; values are JSON where they can be, else text.
+    """Parse ``--set name=value``. Values are JSON where they can be, else text.
 
     Raises:
         ConfigError: If one has no ``=``.

@@ -1,7 +1,7 @@
 """Names of one run's prototypes, carried to another's by the pixels that both have in the same photos.
 
-Runs number their prototypes as they like, and have more of them or fewer. What lasts is what they cover:
-a prototype of the new run takes the name that more than half of its pixels had in the old one.
+Runs number their prototypes as they like, and have more of them or fewer. What lasts is the pixels that they cover. A
+prototype of the new run takes the name that more than half of its pixels had in the old one.
 Letters: K prototypes of the new run, P of the old one, N names, H W pixels.
 """
 
@@ -16,21 +16,21 @@ from slotseg.concepts.collection import CarriedName, Collection
 from slotseg.labels.naming import Naming, name_key
 
 SURE = 0.75
-"""Names that are carried with less confidence are listed, to be looked over."""
+"""Confidence below which a carried name is listed, to be looked over."""
 MOST_LISTED = 12
-"""Of a kind; the page and ``concepts.json`` have all."""
+"""Most names that are listed of a kind. The page and ``concepts.json`` have all."""
 
 
 class Overlap:
     """Gathers how much the prototypes of two runs have in common, over photos that both see.
 
     Args:
-        look: What the old run makes of a photo: from RGB ``(H, W, 3)`` its prototype map ``(H, W)``.
-        num_old: P.
-        num_new: K.
+        look: Function that gives a photo's prototype map ``(H, W)`` in the old run, from RGB ``(H, W, 3)``.
+        num_old: Number of prototypes of the old run, P.
+        num_new: Number of prototypes of the new run, K.
 
     Attributes:
-        table: Sum over the photos of the share of its pixels that are of one of the old and one of the new, ``(P, K)``.
+        table: Share of a photo's pixels that belong to an old and a new prototype, summed over the photos, ``(P, K)``.
     """
 
     def __init__(self, look: Callable[[NDArray[np.uint8]], NDArray[np.uint16]], num_old: int, num_new: int) -> None:
@@ -49,43 +49,45 @@ class LostName:
     """A name that no prototype of the new run has."""
 
     name: str | None
-    """None: what was ignored."""
+    """Name, or None for what was ignored."""
     share: float
-    """Of the pixels of all photos, in the old run, 0..1."""
+    """Share of the pixels of all photos, in the old run, 0..1."""
     most: int | None
-    """The prototype of the new run that has most of these pixels; None if there are none."""
+    """Prototype of the new run that has most of these pixels. None if there are none."""
     within: float
-    """The share of these pixels that it has, 0..1."""
+    """Share of these pixels that it has, 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NameTransfer:
-    """What became of the names of the old run."""
+    """Outcome of carrying the names of the old run."""
 
     prototypes: tuple[CarriedName | None, ...]
-    """What most pixels of each prototype of the new run were called, length K; None where it has none, or these had no
-    name."""
+    """Name that most pixels of each prototype of the new run had, length K.
+
+    None where a prototype has no pixels, or most of them had no name.
+    """
     num_names: int
-    """N; what was ignored is one of them."""
+    """Number of names, N. What was ignored is one of them."""
     lost: tuple[LostName, ...]
     """Names that went to no prototype, the largest first."""
 
     @property
     def carried(self) -> dict[int, CarriedName]:
-        """What prototypes are called now."""
+        """Names that prototypes have now, by prototype."""
         return {k: of for k, of in enumerate(self.prototypes) if of and of.is_majority}
 
     @property
     def mixed(self) -> dict[int, CarriedName]:
-        """What most pixels of prototypes without a name were called, but not more than half of them."""
+        """Most frequent names in prototypes without a name, as no name had more than half of their pixels."""
         return {k: of for k, of in enumerate(self.prototypes) if of and not of.is_majority}
 
     def naming(self, unnamed: str, checkpoint: str) -> Naming:
         """The names of the new run.
 
         Args:
-            unnamed: As of ``Naming``.
-            checkpoint: Start of the SHA-256 of the new run's.
+            unnamed: Treatment of unnamed prototypes, as in ``Naming``.
+            checkpoint: Start of the SHA-256 of the new run's checkpoint.
         """
         return Naming(
             names={k: of.name for k, of in self.carried.items() if of.name is not None},
@@ -97,12 +99,17 @@ class NameTransfer:
         )
 
     def noted(self, collection: Collection, run: str) -> Collection:
-        """A collection of the new run that says of each concept what was carried to it from a run of that name."""
+        """A copy of the new run's collection that says of each concept what was carried to it.
+
+        Args:
+            collection: Collection of the new run.
+            run: Name of the old run.
+        """
         concepts = zip(collection.concepts, self.prototypes, strict=True)
         return replace(collection, carried_from=run, concepts=tuple(replace(c, carried=of) for c, of in concepts))
 
     def report(self, run: str) -> list[str]:
-        """What to tell a person, in lines.
+        """Lines that tell a person what became of the names.
 
         Args:
             run: Name of the old run.
@@ -131,14 +138,14 @@ class NameTransfer:
 def carry(table: NDArray[np.floating[Any]], names: Naming) -> NameTransfer:
     """Find what most pixels of each prototype were called.
 
-    Old prototypes of one name count as one, as do all that are ignored, and all without a name.
+    Old prototypes of one name count as one. So do all that are ignored, and all without a name.
 
     Args:
-        table: Pixels by their prototypes in the old and the new run, as of ``Overlap``, ``(P, K)``.
-        names: Of the old run.
+        table: Pixels by their prototypes in the old and the new run, as in ``Overlap``, ``(P, K)``.
+        names: Names of the old run.
 
     Raises:
-        DataError: If the names are not of P prototypes.
+        DataError: If the names are not those of P prototypes.
     """
     names.check(len(table))
     called, rows = _named_rows(table, names)
@@ -158,7 +165,11 @@ def carry(table: NDArray[np.floating[Any]], names: Naming) -> NameTransfer:
 
 
 def _named_rows(table: NDArray[np.floating[Any]], names: Naming) -> tuple[list[str | None], NDArray[np.floating[Any]]]:
-    """N names, None for what is ignored, and the rows of each summed; those without a name last: ``(N + 1, K)``."""
+    """Sum the rows of old prototypes by name.
+
+    Returns:
+        N names, None for what is ignored, and their rows, ``(N + 1, K)``. The last row is that of no name.
+    """
     called: dict[str | None, str | None] = {}
     members: dict[str | None, list[int]] = {}
     without: list[int] = []

@@ -40,20 +40,20 @@ from slotseg.segmenting.streaming import stream
 from slotseg.segmenting.upsampling import best_prototypes
 
 LARGEST = 2048
-"""Longer side to which photos that are read in windows are reduced."""
+"""Longer side to which photos that are read in windows are reduced, pixels."""
 RELATED = 5
-"""Close prototypes, and such that occur together, that are named of each."""
+"""Number of close prototypes that are kept of each, and of prototypes that occur with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectResult:
-    """What was found."""
+    """The concepts of a collection, and the pictures to show them with."""
 
     collection: Collection
     thumbnails: Mapping[str, Thumbnail]
-    """Of the photos of the best segments."""
+    """Thumbnails of the photos of the best segments, by photo."""
     num_failures: int
-    """Photos that could not be read."""
+    """Number of photos that could not be read."""
 
 
 def collect(
@@ -69,20 +69,20 @@ def collect(
     total: int | None = None,
     observe: Callable[[NDArray[np.uint8], NDArray[np.uint16]], None] | None = None,
 ) -> CollectResult:
-    """Gather the concepts of a collection; memory does not grow with the number of photos.
+    """Gather the concepts of a collection. Memory does not grow with the number of photos.
 
     Args:
-        segmenter: The model.
-        photos: The collection.
-        failures: File for those that cannot be read.
+        segmenter: Segmenter with the run's network.
+        photos: Photos of the collection.
+        failures: File for photos that cannot be read.
         run: Name of the run, for people.
         checkpoint: Start of the checkpoint's SHA-256.
-        keep: Best segments that are kept of each prototype.
+        keep: Number of best segments that are kept of each prototype.
         batch_size: Most photos that the network sees at once.
-        max_pixels: Photos with more are left out.
-        total: How many photos there are, for the progress bar.
-        observe: Called with each photo as it is seen, RGB ``(H, W, 3)``, and its prototype map ``(H, W)``; huge photos
-            are seen reduced.
+        max_pixels: Most pixels of a photo. Larger ones are left out.
+        total: Number of photos, for the progress bar.
+        observe: Function called with each photo as it is seen, RGB ``(H, W, 3)``, and its prototype map ``(H, W)``.
+            Huge photos are seen reduced.
     """
     occurrences = Occurrences[_SegmentPicture](
         segmenter.encoder.num_concepts, segmenter.config.model.teacher_temperature, keep
@@ -114,16 +114,16 @@ def collect(
 
 
 def suggested_merges(assigned: NDArray[np.floating[Any]]) -> tuple[Merge, ...]:
-    """Pairs that confuse each other more than any other, and so much that training would have made them one.
+    """Find pairs that confuse each other more than any other, and so much that training would have merged them.
 
-    Measure and bound are those of ``slotseg.method.merging``, here with the mean of both ways for the confusion.
+    Measure and bound are those of ``slotseg.method.merging``. The confusion is here the mean of both directions.
 
     Args:
-        assigned: Row i: assignment to all prototypes of cells that i wins, as in ``Occurrences``,
+        assigned: Assignment to all prototypes of the cells that prototype i wins, in row i, as in ``Occurrences``,
             ``(K, K)``.
 
     Returns:
-        The strongest first.
+        Merges, the strongest first.
     """
     pairs = (assigned + assigned.T).astype(np.float64)
     pairs /= max(pairs.sum(), 1e-12)
@@ -141,7 +141,7 @@ def suggested_merges(assigned: NDArray[np.floating[Any]]) -> tuple[Merge, ...]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _SegmentPicture:
-    """Of a segment among the best."""
+    """The picture of a segment among the best."""
 
     pixels: int
     box_xyxy: BoxXYXY
@@ -150,7 +150,7 @@ class _SegmentPicture:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _SmallPhoto:
-    """A small photo and its prototype map, compressed: there may be ten thousand."""
+    """A small photo and its prototype map, compressed, as there may be ten thousand."""
 
     image: bytes
     prototype_map: bytes
@@ -166,19 +166,19 @@ class _SmallPhoto:
 
 @dataclass(kw_only=True, eq=False)
 class _PhotoMaps:
-    """What is made of one photo."""
+    """The scores and the prototype map of one photo."""
 
     scores: Tensor
-    """Cosines of the cells that it covers, ``(K, h, w)``."""
+    """Cosines of the cells that the photo covers, ``(K, h, w)``."""
     image: NDArray[np.uint8]
     prototype_map: NDArray[np.uint16]
     factor: float
-    """Pixels of the photo along one of ``image``."""
+    """Number of the photo's pixels along a side of one pixel of ``image``."""
     packed: list[_SmallPhoto] = field(default_factory=list)
-    """Once it is asked for."""
+    """The small photo, once it is asked for."""
 
     def kept(self, prototype: int) -> _SegmentPicture:
-        """What is kept of a prototype's segment."""
+        """The picture that is kept of a prototype's segment."""
         mask = self.prototype_map == prototype
         if not mask.any():  # the colours of the photo have taken it all
             cells = (self.scores.argmax(dim=0) == prototype).cpu().numpy().astype(np.uint8)
@@ -194,7 +194,7 @@ class _PhotoMaps:
 
 
 class _PhotoReader:
-    """From scores to what is gathered; see ``slotseg.segmenting.streaming.Computing``."""
+    """Makes maps from scores. See ``slotseg.segmenting.streaming.Computing``."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer

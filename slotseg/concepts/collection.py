@@ -17,7 +17,7 @@ from slotseg.files import write_json, writing
 from slotseg.labels.label_map import Color
 
 FORMAT = 1
-"""Of the file."""
+"""Version of the file's format."""
 
 BoxXYXY = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, right and bottom excluded."""
@@ -32,7 +32,7 @@ class ConceptFiles:
     """The files in a folder of concepts."""
 
     folder: Path
-    """The folder."""
+    """Folder of the files."""
 
     @property
     def page(self) -> Path:
@@ -51,7 +51,7 @@ class ConceptFiles:
 
     @property
     def figure(self) -> Path:
-        """Columns of the best segments, where no other place is given."""
+        """Columns of the best segments, where no other path is given."""
         return self.folder / "figure.png"
 
     @property
@@ -65,9 +65,9 @@ class Thumbnail:
     """A small photo with its segmentation."""
 
     image: NDArray[np.uint8]
-    """RGB, ``(h, w, 3)``; more than ``THUMBNAIL_SIDE`` pixels a side are not needed."""
+    """RGB, ``(h, w, 3)``. Pages show at most ``THUMBNAIL_SIDE`` pixels a side."""
     prototype_map: NDArray[np.integer[Any]]
-    """Nearest prototypes, ``(h, w)``."""
+    """Prototype map, ``(h, w)``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,27 +75,27 @@ class Segment:
     """The pixels that a prototype wins in one photo."""
 
     photo: str
-    """Its name, unique in the collection."""
+    """Name of the photo, unique in the collection."""
     score: float
     """Mean cosine of the pixels and the prototype."""
     pixels: int
-    """How many there are."""
+    """Number of pixels."""
     box_xyxy: BoxXYXY
-    """Around all of them, in the photo's own pixels."""
+    """Box around all of them, in the photo's own pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CarriedName:
-    """What most pixels of a prototype were called in another run that was named."""
+    """The name that most pixels of a prototype had in another run."""
 
     name: str | None
-    """None: they were ignored."""
+    """Name, or None if they were ignored."""
     confidence: float
-    """The share of its pixels that were called so, 0..1."""
+    """Share of its pixels that had this name, 0..1."""
 
     @property
     def is_majority(self) -> bool:
-        """Whether more than half of its pixels were, so that it is called so too."""
+        """Whether more than half of its pixels had this name, so that the prototype takes it."""
         return self.confidence > 0.5
 
 
@@ -104,25 +104,25 @@ class Concept:
     """A prototype over a collection."""
 
     id: int
-    """Of the prototype, as in prototype maps."""
+    """Number of the prototype, as in prototype maps."""
     name: str
-    """What it is called so far, such as ``prototype 3``."""
+    """Name so far, such as ``prototype 3``."""
     color: Color
-    """Of the prototype in masks without names."""
+    """Colour of the prototype in masks without names."""
     share: float
-    """Of all pixels, 0..1."""
+    """Share of all pixels, 0..1."""
     num_photos: int
-    """Photos in which it wins a pixel."""
+    """Number of photos in which it wins a pixel."""
     confidence: float | None
-    """Mean over its pixels, 0..1; None where it wins none, or that was not asked for."""
+    """Mean confidence of its pixels, 0..1. None where it wins none, or where that was not asked for."""
     near: tuple[Related, ...] = ()
-    """The prototypes closest to it, with their cosine, the closest first."""
+    """Prototypes closest to it, with their cosine, the closest first."""
     together: tuple[Related, ...] = ()
-    """Those that occur in its photos most often, with the share of its photos, the most frequent first."""
+    """Prototypes that occur in its photos most often, with the share of its photos, the most frequent first."""
     segments: tuple[Segment, ...] = ()
-    """The best first."""
+    """Segments that are its best, the best first."""
     carried: CarriedName | None = None
-    """None where no names were carried, or most of its pixels had none."""
+    """Carried name. None where no names were carried, or most of its pixels had none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class Merge:
     one: int
     other: int
     strength: float
-    """How much speaks for it, 0 or more; 0.8 and more are suggested."""
+    """Strength of their confusion, 0 or more. Pairs of 0.8 and more are suggested."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,15 +144,15 @@ class Collection:
     """
 
     run: str
-    """Its name, for people."""
+    """Name of the run, for people."""
     checkpoint: str
     """Start of the checkpoint's SHA-256, as from ``slotseg.runs.checkpoint.digest``."""
     num_photos: int
-    """Photos that were read."""
+    """Number of photos that were read."""
     concepts: tuple[Concept, ...]
-    """One for each prototype, length K, by id."""
+    """Concept of each prototype, length K, by id."""
     merges: tuple[Merge, ...] = ()
-    """Suggested ones, the strongest first."""
+    """Suggested merges, the strongest first."""
     carried_from: str | None = None
     """Name of the run whose names were carried to this one, for people."""
 
@@ -185,7 +185,7 @@ class Collection:
         """The inverse of ``to_dict``.
 
         Raises:
-            DataError: If a value is missing or doesn't fit; ``where`` names the file.
+            DataError: If a value is missing or doesn't fit. ``where`` names the file in the message.
         """
         try:
             if values["format"] != FORMAT:
@@ -211,7 +211,7 @@ def write_concepts(file: Path, collection: Collection) -> None:
     """Write a collection as ``concepts.json``, atomically.
 
     Raises:
-        DataError: If it cannot be written.
+        DataError: If the file cannot be written.
     """
     with writing(file):
         write_json(file, collection.to_dict())
@@ -221,7 +221,7 @@ def read_concepts(file: Path) -> Collection:
     """Read a ``concepts.json``.
 
     Raises:
-        DataError: If it is missing or no such file.
+        DataError: If the file is missing or is no ``concepts.json``.
     """
     try:
         values = json.loads(file.read_bytes())
@@ -282,5 +282,5 @@ def _segment(values: Mapping[str, Any]) -> Segment:
 
 
 def _short(value: float) -> float:
-    """Six digits are enough to sort by."""
+    """A value to six digits, which are enough to sort by."""
     return float(f"{value:.6g}")

@@ -11,22 +11,22 @@ from slotseg.concepts.collection import BoxXYXY, Collection, Concept, Segment, T
 from slotseg.errors import ConfigError
 
 SIDE = 200
-"""Of a cell, pixels."""
+"""Side of a cell, pixels."""
 GAP = 6
 HEAD = 30
-"""Height of the names."""
+"""Height of the names, pixels."""
 DIMMED = 0.25
-"""What is left of the light outside a segment."""
+"""Share of the light that is left outside a segment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A drawn figure, and where in it things are."""
+    """A drawn figure, with the places of its segments."""
 
     image: Image.Image
-    """The picture."""
+    """Picture of the figure."""
     ids: list[int]
-    """The concepts of its columns."""
+    """Concepts in its columns."""
     cells: list[list[BoxXYXY]]
     """Boxes of the segments of each column, from the top, in pixels of the picture."""
 
@@ -42,11 +42,11 @@ def concept_figure(
     """Draw the best segments of concepts, a column each, the best on top.
 
     Args:
-        collection: Has the segments.
-        thumbnails: By photo.
-        ids: The concepts; by default those of ``telling``.
-        columns: How many of those.
-        names: What concepts are called, where that is not as in the collection.
+        collection: Collection with the segments.
+        thumbnails: Thumbnails by photo.
+        ids: Concepts to draw, by default those of ``telling``.
+        columns: Number of concepts by default.
+        names: Names of concepts, where these are not as in the collection.
 
     Raises:
         ConfigError: If there is no such concept, or none has a segment.
@@ -76,7 +76,10 @@ def concept_figure(
 
 
 def telling(collection: Collection, number: int) -> list[Concept]:
-    """The concepts whose best segments are most alike the prototype, among those with as many as any, by id."""
+    """The ``number`` concepts whose best segments are most like the prototype, by id.
+
+    Only concepts with as many segments as any are considered.
+    """
     shown = [c for c in collection.concepts if c.segments]
     most = max((len(c.segments) for c in shown), default=0)
     full = [c for c in shown if len(c.segments) == most]

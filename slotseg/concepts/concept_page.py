@@ -1,7 +1,7 @@
 """The page of concepts: a card for each, with its best segments, to be named.
 
-The page is a single file that loads nothing. Its data is JSON that the page's own script lays out as text,
-and that script is the only one its content security policy lets run. Letters: K prototypes, h w pixels.
+The page is a single file that loads nothing. Its data is JSON that the page's own script lays out as text. The page's
+content security policy lets no other script run. Letters: K prototypes, h w pixels.
 """
 
 import base64
@@ -26,17 +26,17 @@ from slotseg.labels.naming import Naming
 from slotseg.pages import check_replaceable, page_text, picture_uri, render_page, write_page
 
 SIDES = (THUMBNAIL_SIDE, 256, 208, 168, 136, 112, 92, 76, 60)
-"""Long sides of the pictures, pixels; the largest is taken that keeps to ``MAX_PICTURE_BYTES``."""
+"""Longer sides that pictures may have, pixels. The largest that keeps to ``MAX_PICTURE_BYTES`` is taken."""
 MAX_PICTURE_BYTES = 24_000_000
-"""Of the page, for all pictures and outlines together."""
+"""Most bytes of a page's pictures and outlines together."""
 SAMPLE = 48
-"""Pictures that are tried to see how many bytes a size takes."""
+"""Number of pictures that are tried to see how many bytes a size takes."""
 QUALITY = 60
-"""Of the pictures, as WebP's."""
+"""Quality of the pictures, as WebP counts it."""
 MAX_PARTS = 24
-"""Outlines that are kept of a segment, the largest ones."""
+"""Most outlines that are kept of a segment, the largest ones."""
 TOLERANCE = 0.6
-"""How far a drawn outline may lie from the segment's, pixels."""
+"""Largest distance of a drawn outline from the segment's, pixels."""
 
 _FORM = "WEBP" if features.check("webp") else "JPEG"
 
@@ -50,18 +50,18 @@ def write_concept_page(
     scores: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
-    """Write the page of a collection, atomically; an older page of concepts is replaced.
+    """Write the page of a collection, atomically. An older page of concepts is replaced.
 
     Args:
-        file: Where to.
-        collection: What it shows.
-        thumbnails: By photo; they may be read when asked for, which is once or twice.
-        names: What the page begins with, where the browser remembers nothing typed for this checkpoint.
+        file: Path of the page.
+        collection: Collection to show.
+        thumbnails: Thumbnails by photo. Each is asked for once or twice, and may be read only then.
+        names: Names that the page begins with, where the browser remembers nothing typed for this checkpoint.
         scores: Sentences on what names are worth so far, where there are labels to score them with.
-        overwrite: Whether a file that is no such page is replaced too.
+        overwrite: Whether a file that is no page of concepts is replaced too.
 
     Raises:
-        DataError: If there is such a file, a thumbnail is missing, or the page cannot be written.
+        DataError: If there is a file that may not be replaced, a thumbnail is missing, or the page cannot be written.
     """
     if not overwrite:
         check_replaceable(file, "concepts", "page of concepts")
@@ -97,7 +97,7 @@ def render(
 def page_data(
     collection: Collection, thumbnails: Mapping[str, Thumbnail], names: Naming | None = None
 ) -> dict[str, Any]:
-    """What the page's script lays out, JSON-ready.
+    """Data that the page's script lays out, JSON-ready.
 
     Raises:
         DataError: If a segment's photo has no thumbnail.
@@ -146,11 +146,11 @@ def outline(mask: NDArray[np.bool_]) -> tuple[str, list[int]]:
     """The outlines of a mask's largest parts and their holes.
 
     Args:
-        mask: ``(h, w)``.
+        mask: Mask ``(h, w)``.
 
     Returns:
-        An SVG path to be filled by the rule ``evenodd``, and left, top, right and bottom of what the mask covers;
-        the whole picture where it covers nothing.
+        An SVG path to be filled by the rule ``evenodd``, and the box of what the mask covers: left, top, right and
+        bottom. If it covers nothing, the box is the whole picture.
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     largest = sorted(contours, key=len, reverse=True)[:MAX_PARTS]
@@ -165,7 +165,7 @@ def outline(mask: NDArray[np.bool_]) -> tuple[str, list[int]]:
 
 
 def _side(wanted: Mapping[str, Sequence[int]], thumbnails: Mapping[str, Thumbnail]) -> int:
-    """The largest side at which all pictures are likely to fit the page, by those of a sample."""
+    """The largest side at which all pictures are likely to fit the page, judged by a sample."""
     photos = list(wanted)
     sample = [(photo, thumbnails[photo]) for photo in photos[:: -(-len(photos) // SAMPLE) or 1]]
     for side in SIDES:
@@ -176,7 +176,7 @@ def _side(wanted: Mapping[str, Sequence[int]], thumbnails: Mapping[str, Thumbnai
 
 
 def _picture(photo: str, thumbnail: Thumbnail, prototypes: Sequence[int], side: int) -> dict[str, Any]:
-    """A photo of a side with the outlines of some prototypes, JSON-ready."""
+    """A photo, scaled to a longer side, with the outlines of some prototypes, JSON-ready."""
     height, width = thumbnail.image.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -191,7 +191,7 @@ def _picture(photo: str, thumbnail: Thumbnail, prototypes: Sequence[int], side: 
 
 
 def _small(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask of a size (width, height): where it covers half of a pixel, or else the most."""
+    """A mask scaled to a size (width, height): true where it covers half of a pixel, or else the most."""
     cover = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     small: NDArray[np.bool_] = cover >= min(0.5, max(float(cover.max()), 1e-6))
     return small

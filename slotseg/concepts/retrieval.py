@@ -5,7 +5,7 @@ A segment is the pixels that a prototype wins in one photo. Its score is the mea
 
     s_k = sum(score_k * m_k) / sum(m_k),   m_k = [prototype k wins the cell] + 1e-6
 
-Nothing is kept of a photo but its best segments, so memory does not grow with their number.
+Only the best segments are kept, so memory does not grow with the number of photos.
 Letters: B images, K prototypes, H W pixels, h w feature cells, N photos.
 """
 
@@ -21,9 +21,9 @@ from torch import Tensor
 Picture = TypeVar("Picture")
 
 EPSILON = 1e-6
-"""So that a prototype that wins nothing has a score too, the mean over all cells."""
+"""Weight added to every cell. It gives a prototype that wins nothing a score too, the mean over all cells."""
 LEAST_SHARE = 0.01
-"""Of a photo's cells that a segment covers at least, to be shown; smaller ones are often one odd cell."""
+"""Least share of a photo's cells that a shown segment covers. Smaller ones are often one odd cell."""
 
 
 def segment_scores(scores: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def segment_scores(scores: Tensor) -> Tensor:
         scores: Cosines, ``(B, K, h, w)``.
 
     Returns:
-        ``(B, K)``.
+        Scores of the segments, ``(B, K)``.
     """
     wins = torch.zeros_like(scores).scatter_(1, scores.argmax(dim=1, keepdim=True), 1.0) + EPSILON
     return (scores * wins).sum(dim=(2, 3)) / wins.sum(dim=(2, 3))
@@ -45,30 +45,31 @@ class BestSegment(Generic[Picture]):
 
     score: float
     order: int
-    """Less for later photos, so that of equal scores the first photo stays."""
+    """Number that falls with each photo, so that of equal scores the first photo stays."""
     name: str = field(compare=False)
-    """Of the photo."""
+    """Name of the photo."""
     share: float = field(compare=False)
-    """Of the photo's cells that it covers."""
+    """Share of the photo's cells that the segment covers."""
     picture: Picture = field(compare=False)
-    """What is kept of it to be shown."""
+    """Picture that is kept to show the segment."""
 
 
 class Occurrences(Generic[Picture]):
     """Gathers segments and counts over photos.
 
     Args:
-        num_prototypes: K.
-        temperature: Of the softmax that says how sure a cell is.
-        keep: Best segments that are kept of each prototype.
+        num_prototypes: Number of prototypes, K.
+        temperature: Temperature of the softmax that says how sure a cell is.
+        keep: Number of best segments that are kept of each prototype.
 
     Attributes:
-        num_photos: N so far.
-        shares: Sum over the photos of the share of its cells that each prototype wins, ``(K,)``.
-        photos: In how many photos it wins any, ``(K,)``.
-        together: In how many photos both of two win any, ``(K, K)``.
-        assigned: Row i: sum over the photos in which i wins of the mean assignment of the cells that it wins to all
-            prototypes, ``(K, K)``. The diagonal is how sure prototypes are, the rest what they are confused with.
+        num_photos: Number of photos so far, N.
+        shares: Share of a photo's cells that each prototype wins, summed over the photos, ``(K,)``.
+        photos: Number of photos in which each prototype wins a cell, ``(K,)``.
+        together: Number of photos in which both of two prototypes win a cell, ``(K, K)``.
+        assigned: Mean assignment to all prototypes of the cells that prototype i wins in a photo, in row i, summed
+            over those photos, ``(K, K)``. The diagonal is how sure prototypes are, the rest what they are confused
+            with.
     """
 
     def __init__(self, num_prototypes: int, temperature: float, keep: int = 5) -> None:
@@ -84,9 +85,10 @@ class Occurrences(Generic[Picture]):
         """Add a photo.
 
         Args:
-            name: Of the photo.
-            scores: Cosines, ``(K, h, w)``, of the cells that it covers.
-            picture: What to keep of a prototype's segment; asked only of those that are among the best so far.
+            name: Name of the photo.
+            scores: Cosines of the cells that the photo covers, ``(K, h, w)``.
+            picture: Function that makes the picture to keep of a prototype's segment. It is called only for segments
+                that are among the best so far.
         """
         values = segment_scores(scores[None])[0].tolist()
         winners = scores.argmax(dim=0).flatten()
@@ -113,5 +115,5 @@ class Occurrences(Generic[Picture]):
 
     @property
     def best(self) -> list[list[BestSegment[Picture]]]:
-        """Of each prototype its best segments, the best first."""
+        """Best segments of each prototype, the best first."""
         return [sorted(heap, reverse=True) for heap in self._heaps]

@@ -22,16 +22,16 @@ from slotseg.segmenting.segmenter import Segmenter
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What was found and written."""
+    """Outcome of ``show_concepts``."""
 
     collection: Collection
     """Concepts with their best segments."""
     figure: Figure | None
-    """A figure, not written yet; None where none was asked for."""
+    """Figure, not written yet. None where none was asked for."""
     carried: tuple[str, ...]
-    """Lines that say what became of an old run's names."""
+    """Lines on what became of an old run's names."""
     num_failures: int
-    """Photos that could not be read."""
+    """Number of photos that could not be read."""
 
 
 def show_concepts(
@@ -56,25 +56,25 @@ def show_concepts(
 
     Args:
         checkpoint: File of the run's checkpoint.
-        photos: The collection.
-        files: Where page, data, failures and carried names go.
-        run: Name of the run, for people; by default that of its folder.
-        naming: What the page begins with; names of the old run's prototypes where there is one.
-        old_run: Run or checkpoint whose names are carried to this one; ``naming`` has them.
-        figure_of: Concepts to draw a figure of, the most telling ones if empty; None draws none.
-        num_prototypes: Groups to which prototypes are merged first.
-        keep: Best segments that are kept of each concept.
+        photos: Photos of the collection.
+        files: Paths of the page, the data, the failures and the carried names.
+        run: Name of the run, for people, by default that of its folder.
+        naming: Names that the page begins with. If there is an ``old_run``, names of its prototypes.
+        old_run: Run or checkpoint whose names, in ``naming``, are carried to this one.
+        figure_of: Concepts to draw a figure of. The most telling ones if empty, no figure if None.
+        num_prototypes: Number of groups to which prototypes are merged first.
+        keep: Number of best segments that are kept of each concept.
         size: Short side of photos for the network, as in ``Segmenter``.
         batch_size: Most photos that the network sees at once.
-        max_pixels: Photos with more are left out.
-        total: How many photos there are, for the progress bar.
-        device: As in ``slotseg.devices.resolve_device``.
+        max_pixels: Most pixels of a photo. Larger ones are left out.
+        total: Number of photos, for the progress bar.
+        device: Device, as in ``slotseg.devices.resolve_device``.
         overwrite: Whether a file that is no page of concepts is replaced too.
 
     Raises:
         CheckpointError: If a checkpoint cannot be used.
-        ConfigError: If the figure is to show a concept that is not there.
-        DataError: If names don't fit, or an output cannot be written.
+        ConfigError: If the figure is to show a concept that does not exist.
+        DataError: If the names don't fit, or an output cannot be written.
     """
     segmenter = Segmenter.load(
         checkpoint, matched=False, num_prototypes=num_prototypes, size=size, device=device, precision="auto"

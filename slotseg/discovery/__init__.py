@@ -1,1 +1,1 @@
-"""From a folder of photos to masks and a report, in four stages that can be interrupted."""
+"""From a folder of photos to masks and a report, in three stages that can be interrupted."""

@@ -1,4 +1,4 @@
-"""What the stages of a discovery will cost here, from a few training steps and a few photos painted in memory."""
+"""Expected costs of a discovery's stages, measured in memory on a few training steps and a few painted photos."""
 
 import tempfile
 import time
@@ -19,35 +19,35 @@ from slotseg.training.prototypes import COUNTED_PHOTOS, INITIAL_STEPS
 from slotseg.training.trial import measure_cost, peak_memory
 
 SECONDS = 6.0
-"""For which photos are painted; the first one, which warms up, comes on top."""
+"""Seconds for which photos are painted. The first photo warms up and comes on top."""
 MAX_PAINTED = 24
-"""Photos that are painted."""
+"""Most photos that are painted."""
 CPU = torch.device("cpu")
 TYPICAL_CONCEPTS = 50
-"""Painting takes longer the more there are; of as many as stay distinct, docs/experiments.md has 23 to 52."""
+"""Concepts with which painting is measured: more take longer, and in docs/experiments.md 23 to 52 stay distinct."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageCosts:
-    """What was measured, and what follows."""
+    """Costs of the stages, as measured or expected."""
 
     steps: int
-    """Of the training."""
+    """Training steps."""
     photos_per_second: float
-    """Of the training."""
+    """Photos that the training uses per second."""
     training: float
-    """Seconds, with clustering before the first step and counting after the last."""
+    """Seconds that the training will take, with clustering before the first step and counting after the last."""
     concepts: float
-    """Seconds to look at every photo."""
+    """Seconds that it will take to look at every photo."""
     masks: float
-    """Seconds to look at every photo and to write its mask and its overlay."""
+    """Seconds that it will take to look at every photo and to write its mask and its overlay."""
     memory: int
-    """Peak of the process, or of the GPU, bytes."""
+    """Peak memory of the process, or of the GPU, bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Painting:
-    """Seconds a photo."""
+    """Seconds per photo."""
 
     looking: float
     writing: float
@@ -56,17 +56,17 @@ class _Painting:
 def measure_stages(
     plan: Plan, sample: Sequence[Input], num_photos: int, *, device: str = "auto", workers: int | None = None
 ) -> StageCosts:
-    """Try the stages out, in memory; takes some ten seconds.
+    """Try the stages out, in memory. This takes about half a minute.
 
     Args:
-        plan: The training.
-        sample: Up to ``MAX_PAINTED`` of the photos that will be painted, spread over them.
-        num_photos: How many will be painted.
-        device: As in ``slotseg.devices.resolve_device``.
-        workers: Loader processes; None chooses.
+        plan: Plan of the training.
+        sample: Photos to try, up to ``MAX_PAINTED``, spread over those that will be painted.
+        num_photos: Number of photos that will be painted.
+        device: Device, as in ``slotseg.devices.resolve_device``.
+        workers: Number of loader processes; None chooses.
 
     Raises:
-        ConfigError: As ``slotseg.training.trial.measure_cost``.
+        ConfigError: As in ``slotseg.training.trial.measure_cost``.
         DataError: If a photo that is tried cannot be read.
     """
     config, before = plan.config, peak_memory(CPU)
@@ -89,7 +89,7 @@ def measure_stages(
 
 
 def _measure_painting(config: TrainConfig, sample: Sequence[Input], device: str) -> _Painting:
-    """Paint photos with random weights, which cost the same as trained ones."""
+    """Measure painting with random weights, which cost the same as trained ones."""
     teacher = build_model(config).teacher
     if teacher.confusion is not None:
         teacher.merge(config.model.num_prototypes or min(TYPICAL_CONCEPTS, config.model.num_trained))

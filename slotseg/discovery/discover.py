@@ -1,7 +1,8 @@
-"""From a folder of photos to concepts, masks and a report: three stages, each gone on with where it stopped.
+"""From a folder of photos to concepts, masks and a report.
 
-``OUT/run`` is trained, ``OUT/concepts`` shows what was found, ``OUT/masks`` is painted with names or without, and
-``OUT/index.html`` reports. ``OUT/discover.json`` says what is whole (``slotseg.discovery.record``).
+There are three stages, and each continues where it stopped. ``OUT/run`` is trained. ``OUT/concepts`` shows what was
+found. ``OUT/masks`` is painted, with names or without. ``OUT/index.html`` is the report. ``OUT/discover.json`` says
+which stages are whole (``slotseg.discovery.record``).
 """
 
 import hashlib
@@ -26,10 +27,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class DiscoverySummary:
-    """What came of it."""
+    """Outcome of a discovery."""
 
     report: Path
-    """The page to open."""
+    """Page to open."""
     num_photos: int
     num_concepts: int
     num_failures: int
@@ -48,21 +49,23 @@ def discover(
     device: str = "auto",
     workers: int | None = None,
 ) -> DiscoverySummary:
-    """Do all that is left to do of a discovery; a first call says beforehand what it will cost.
+    """Do all that is left to do of a discovery.
+
+    The first call says beforehand what it will cost.
 
     Args:
-        photos: Files and folders, searched recursively; the same at each call.
-        output: Folder for everything; a new one, an empty one, or that of an earlier call.
-        values: Settings by dotted name, laid over the preset ``photos``; at a later call they may be left out.
-        names: A ``names.json`` to paint with; by default ``output/names.json``, if it is there.
-        command: What the user typed, for the report.
-        device: As in ``slotseg.devices.resolve_device``.
-        workers: Loader processes; None chooses.
+        photos: Files and folders, searched recursively. They must be the same at each call.
+        output: Folder for everything: a new one, an empty one, or that of an earlier call.
+        values: Settings by dotted name, laid over the preset ``photos``. A later call may leave them out.
+        names: File ``names.json`` to paint with, by default ``output/names.json`` if it exists.
+        command: Command that the user typed, for the report.
+        device: Device, as in ``slotseg.devices.resolve_device``.
+        workers: Number of loader processes; None chooses.
 
     Raises:
-        ConfigError: If the folder is another's, or photos or settings are not those of the first call.
-        DataError: If there are no photos, or names don't fit.
-        KeyboardInterrupt: On Ctrl-C; what is there is whole, and another call goes on.
+        ConfigError: If the folder belongs to something else, or photos or settings are not those of the first call.
+        DataError: If there are no photos, or the names don't fit.
+        KeyboardInterrupt: On Ctrl-C. What is there is whole, and another call continues.
     """
     _check_photos(photos, output)
     record = read_record(output)
@@ -101,7 +104,7 @@ def _begin(
     device: str,
     workers: int | None,
 ) -> DiscoveryRecord:
-    """Measure what it will cost, say it, and write it down."""
+    """Measure what the discovery will cost, log it, and write the record."""
     outputs_of(inputs, output).survey()  # may refuse
     plan = plan_training(Photos(photos), values, preset=PRESET)
     number, digest = listed
@@ -132,11 +135,13 @@ def _begin(
 
 
 def _check_photos(photos: Iterable[Path], output: Path) -> None:
-    """Refuse paths that are not there, and an output among the photos, where its pictures would be taken for some.
+    """Refuse paths that do not exist, and an output among the photos.
+
+    Pictures of such an output would be taken for photos.
 
     Raises:
-        ConfigError: If it is.
-        DataError: If one is not there.
+        ConfigError: If the output lies among the photos.
+        DataError: If a path does not exist.
     """
     for photo in photos:
         if not photo.exists():
@@ -151,7 +156,7 @@ def _read_naming(names: Path | None, output: Path) -> Naming | None:
 
 
 def _listed(inputs: Inputs) -> tuple[int, str]:
-    """How many photos there are, and a digest of their names, in order."""
+    """The number of photos, and a digest of their names, in order."""
     number, sha = 0, hashlib.sha256()
     for item in inputs:
         sha.update(item.file_name.encode(errors="surrogateescape") + b"\n")

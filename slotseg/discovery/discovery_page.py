@@ -1,7 +1,7 @@
 """The report of a discovery: what was found, how it looks, what it took, and what to do next.
 
-The page is a single file that loads nothing; links lead to the page of concepts, the masks and the page of the run,
-which lie beside it. Letters: h w pixels.
+The page is a single file that loads nothing. Its links lead to the page of concepts, the masks and the page of the
+run beside it.
 """
 
 import shlex
@@ -27,13 +27,13 @@ from slotseg.painting.outputs import Outputs
 from slotseg.watching.diagnosis import Finding
 
 NUM_EXAMPLES = 12
-"""Photos that are shown."""
+"""Most photos that are shown."""
 EXAMPLE_SIDE = 360
-"""Longer side of their pictures, pixels."""
+"""Longer side of the shown pictures, pixels."""
 NUM_CLASSES = 24
-"""That are listed with their share."""
+"""Most classes that are listed with their share."""
 NUM_FAILURES = 20
-"""Unreadable photos that are named."""
+"""Most unreadable photos that are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,12 @@ class Example:
     photo: Picture
     overlay: Picture
     link: str
-    """To the whole overlay, relative to the page."""
+    """Link to the whole overlay, relative to the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How much of the pixels a class has."""
+    """The share of the pixels that a class has."""
 
     name: str
     color: Color
@@ -58,26 +58,26 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the page is about."""
+    """Contents of the page."""
 
     record: DiscoveryRecord
-    """With every stage whole."""
+    """Record of the discovery, with every stage whole."""
     collection: Collection
-    """What was found."""
+    """Concepts that were found."""
     labels: LabelMap
-    """What the masks are painted with."""
+    """Label map that the masks are painted with."""
     naming: Naming | None
-    """What a person has named so far."""
+    """Names that a person has given so far."""
     figure: Path
-    """The figure of the concepts ``record.figure``."""
+    """File of the figure of the concepts ``record.figure``."""
     examples: Sequence[Example]
     """Some of the photos."""
     failures: Sequence[str]
-    """What was said of photos that could not be read."""
+    """Messages about photos that could not be read."""
     findings: Sequence[Finding] = ()
-    """What the monitor says of the run."""
+    """Findings of the monitor on the run."""
     scores: Sequence[str] = ()
-    """Where there are labels: a sentence for each data set that the run was scored on."""
+    """Sentence for each data set with labels that the run was scored on."""
 
 
 def write_report(file: Path, report: Report) -> None:
@@ -121,7 +121,7 @@ def render(report: Report) -> str:
 
 
 def examples(outputs: Outputs) -> list[Example]:
-    """Photos, evenly spread over those that are painted, beside their overlays."""
+    """Examples, evenly spread over the photos that are painted."""
     painted = [
         item for item in outputs.inputs if not item.problem and (file := outputs.files(item).overlay) and file.is_file()
     ]
@@ -145,11 +145,11 @@ def figure_columns(figure: Path, cells: Sequence[Sequence[BoxXYXY]]) -> list[lis
     """The pictures of a figure, column by column.
 
     Args:
-        figure: Its file.
-        cells: Where they are, as in ``slotseg.concepts.concept_figure.Figure``.
+        figure: File of the figure.
+        cells: Boxes of the pictures, as in ``slotseg.concepts.concept_figure.Figure``.
 
     Returns:
-        Nothing where the file is gone or another picture that has no such places.
+        Pictures of each column. Empty where the file is gone, or is a picture too small for the boxes.
     """
     try:
         with Image.open(figure) as image:
@@ -161,7 +161,7 @@ def figure_columns(figure: Path, cells: Sequence[Sequence[BoxXYXY]]) -> list[lis
 
 
 def named_words(collection: Collection, naming: Naming | None) -> str:
-    """How far the naming is, as the page of concepts says it; empty where nothing is named."""
+    """Words on how far the naming is, as on the page of concepts. Empty without a naming."""
     if naming is None:
         return ""
     named = {c.id: name for c in collection.concepts if (name := naming.name_of(c.id)) is not None}
@@ -174,7 +174,7 @@ def named_words(collection: Collection, naming: Naming | None) -> str:
 
 
 def shares(collection: Collection, labels: LabelMap) -> list[Share]:
-    """How much of the pixels each class has, the largest first; what has no pixel is left out."""
+    """Share of the pixels of each class, the largest first. Classes without pixels are left out."""
     sums = [0.0] * len(labels.names)
     for concept, class_id in zip(collection.concepts, labels.classes, strict=True):
         if class_id != labels.ignore:
@@ -184,13 +184,13 @@ def shares(collection: Collection, labels: LabelMap) -> list[Share]:
 
 
 def _captions(report: Report) -> list[str]:
-    """What the concepts of the figure are called by now."""
+    """Names of the figure's concepts by now."""
     naming = report.naming
     return [(naming.name_of(k) if naming else None) or report.collection.concepts[k].name for k in report.record.figure]
 
 
 def _picture(image: Image.Image) -> Picture:
-    """A picture as large as the page shows it at most."""
+    """A picture, reduced to the largest size that the page shows."""
     image = image.convert("RGB")
     image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
     return Picture(uri=picture_uri(image, "JPEG", quality=82), size=image.size)

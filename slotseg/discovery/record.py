@@ -1,7 +1,7 @@
 """``discover.json``: what a folder of ``slotseg discover`` was asked for, and how far its stages are.
 
-It is written before the first stage and after each, so that a later call knows what is whole, goes on with the
-rest, and refuses photos and settings that are others.
+It is written before the first stage and after each. So a later call knows what is whole, continues with the rest,
+and refuses other photos and settings.
 """
 
 import json
@@ -18,9 +18,9 @@ from slotseg.errors import ConfigError
 from slotseg.files import remove_leftovers, write_json, writing
 
 FORMAT = 1
-"""Of the file."""
+"""Version of the file's format."""
 STAGES = ("training", "concepts", "masks")
-"""In their order."""
+"""Names of the stages, in order."""
 
 
 T = TypeVar("T", "Stage", "DiscoveryRecord")
@@ -28,48 +28,48 @@ T = TypeVar("T", "Stage", "DiscoveryRecord")
 
 @dataclass(kw_only=True)
 class Stage:
-    """How far a stage is."""
+    """Progress of a stage."""
 
     expected_seconds: float
-    """What it was said to take, before the first call began."""
+    """Seconds that it was expected to take, before the first call began."""
     seconds: float = 0.0
-    """What it took so far, over all calls."""
+    """Seconds that it took so far, over all calls."""
     made_of: str = ""
-    """What its files were made of, or are being made of: a checkpoint's digest, and perhaps names."""
+    """Digest of the checkpoint, and perhaps of the labels, that its files are made of."""
     whole: bool = False
-    """Whether they all are there."""
+    """Whether all its files are there."""
     num_failures: int = 0
     """Photos that could not be used."""
 
 
 @dataclass(kw_only=True)
 class DiscoveryRecord:
-    """What was asked for, and the stages."""
+    """Request of a discovery, and the progress of its stages."""
 
     path: Path
-    """The folder."""
+    """Folder of the discovery."""
     photos: list[str]
-    """Files and folders, absolute."""
+    """Files and folders of photos, absolute."""
     settings: dict[str, Any]
-    """By dotted name, as they were given."""
+    """Settings by dotted name, as they were given."""
     num_photos: int
-    """That were found."""
+    """Number of photos that were found."""
     photo_names: str
-    """Digest of their names, in order."""
+    """Digest of the photos' names, in order."""
     command: str
-    """The first call, for people."""
+    """Command of the first call, for people."""
     expected_memory: int
-    """Bytes at most, as foretold."""
+    """Peak memory that was expected, bytes."""
     stages: dict[str, Stage]
-    """By name, of ``STAGES``."""
+    """Stages by name, those of ``STAGES``."""
     figure: list[int] = field(default_factory=list)
-    """Concepts of the columns of the figure."""
+    """Concepts in the columns of the figure."""
     figure_cells: list[list[BoxXYXY]] = field(default_factory=list)
-    """Boxes of the segments in each column of the figure, in its pixels; none where an earlier version drew it."""
+    """Boxes of the segments in each column of the figure, in its pixels. Empty where an earlier version drew it."""
 
     @contextmanager
     def working(self, name: str) -> Iterator[Stage]:
-        """Do a stage or a part of it: what it takes is added and kept, also if it is interrupted.
+        """Do a stage or a part of it. Its time is added and kept, even if it is interrupted.
 
         Raises:
             ConfigError: If the file cannot be written.
@@ -85,7 +85,7 @@ class DiscoveryRecord:
         """Write the file, atomically.
 
         Raises:
-            ConfigError: If it cannot be written.
+            ConfigError: If the file cannot be written.
         """
         content = {"format": FORMAT, "version": slotseg.__version__}
         content |= {name: value for name, value in vars(self).items() if name not in ("path", "stages")}
@@ -94,10 +94,10 @@ class DiscoveryRecord:
             write_json(_file(self.path), content)
 
     def check(self, photos: list[str], settings: Mapping[str, Any], num_photos: int, photo_names: str) -> None:
-        """Refuse what is not as it was; settings that are left out are.
+        """Refuse photos and settings that differ from the first call. Settings may be left out.
 
         Raises:
-            ConfigError: With what differs and what to do.
+            ConfigError: If something differs. The message says what, and what to do.
         """
         other = f"choose another --output than {self.path} for a discovery of its own"
         if photos != self.photos:
@@ -121,10 +121,13 @@ class DiscoveryRecord:
 
 
 def read_record(path: Path) -> DiscoveryRecord | None:
-    """The record of a folder; None of one that is new or empty.
+    """Read the record of a folder.
+
+    Returns:
+        The record, or None for a folder that is new or empty.
 
     Raises:
-        ConfigError: If it is another folder, or its record is damaged.
+        ConfigError: If the folder belongs to something else, or its record is damaged.
     """
     file = _file(path)
     if not file.is_file():
@@ -149,10 +152,10 @@ def read_record(path: Path) -> DiscoveryRecord | None:
 
 
 def _checked(values: T) -> T:
-    """Values that a file gave to a dataclass, if each is of its kind.
+    """A dataclass with values from a file, once the type of each is checked.
 
     Raises:
-        TypeError: With the first that is not.
+        TypeError: If a value is of another type. The message names the first one.
     """
     for each in fields(values):
         kind, value = get_origin(each.type) or each.type, getattr(values, each.name)

@@ -1,6 +1,6 @@
 """The stages of a discovery: training, concepts, masks, and the report of them.
 
-Each knows by ``discover.json`` and by its files whether it is whole, and goes on where it is not.
+Each stage knows from ``discover.json`` and from its files whether it is whole, and continues if it is not.
 """
 
 import hashlib
@@ -48,12 +48,12 @@ def outputs_of(inputs: Inputs, output: Path) -> Outputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """What was found, and what masks are painted with."""
+    """Concepts that were found, and the labels that masks are painted with."""
 
     collection: Collection
-    """Concepts, and the checkpoint they are of."""
+    """Concepts and the checkpoint that they come from."""
     labels: LabelMap
-    """Names, or the numbers of prototypes."""
+    """Label map with names, or with the numbers of prototypes."""
 
     @property
     def checkpoint(self) -> str:
@@ -62,20 +62,20 @@ class Labelling:
 
     @property
     def digest(self) -> str:
-        """Checkpoint and labels in a few characters, by which masks of others are told."""
+        """Digest of checkpoint and labels, by which masks made with others are recognised."""
         labels = {**self.labels.to_dict(), "source": None}
         return f"{self.checkpoint} {hashlib.sha256(json.dumps(labels).encode()).hexdigest()[:16]}"
 
 
 class Stages:
-    """What is done of a discovery; each stage returns at once where it is whole.
+    """Runs the stages of a discovery. A stage that is whole returns at once.
 
     Args:
-        record: What was asked for, and how far it is.
-        inputs: The photos.
-        naming: What to paint with, if a person has named anything.
-        device: As in ``slotseg.devices.resolve_device``.
-        workers: Loader processes; None chooses.
+        record: Record of the discovery.
+        inputs: Photos of the discovery.
+        naming: Names to paint with, if a person has given any.
+        device: Device, as in ``slotseg.devices.resolve_device``.
+        workers: Number of loader processes; None chooses.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Stages:
         self.outputs = outputs_of(inputs, record.path)
 
     def left(self) -> list[str]:
-        """What is to be done yet, in words."""
+        """Words for each stage that is left, with the time that it will take."""
         training, labelling = self._training_left(), self._labelling()
         masks = self._masks_left(labelling) if labelling else 1.0
         shares = {"training": training, "concepts": float(labelling is None), "masks": masks}
@@ -98,7 +98,7 @@ class Stages:
         ]
 
     def train(self) -> None:
-        """Train the run, or go on with it."""
+        """Train the run, or continue it."""
         if not self._training_left():
             return
         with self.record.working("training") as stage:
@@ -117,7 +117,7 @@ class Stages:
             stage.num_failures, stage.whole = len(trainer.journal.unreadable), True
 
     def find_concepts(self) -> Labelling:
-        """Look at all photos for the best segments of each concept, and say what to paint them with."""
+        """Look at all photos for the best segments of each concept, and choose the labels to paint with."""
         if labelling := self._labelling():
             return labelling
         log.info("Looking at %d photos for the best segments of each concept", self.record.num_photos)
@@ -141,7 +141,7 @@ class Stages:
         return self._labels_of(shown.collection)
 
     def paint(self, labelling: Labelling) -> None:
-        """Paint all photos; masks of other names, or of an earlier state of the run, are painted anew."""
+        """Paint all photos. Masks with other names, or of an earlier state of the run, are painted anew."""
         if not self._masks_left(labelling):
             return
         words = f"the names of {self.naming.where}" if self.naming else "the numbers of prototypes"
@@ -159,7 +159,7 @@ class Stages:
             stage.num_failures, stage.whole = len(painted.failures), True
 
     def report(self, labelling: Labelling) -> Path:
-        """Write the pages of the run and of all."""
+        """Write the page of the run and the report, and return the report's file."""
         run = read_run(self.run.path)
         findings = diagnose(run.lines, run.config)
         write_run_page(self.run.path / "report.html", run, findings, overwrite=True)
@@ -179,7 +179,7 @@ class Stages:
         return file
 
     def _labelling(self) -> Labelling | None:
-        """What masks are painted with; None as long as training or concepts are not whole."""
+        """Concepts and labels, or None as long as training or concepts are not whole."""
         stage, files = self.record.stages["concepts"], self.concepts
         if self._training_left() or not stage.whole or stage.made_of != checkpoint.digest(self.run.last):
             return None
@@ -193,14 +193,14 @@ class Stages:
         return Labelling(collection=collection, labels=labels)
 
     def _training_left(self) -> float:
-        """Share of the steps that are to be done yet."""
+        """Share of the steps that are left to do."""
         if not self.run.last.is_file():
             return 1.0
         header = checkpoint.read_header(self.run.last)
         return 1 - min(1.0, int(header["step"]) / int(header["total_steps"]))
 
     def _masks_left(self, labelling: Labelling) -> float:
-        """Share of the photos that are to be painted yet."""
+        """Share of the photos that are left to paint."""
         stage = self.record.stages["masks"]
         if stage.made_of != labelling.digest:
             return 1.0

@@ -1,7 +1,7 @@
 """A run's backbone in files that timm, torchvision, detectron2 and mmsegmentation read themselves.
 
-detectron2's names and file are those of its
-``tools/convert-torchvision-to-d2.py``; mmsegmentation's plain ResNet has torchvision's names.
+detectron2's names and file are those of its ``tools/convert-torchvision-to-d2.py``. mmsegmentation's plain ResNet has
+torchvision's names.
 """
 
 import json
@@ -33,31 +33,31 @@ FORMATS = {
     "detectron2": (".pkl",),
     "mmseg": (".pth",),
 }
-"""What can be written, and the suffixes each may have; the first is the default."""
+"""Formats that can be written, with the suffixes of each. The first suffix is the default."""
 OLD_NUMPY = (b"cnumpy._core.multiarray\n_reconstruct\n", b"cnumpy.core.multiarray\n_reconstruct\n")
-"""NumPy 2 reads arrays under NumPy 1's name for them, but not the other way round."""
+"""Names of arrays in pickles, NumPy 2's and NumPy 1's. NumPy 2 reads both, NumPy 1 only its own."""
 
 Loading = tuple[str, list[str]]
-"""How a file is loaded, and the keys of the other library's model that it lacks."""
+"""Text on how a file is loaded, and the keys of the other library's model that the file lacks."""
 
 
 def default_output(source: Path, form: str) -> Path:
-    """``<run>-<format>`` and a suffix, in the current folder; numbered checkpoints of a run keep their number."""
+    """File ``<run>-<format>`` and a suffix, in the current folder. Numbered checkpoints of a run keep their number."""
     return Path(f"{name_of(source)}-{form}{FORMATS[form][0]}")
 
 
 def export(backbone: TrainedBackbone, form: str, output: Path, *, overwrite: bool = False) -> None:
-    """Write a backbone for another library, and log how it is loaded there and what differs there.
+    """Write a backbone for another library. How it is loaded there and what differs is logged.
 
     Args:
-        backbone: Any for timm; for the others a ResNet, ResNeXt or Wide ResNet with torchvision's keys.
-        form: One of ``FORMATS``.
-        output: A file with one of the format's suffixes.
+        backbone: Backbone. timm takes any, the others a ResNet, ResNeXt or Wide ResNet with torchvision's keys.
+        form: Format, one of ``FORMATS``.
+        output: File with one of the format's suffixes.
         overwrite: Whether a file that exists is replaced.
 
     Raises:
         ConfigError: If the library has no such backbone, the suffix is another format's, or the file exists.
-        CheckpointError: If the file cannot be written; an older one stays as it was.
+        CheckpointError: If the file cannot be written. An older one stays as it was.
     """
     if output.suffix not in FORMATS[form]:
         raise ConfigError(f"{output} has another suffix than files for {form}; expected {' or '.join(FORMATS[form])}")
@@ -150,7 +150,7 @@ def detectron2_name(key: str) -> str:
 
 
 def _differences(config: BackboneConfig, form: str, missing: list[str]) -> list[str]:
-    """What the run does with its weights that the other library does not do by itself."""
+    """Sentences on what the run does with its weights and the other library does not do by itself."""
     found = []
     if missing:
         found.append(
@@ -171,7 +171,10 @@ def _differences(config: BackboneConfig, form: str, missing: list[str]) -> list[
 
 
 def _safetensors(backbone: TrainedBackbone) -> bytes:
-    """A file with the metadata that ``read_weights`` reads; ``save_file`` would make one only its owner can read."""
+    """Content of a file with the metadata that ``read_weights`` reads.
+
+    ``save_file`` is not used, as only its owner could read the file.
+    """
     config = backbone.config
     metadata = {
         "format": "pt",

@@ -1,4 +1,4 @@
-"""From a file of the published code to a run of ours, all of it or nothing."""
+"""Import of a checkpoint of the published code as a run of ours, whole or not at all."""
 
 import logging
 import shutil
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 def import_run(file: Path, out: Path | None = None) -> RunFolder:
-    """Write a run that goes on where a full checkpoint of the published code ends.
+    """Write a run that continues where a full checkpoint of the published code ends.
 
     Args:
-        file: Its checkpoint.
-        out: The run's folder; by default the next free ``runs/official-<n>``.
+        file: Checkpoint of the published code.
+        out: Folder of the run, by default the next free ``runs/official-<n>``.
 
     Returns:
         The run, with ``config.json`` and its last checkpoint.
@@ -51,7 +51,7 @@ def import_run(file: Path, out: Path | None = None) -> RunFolder:
 
 @contextmanager
 def _whole_or_nothing(run: RunFolder) -> Iterator[None]:
-    """After an error or an interruption, leave what was there before."""
+    """After an error or an interruption, restore what was there before."""
     missing = [p for p in (run.path, *run.path.parents) if not p.exists()]
     try:
         yield

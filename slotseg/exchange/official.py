@@ -1,7 +1,7 @@
 """Checkpoints of the method's published code, translated into ours: names, momenta, options, progress.
 
-What is read is a dict ``args``, ``model``, ``optimizer``, ``scheduler``, ``epoch`` and, with mixed precision,
-``scaler``; ``docs/official.md`` has it in full. Nothing here touches a file.
+What is read is a dict with ``args``, ``model``, ``optimizer``, ``scheduler``, ``epoch`` and, with mixed precision,
+``scaler``. ``docs/official.md`` describes it in full. Nothing here touches a file.
 """
 
 from collections.abc import Mapping
@@ -41,22 +41,22 @@ PREFIXES = {
 """Starts of names there and here, in the order in which the published model lists its parameters."""
 CENTER, OUR_CENTER = "center", "center.value"
 SCALER = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
-"""State of a gradient scaler."""
+"""Keys of a gradient scaler's state."""
 
 
 def converted(content: Any) -> Checkpoint:
-    """A full checkpoint of the published code as one of ours, from which training can be resumed.
+    """Convert a full checkpoint of the published code to one of ours, from which training can be resumed.
 
     Args:
-        content: Of the file, as ``slotseg.exchange.unpickling.load_plain`` returns it.
+        content: Content of the file, as ``slotseg.exchange.unpickling.load_plain`` returns it.
 
     Returns:
-        Tensors and header as a run of ours writes them, but that the photos are not known; the header's
+        Tensors and header as a run of ours writes them, except that the photos are not known. The header's
         ``official`` keeps all options.
 
     Raises:
         CheckpointError: If a part, a tensor or an option is missing, unknown or out of range, or a tensor holds
-            values that are no numbers.
+            values that are not finite.
     """
     parts = _parts(content)
     options = read_options(parts["args"])
@@ -85,7 +85,7 @@ def converted(content: Any) -> Checkpoint:
 
 
 def _parts(content: Any) -> dict[str, Any]:
-    """The parts of a full file, each of its kind."""
+    """The parts of a full file, once the type of each is checked."""
     if not isinstance(content, dict):
         raise refusal(f"it holds a {type(content).__name__}", f"a dict with {listed(PARTS)}")
     missing = [name for name in PARTS if name not in content]
@@ -125,7 +125,7 @@ def _model_tensors(model: SlotCon, state: Mapping[Any, Any]) -> dict[str, Tensor
 
 
 def _our_name(key: str) -> str:
-    """Ours for a name of theirs; empty if it is none of theirs."""
+    """Our name for a name of theirs. Empty if it is none of theirs."""
     key = key.removeprefix("module.")
     if key == CENTER:
         return OUR_CENTER
@@ -140,7 +140,7 @@ def _their_name(name: str) -> str:
 
 
 def _checked(value: Any, expected: Tensor, name: str) -> Tensor:
-    """A tensor of the shape and type expected, all of it numbers."""
+    """A tensor, once it is known to have the expected shape and type, and only finite values."""
     if not isinstance(value, Tensor):
         raise refusal(f"{name} is {shown(value)}", "a tensor")
     if value.shape != expected.shape:
@@ -177,7 +177,7 @@ def _momenta(model: SlotCon, config: TrainConfig, optimizer: Mapping[str, Any]) 
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same with memory of their own each, which is how a safetensors file wants them."""
+    """Tensors, each with memory of its own, as a safetensors file wants them."""
     places: set[int] = set()
     own = {}
     for name, tensor in tensors.items():
@@ -194,7 +194,7 @@ def _their_parameters(model: SlotCon) -> list[str]:
 
 
 def _scaler(state: Any) -> dict[str, Any]:
-    """The state of the gradient scaler, where it is a whole one; without, it starts anew within steps."""
+    """The state of the gradient scaler, or nothing if it is not whole: a new scaler adapts within a few steps."""
     if not isinstance(state, dict) or not set(SCALER) <= set(state):
         return {}
     values = {name: state[name] for name in SCALER}

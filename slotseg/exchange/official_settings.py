@@ -1,4 +1,4 @@
-"""What a checkpoint of the published code says of its run: options, progress, rates; and our settings from them."""
+"""Options, progress and rates in a checkpoint of the published code, and our settings from them."""
 
 import logging
 import math
@@ -15,9 +15,9 @@ from slotseg.values import is_number, is_whole
 log = logging.getLogger(__name__)
 
 NAME = "official"
-"""In place of a preset's name, and of the folders of runs."""
+"""Name in place of a preset's. Folders of imported runs are named after it too."""
 SOURCE = "official checkpoint"
-"""Where a setting came from that the file has said."""
+"""Source of a setting that the file gives."""
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 """Backbones of the published code; timm has them under the same names."""
 WHOLE_OPTIONS = {
@@ -28,7 +28,7 @@ WHOLE_OPTIONS = {
     "image_size": "views.image_size",
     "seed": "seed",
 }
-"""Options that are whole numbers, and the settings that they become."""
+"""Options that are whole numbers, with the setting that each becomes."""
 NUMBER_OPTIONS = {
     "teacher_momentum": "teacher_momentum",
     "teacher_temp": "model.teacher_temperature",
@@ -40,23 +40,23 @@ NUMBER_OPTIONS = {
     "weight_decay": "optimizer.weight_decay",
     "momentum": "optimizer.momentum",
 }
-"""The same of those that are any number."""
+"""Options that are any number, with the setting that each becomes."""
 NEEDED = ("arch", "optimizer", "batch_size", "epochs", "base_lr", "warmup_epoch")
 """Options without which steps and rates cannot be known."""
 LARGEST = 1e15
-"""Numbers beyond are no options or counts."""
+"""Largest absolute value of an option or a count."""
 PEAK = 100
-"""The published warm-up starts at a hundredth of the peak rate, and so does ours."""
+"""Ratio of the peak rate to the first rate of the warm-up, in the published code and in ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run of the published code has come."""
+    """Progress of a run of the published code."""
 
     epoch: int
     """Epochs done."""
     steps_per_epoch: int
-    """Steps of one."""
+    """Steps of one epoch."""
     batch_size: int
     """Photos per step, over all processes."""
 
@@ -65,7 +65,8 @@ def read_options(args: Any) -> dict[str, Any]:
     """The training options by name, all of them values that a header can keep.
 
     Raises:
-        CheckpointError: If they are none, one that is needed is missing, or network or optimiser are others than ours.
+        CheckpointError: If ``args`` holds no plain options, lacks a needed one, or names a network or an optimiser
+            that we lack.
     """
     options = vars(args) if isinstance(args, Namespace) else args
     if not isinstance(options, dict):
@@ -90,14 +91,14 @@ def _is_option(value: Any) -> bool:
 
 
 def read_progress(options: Mapping[str, Any], parts: Mapping[str, Any]) -> Progress:
-    """Epochs, steps and photos a step, which the file says only by its schedule and rates.
+    """Read epochs, steps and photos per step. The file says them only by its schedule and rates.
 
     Args:
-        options: Of ``read_options``.
-        parts: Of the whole file; ``scheduler``, ``optimizer`` and ``epoch`` are looked at.
+        options: Options from ``read_options``.
+        parts: Parts of the whole file. ``scheduler``, ``optimizer`` and ``epoch`` are used.
 
     Raises:
-        CheckpointError: If they do not fit each other.
+        CheckpointError: If these do not fit each other.
     """
     epochs, warmup = _whole(options, "epochs", 1), _number(options, "warmup_epoch")
     after = parts["scheduler"].get("after_scheduler", parts["scheduler"])
@@ -121,7 +122,7 @@ def read_progress(options: Mapping[str, Any], parts: Mapping[str, Any]) -> Progr
 
 
 def _batch_size(options: Mapping[str, Any], parts: Mapping[str, Any]) -> int:
-    """Photos a step of all processes together: the rate was set to ``base_lr * photos / 256``."""
+    """Photos per step, over all processes. The rate was set to ``base_lr * photos / 256``."""
     rate = _number(parameter_group(parts["optimizer"]), "initial_lr", "optimizer.param_groups.")
     of_process, base = _whole(options, "batch_size", 1), _number(options, "base_lr")
     photos = 256 * rate / base if base > 0 else math.inf
@@ -140,7 +141,7 @@ def parameter_group(optimizer: Mapping[str, Any]) -> Mapping[str, Any]:
     """The optimiser's only group of parameters.
 
     Raises:
-        CheckpointError: If there is another number of them.
+        CheckpointError: If there is not exactly one group.
     """
     groups = optimizer.get("param_groups")
     if not isinstance(groups, list) or len(groups) != 1 or not isinstance(groups[0], dict):
@@ -149,7 +150,7 @@ def parameter_group(optimizer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _compare_schedule(scheduler: Mapping[str, Any], after: Mapping[str, Any], step: int) -> None:
-    """Warn where the schedule has counted other steps, or warmed up otherwise, than this is going to continue."""
+    """Warn where the schedule counted other steps, or warmed up in another way, than ours will continue."""
     counts = [s.get("last_epoch", 0) for s in (scheduler, after)]
     if isinstance(counts[0], int) and isinstance(counts[1], int) and step not in (counts[0], sum(counts)):
         log.warning("Its schedule has counted %d steps and its epochs are %d, which is taken", max(counts), step)
@@ -160,15 +161,15 @@ def _compare_schedule(scheduler: Mapping[str, Any], after: Mapping[str, Any], st
 def our_settings(
     options: Mapping[str, Any], progress: Progress, parts: Mapping[str, Any]
 ) -> tuple[TrainConfig, dict[str, str]]:
-    """Our settings: those that the file says, over the preset for its data set.
+    """Make our settings from those that the file gives, over the preset for its data set.
 
     Args:
-        options: Of ``read_options``.
-        progress: Of ``read_progress``.
-        parts: Of the whole file; ``scheduler`` and ``optimizer`` are looked at.
+        options: Options from ``read_options``.
+        progress: Progress from ``read_progress``.
+        parts: Parts of the whole file. ``scheduler`` and ``optimizer`` are used.
 
     Returns:
-        The configuration, and for every dotted name where its value came from.
+        The configuration, and the source of each value by dotted name.
 
     Raises:
         CheckpointError: If an option is out of range.
@@ -221,15 +222,15 @@ def is_option_number(value: object) -> TypeGuard[float]:
 
 
 def shown(value: Any) -> str:
-    """A value in a sentence, however long or strange it is."""
+    """Text of a value for a sentence, however long or strange the value is."""
     return repr(value)[:60] if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in a sentence."""
+    """Text of names for a sentence."""
     return ", ".join(names)
 
 
 def refusal(wrong: str, expected: str) -> CheckpointError:
-    """The error that says both."""
+    """An error that says what is wrong and what was expected."""
     return CheckpointError(f"{wrong}; expected {expected}")

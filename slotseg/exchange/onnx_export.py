@@ -1,7 +1,7 @@
 """A run's whole network in one ONNX file: from a photo's pixels to scores and a class map, without torch.
 
-Normalisation, padding to whole cells, merging to concepts, bilinear upsampling and the label map are in the graph;
-scaling the photo to the working size is not. torch's TorchScript exporter is used: it keeps height, width and batch
+Normalisation, padding to whole cells, merging to concepts, bilinear upsampling and the label map are in the graph.
+Scaling the photo to the working size is not. torch's TorchScript exporter is used. It keeps height, width and batch
 free for every backbone here, takes seconds, needs no further package, and is the same from torch 2.4 to 2.14.
 
 Letters: B images, K prototypes after merging, P before, H W pixels, h w feature cells.
@@ -37,20 +37,20 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".onnx"
 OPSET = 18
-"""The first whose ``Resize`` can resample a ViT's position embedding as torch does; onnxruntime 1.14 reads it."""
+"""First version whose ``Resize`` resamples a ViT's position embedding as torch does. onnxruntime 1.14 reads it."""
 KEY = "slotseg"
-"""Of the metadata, which are JSON."""
+"""Key of our JSON in the file's metadata."""
 TOLERANCE = 1e-4
-"""By how much scores, which are cosines, may differ from torch's before a file is refused."""
+"""Largest difference between scores of onnxruntime and of torch. Beyond it a file is refused."""
 LIMIT = 2**31 - 1
 """Most bytes of an ONNX file that holds its own tensors, a limit of protobuf."""
 
 
 class Network(nn.Module):
-    """What is exported: everything between an image of the working size and its class map.
+    """The exported network: everything between an image of the working size and its class map.
 
     Args:
-        segmenter: A trained one; its several looks and its refinement are left out.
+        segmenter: Trained segmenter. Its test-time augmentation and its refinement are left out.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -76,14 +76,20 @@ class Network(nn.Module):
 
 
 def members(concepts: Tensor) -> Tensor:
-    """The prototypes of each concept, filled up with one of them, ``(K, most)``, of prototypes' concepts ``(P,)``."""
+    """The prototypes of each concept, ``(K, most)``.
+
+    A concept with fewer prototypes than ``most`` repeats its first one.
+
+    Args:
+        concepts: Concept of each prototype, ``(P,)``.
+    """
     found = [(concepts == k).nonzero()[:, 0] for k in range(int(concepts.max()) + 1)]
     most = max(len(some) for some in found)
     return torch.stack([torch.cat([some, some[:1].expand(most - len(some))]) for some in found])
 
 
 def metadata(segmenter: Segmenter) -> dict[str, Any]:
-    """What somebody with nothing but the file needs to know, ready for JSON."""
+    """Values that a user of the file needs to know, JSON-ready."""
     labels, config = segmenter.labels, segmenter.config.backbone
     return {
         "version": slotseg.__version__,
@@ -99,21 +105,21 @@ def metadata(segmenter: Segmenter) -> dict[str, Any]:
 
 
 def export_onnx(segmenter: Segmenter, output: Path, *, overwrite: bool = False) -> None:
-    """Write a segmenter as an ONNX model, once onnxruntime has computed the same with it as torch.
+    """Write a segmenter as an ONNX model, once onnxruntime computes the same as torch.
 
-    Input ``image``: float32 ``(B, 3, H, W)``, RGB in [0, 1], of any batch, height and width. Outputs: ``scores``,
-    float32 ``(B, K, h, w)``, cosines; ``classes``, ``(B, H, W)``, ids by the label map, uint8, or int32 where there
-    are more than 255 classes. The metadata under ``KEY`` are those of ``metadata``.
+    The input ``image`` is float32 ``(B, 3, H, W)``, RGB in [0, 1], of any batch, height and width. The output
+    ``scores`` is float32 ``(B, K, h, w)``, cosines. The output ``classes`` is ``(B, H, W)``, ids by the label map,
+    uint8, or int32 where there are more than 255 classes. The metadata under ``KEY`` are those of ``metadata``.
 
     Args:
-        segmenter: On the CPU.
-        output: A file whose suffix is ``.onnx``.
+        segmenter: Segmenter on the CPU.
+        output: File whose suffix is ``.onnx``.
         overwrite: Whether a file that exists is replaced.
 
     Raises:
-        ConfigError: If onnx or onnxruntime is missing, the network cannot be exported for every size, the suffix is
-            another, or the file exists.
-        CheckpointError: If the file cannot be written; an older one stays as it was.
+        ConfigError: If onnx or onnxruntime is missing, the network cannot be exported for every size, the file has
+            another suffix, or it exists.
+        CheckpointError: If the file cannot be written. An older one stays as it was.
     """
     onnx, onnxruntime = require("onnx"), require("onnxruntime")
     if output.suffix != SUFFIX:
@@ -143,7 +149,7 @@ def require(module: str) -> Any:
     """Import onnx or onnxruntime.
 
     Raises:
-        ConfigError: If it is not installed.
+        ConfigError: If the module cannot be imported.
     """
     try:
         return importlib.import_module(module)
@@ -156,7 +162,10 @@ def require(module: str) -> Any:
 
 @torch.no_grad()
 def _graph(network: Network, name: str) -> bytes:
-    """The exported model, traced with an image of no ViT's own size: at that it would not resample its embedding."""
+    """Export the network as the content of a file.
+
+    It is traced with an image of a size that no ViT has. At its own size, a ViT would not resample its embedding.
+    """
     size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     if size > LIMIT:
         raise ConfigError(
@@ -190,7 +199,10 @@ def _graph(network: Network, name: str) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing warns of every number that it takes as fixed (what is computed is compared instead) and of its age."""
+    """Silence the tracer, which warns of every number that it takes as fixed, and of its age.
+
+    ``_compare`` checks what is computed.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -209,7 +221,7 @@ def _resampling() -> Iterator[None]:
 
 
 def _resize(graph: Any, x: Any, size: Any, align_corners: Any, *_: Any) -> Any:
-    """ONNX's ``Resize`` as torch computes it: with a kernel of parameter -0.5, and without weights beyond the edge."""
+    """ONNX's ``Resize`` as torch computes it, with a kernel of parameter -0.5 and no weights beyond the edge."""
 
     def constant(values: list[int]) -> Any:
         return graph.op("Constant", value_t=torch.tensor(values))
@@ -232,7 +244,7 @@ def _resize(graph: Any, x: Any, size: Any, align_corners: Any, *_: Any) -> Any:
 
 
 def _describe(model: Any, segmenter: Segmenter) -> None:
-    """Add metadata and sentences, which viewers show."""
+    """Add metadata, and sentences that viewers show."""
     model.producer_name, model.producer_version = "slotseg", slotseg.__version__
     model.doc_string = f"Unsupervised semantic segmentation; sizes, names and colours are JSON in the metadata {KEY!r}."
     entry = model.metadata_props.add()

@@ -1,7 +1,7 @@
 """A run's backbone, and torchvision's version of it.
 
-Key names and shapes are compared, and so is what the weights compute: a variant with the same keys but, say,
-another ``bn_eps`` is no twin.
+Key names and shapes are compared, and so is what the weights compute. A variant with the same keys but, say, another
+``bn_eps`` is no twin.
 """
 
 import re
@@ -23,7 +23,7 @@ from slotseg.runs.folder import find_checkpoint
 from slotseg.values import from_dict
 
 TWINS = ("resnet*", "resnext*", "wide_resnet*")
-"""Models that timm and torchvision both have under the same names; their versions of one are compared."""
+"""Patterns of the models that timm and torchvision have under the same names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +31,18 @@ class TrainedBackbone:
     """The teacher's backbone of a run."""
 
     source: Path
-    """The checkpoint it comes from."""
+    """Checkpoint that the backbone comes from."""
     config: BackboneConfig
-    """What it is, and how photos are normalised for it."""
+    """Configuration of the backbone, with how photos are normalised for it."""
     state: Mapping[str, Tensor]
-    """Its tensors by timm's key names, without the layers that the run leaves out."""
+    """Tensors by timm's key names, without the layers that the run leaves out."""
 
 
 def read_backbone(path: Path | None) -> TrainedBackbone:
     """Read the teacher's backbone of a run folder or checkpoint, by default of the newest run.
 
     Raises:
-        CheckpointError: If there is none, or it holds a backbone that timm did not make.
+        CheckpointError: If there is no checkpoint, or it holds a backbone that timm did not make.
     """
     source = find_checkpoint(path)
     content = checkpoint.load(source)
@@ -59,26 +59,26 @@ class Twin:
     """torchvision's version of a backbone."""
 
     name: str
-    """In both libraries."""
+    """Name in both libraries."""
     config: BackboneConfig
-    """Of ours."""
+    """Configuration of our backbone."""
     groups: int
-    """Of the 3x3 convolutions."""
+    """Groups of the 3x3 convolutions."""
     width: int
     """Channels of each group in the first stage."""
     missing: list[str]
-    """Keys of the layers that the run leaves out; the classifier's don't count."""
+    """Keys of the layers that the run leaves out, except the classifier's."""
 
     @property
     def depth(self) -> int:
-        """Layers, as the name counts them."""
+        """Number of layers, as in the name."""
         return int(re.findall(r"\d+", self.name)[0])
 
 
 def torchvision_twin(backbone: TrainedBackbone) -> Twin:
     """Find torchvision's version of a backbone, and compare keys, shapes and the features of an image with it.
 
-    Padding and ``output_stride`` are left aside: they belong to how weights are used.
+    Padding and ``output_stride`` are left aside, as they belong to how weights are used.
 
     Raises:
         ConfigError: If torchvision has none, or a backbone's options make it another model.
@@ -109,7 +109,7 @@ def torchvision_twin(backbone: TrainedBackbone) -> Twin:
 
 
 def _first_difference(state: Mapping[str, Tensor], theirs: Mapping[str, Tensor], stage: int) -> str | None:
-    """The first key that only one side has or that has another shape; layers behind a stage don't count."""
+    """The first key that only one side has or whose shape differs. Layers behind a stage don't count."""
     left_out = ("fc.", *(f"layer{number}." for number in range(stage + 1, 5)))
     needed = {key: tensor.shape for key, tensor in theirs.items() if not key.startswith(left_out)}
     for key in [*needed, *state]:

@@ -1,8 +1,8 @@
 """Torch files of others: tensors and plain options are read, and nothing that a pickle could run.
 
-A torch file is a pickle, which may name any function to be called while it is read. torch's weights-only reader
-calls none but those that rebuild tensors; here it may also make an ``argparse.Namespace``, which is how training
-scripts store their options. What comes out is copied, so that nothing but plain values is handed on.
+A torch file is a pickle, and a pickle may name any function to be called while it is read. torch's weights-only reader
+calls only those that rebuild tensors. Here it may also make an ``argparse.Namespace``, in which training scripts store
+their options. What comes out is copied, so that only plain values are handed on.
 """
 
 import pickle
@@ -39,14 +39,14 @@ UNREADABLE = (
     zipfile.BadZipFile,
     SafetensorError,  # torch reads files of that suffix too
 )
-"""What ``torch.load`` raises, weights only, for files that are foreign, damaged or unsafe."""
+"""Errors that ``torch.load`` raises, weights only, for files that are foreign, damaged or unsafe."""
 ZIP = b"PK\x03\x04"
 MOST_VALUES = 1_000_000
-"""A file may hold; a few bytes can stand for a list of lists without end."""
+"""Most values that a file may hold, as a few bytes can stand for a list of lists without end."""
 
 
 def load_plain(path: Path) -> Any:
-    """Read a torch file that holds tensors and plain values only; nothing in it is run.
+    """Read a torch file that holds only tensors and plain values. Nothing in it is run.
 
     Returns:
         Tensors on the CPU, str, int, float, bool and None, in dict, list, tuple and ``argparse.Namespace``.
@@ -57,7 +57,7 @@ def load_plain(path: Path) -> Any:
     try:
         _refuse_other_archives(path)
         with _namespaces_only(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old formats, to whom they mean nothing
+            warnings.simplefilter("ignore")  # on old formats, of no use to the caller
             content = torch.load(path, map_location="cpu", weights_only=True)
         return _Plain().copy(content)
     except UNREADABLE as error:
@@ -68,10 +68,10 @@ def load_plain(path: Path) -> Any:
 
 
 def _refuse_other_archives(path: Path) -> None:
-    """Stop at what ``torch.load`` hands to other readers, some of which were unsafe before torch 2.6.
+    """Refuse files that ``torch.load`` hands to other readers. Some of these were unsafe before torch 2.6.
 
     Raises:
-        ValueError: If it is a program (TorchScript) or an archive of torch's first format (tar).
+        ValueError: If the file is a program (TorchScript) or an archive of torch's first format (tar).
     """
     with path.open("rb") as file:
         is_zip = file.read(len(ZIP)) == ZIP  # at its start, which is where torch looks
@@ -85,7 +85,7 @@ def _refuse_other_archives(path: Path) -> None:
 
 @contextmanager
 def _namespaces_only() -> Iterator[None]:
-    """Let torch make namespaces meanwhile, and nothing that was allowed elsewhere in this process."""
+    """Let torch make namespaces for a while, and nothing that was allowed elsewhere in this process."""
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals([Namespace])
@@ -97,7 +97,7 @@ def _namespaces_only() -> Iterator[None]:
 
 
 class _Plain:
-    """Copies values by their exact types, which leaves behind whatever else hangs on them."""
+    """Copies values by their exact types, without whatever else hangs on them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -106,8 +106,8 @@ class _Plain:
         """The value without anything that is not plain.
 
         Raises:
-            TypeError: If it, or a value in it, is of another type.
-            ValueError: If there are too many of them.
+            TypeError: If the value, or a value in it, is of another type.
+            ValueError: If there are too many values.
         """
         self.count += 1
         if self.count > MOST_VALUES:
@@ -146,7 +146,7 @@ def _key(key: object) -> object:
 
 
 def _reason(error: BaseException) -> str:
-    """In a few words; of torch's long text, the name it refuses."""
+    """The reason of an error in a few words. Of torch's long text, the name that it refuses."""
     text = str(error)
     refused = re.search(r"GLOBAL ([\w.]+)", text)
     if refused:

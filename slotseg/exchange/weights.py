@@ -1,7 +1,7 @@
-"""Pretrained weights for a backbone: local files, runs of ours, timm's names; nothing lenient.
+"""Pretrained weights for a backbone, from local files, runs of ours and timm, strictly compared.
 
-timm's own loading ignores missing and unexpected keys in some modes; here every key is compared,
-and the preprocessing and options that belong to weights travel with them.
+timm's own loading ignores missing and unexpected keys in some modes. Here every key is compared. The preprocessing and
+the options that belong to weights travel with them.
 """
 
 import json
@@ -32,29 +32,29 @@ TEACHER = "encoder_k."
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A backbone's state and what it needs to mean anything."""
+    """A backbone's state, with the options and the preprocessing that belong to it."""
 
     source: str
-    """File or name they came from."""
+    """File or name that the weights came from."""
     state: dict[str, Tensor]
     """Tensors under timm's key names."""
     name: str | None = None
-    """The timm model they belong to, where they say so."""
+    """Name of the timm model that they belong to. None if they do not say."""
     whole: bool = False
-    """Whether their file is a full checkpoint of SlotCon's published code, of which they are a part."""
+    """Whether they are a part of a full checkpoint of SlotCon's published code."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of ``timm.create_model`` they were trained with."""
+    """Arguments of ``timm.create_model`` that they were trained with."""
     mean: tuple[float, float, float] | None = None
-    """Of the preprocessing, where they say so."""
+    """Mean that the preprocessing subtracts. None if they do not say."""
     std: tuple[float, float, float] | None = None
-    """Of the preprocessing, where they say so."""
+    """Standard deviation that the preprocessing divides by. None if they do not say."""
 
 
 def read_weights(init: str) -> Weights:
     """Read weights from a file, a run folder or checkpoint of ours, or timm's pretrained name.
 
     Raises:
-        CheckpointError: If nothing of that name exists, cannot be read or cannot be downloaded.
+        CheckpointError: If nothing of that name exists, or it cannot be read or downloaded.
     """
     path = Path(init)
     if path.is_dir():
@@ -70,12 +70,12 @@ def read_weights(init: str) -> Weights:
 
 
 def adopt(config: BackboneConfig, weights: Weights, *, named: bool) -> BackboneConfig:
-    """The backbone config with name, options and preprocessing that belong to the weights.
+    """Fit a backbone's configuration to weights: their name, options and preprocessing.
 
     Args:
-        config: What was asked for.
-        weights: What is going to be loaded.
-        named: Whether the backbone's name was asked for, and not just a default.
+        config: Configuration that was asked for.
+        weights: Weights that will be loaded.
+        named: Whether the backbone's name was asked for, and is not just a default.
 
     Raises:
         ConfigError: If the weights belong to another model or were trained with other options.
@@ -104,8 +104,7 @@ def adopt(config: BackboneConfig, weights: Weights, *, named: bool) -> BackboneC
 def load_into(backbone: Backbone, weights: Weights) -> None:
     """Load weights into a backbone, comparing every key and shape.
 
-    Keys of layers that the backbone leaves out may be missing or present; any other difference
-    is an error.
+    Keys of layers that the backbone leaves out may be missing or present. Any other difference is an error.
 
     Raises:
         CheckpointError: If a key is missing or unknown or a shape differs.
@@ -164,7 +163,7 @@ def _triple(text: str | None) -> tuple[float, float, float] | None:
 
 
 def _from_torch_file(path: Path) -> Weights:
-    """Read tensors by key, also under ``state_dict`` or ``model``; of a whole SlotCon, the teacher's backbone."""
+    """Read tensors by key, also under ``state_dict`` or ``model``. Of a whole SlotCon, take the teacher's backbone."""
     content = whole = load_plain(path)
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -195,7 +194,7 @@ def _from_checkpoint(path: Path) -> Weights:
 
 
 def _pretrained_settings(name: str) -> Any:
-    """What timm knows about the weights of a name, None for nothing."""
+    """Settings that timm has for the weights of a name, None if it has none."""
     try:
         return timm.get_pretrained_cfg(name)
     except RuntimeError:  # the model exists, but not with this tag

@@ -1,7 +1,7 @@
 """Class maps as files that other tools read: COCO, CVAT, labelme, and a summary of each photo.
 
-Photos are added one at a time and none is kept in memory. A file of many photos is written whole when the writer is
-closed; until then, and after an error or an interruption, an earlier one is as it was.
+Photos are added one at a time and none is kept in memory. A file about many photos is written whole when the writer
+is closed. Until then, and after an error or an interruption, an earlier file stays as it was.
 Letters: H W pixels.
 """
 
@@ -20,23 +20,23 @@ from slotseg.painting.summary import SummaryWriter
 
 
 class Writer(Protocol):
-    """Where the class maps of many photos go; a context manager that closes unless there was an error.
+    """Writes the class maps of many photos. A context manager that closes unless there was an error.
 
     Args:
-        folder: Where the files go.
+        folder: Folder for the files.
         labels: Names and colours.
     """
 
     per_photo: ClassVar[bool]
-    """Whether each photo becomes a file of its own, written at once; otherwise all photos share their files."""
+    """Whether each photo becomes a file of its own, written at once. Otherwise all photos share their files."""
     wants_confidence: ClassVar[bool]
-    """Whether confidence is to be computed for this format, and not only written where it is there anyway."""
+    """Whether confidence is computed for this format. Otherwise it is written only if computed anyway."""
 
     def __init__(self, folder: Path, labels: LabelMap) -> None: ...
 
     @classmethod
     def files(cls, folder: Path, name: str = "") -> list[Path]:
-        """The files in which a photo of a name is written; its name matters where they are ``per_photo`` alone."""
+        """The files in which a photo is written. Its name matters only for writers ``per_photo``."""
 
     def add(
         self,
@@ -48,17 +48,17 @@ class Writer(Protocol):
         """Add a photo.
 
         Args:
-            name: Of its file, relative, with slashes; the tool finds the photo by it.
+            name: Name of the photo's file, relative, with slashes. The tool finds the photo by it.
             class_map: Ids ``(H, W)`` as from ``LabelMap.class_map``.
-            confidence: ``(H, W)``, 255 for 1.
-            photo: Its file, if the format notes where it lies (labelme does).
+            confidence: Confidence ``(H, W)``, 255 for 1.
+            photo: File of the photo, for formats that note where it lies (labelme).
 
         Raises:
-            DataError: If the class map is not one of the label map, or the confidence map is of another shape.
+            DataError: If the class map is not one of the label map, or the confidence map has another shape.
         """
 
     def close(self) -> None:
-        """Write what is not written yet; a writer left by an error does not."""
+        """Write what is not written yet. A writer left by an error does not."""
 
     def __enter__(self) -> "Writer": ...
 
@@ -71,11 +71,11 @@ WRITERS: dict[str, type[Writer]] = {
     "labelme": LabelmeWriter,
     "summary": SummaryWriter,
 }
-"""A writer for each format's name."""
+"""Writer of each format, by name."""
 
 
 def open_writer(form: str, folder: Path, labels: LabelMap) -> Writer:
-    """A writer of a format into a folder; use it in a ``with`` block.
+    """Open the writer of a format into a folder, for a ``with`` block.
 
     Raises:
         ConfigError: If there is no such format.

@@ -1,4 +1,4 @@
-"""What may be left out of a class map: pixels of which the model is not sure, and small parts.
+"""Cleaning of class maps. Unsure pixels and small parts may be left out.
 
 Letters: H W pixels.
 """
@@ -15,16 +15,16 @@ from slotseg.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class CleaningOptions:
-    """How class maps are cleaned; by default they stay as they are.
+    """Options for cleaning class maps. By default the maps stay as they are.
 
     Raises:
         ConfigError: If a value is out of range.
     """
 
     min_area: int = 0
-    """Connected parts of a class with fewer pixels take the class of the nearest part that is large enough."""
+    """Fewest pixels of a connected part. A smaller one takes the class of the nearest part that is large enough."""
     ignore_below: float = 0.0
-    """Pixels with less confidence get the ignore id."""
+    """Least confidence, 0..1. Pixels with less get the ignore id."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -34,11 +34,11 @@ class CleaningOptions:
             raise ConfigError(f"ignore_below is {self.ignore_below}; expected a number from 0 to 1")
 
     def __call__(self, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None, ignore: int) -> NDArray[Any]:
-        """A cleaned class map; unsure pixels are left out before parts are measured.
+        """Clean a class map. Unsure pixels are left out before parts are measured.
 
         Args:
             class_map: Ids ``(H, W)``.
-            confidence: 255 for certain, ``(H, W)``; needed for ``ignore_below`` alone.
+            confidence: Confidence ``(H, W)``, 255 for certain. Only ``ignore_below`` needs it.
             ignore: The ignore id.
         """
         if self.ignore_below:
@@ -57,11 +57,11 @@ def absorb_small_parts(class_map: NDArray[Any], min_area: int, ignore: int) -> N
 
     Args:
         class_map: Ids ``(H, W)``.
-        min_area: Parts with fewer pixels are small; those of the ignore id never are.
+        min_area: Fewest pixels of a large part. Parts of the ignore id are never small.
         ignore: The ignore id.
 
     Returns:
-        A map ``(H, W)``; the same one if no part is small, or all are.
+        A class map ``(H, W)``. It is the same object if no part is small, or all are.
     """
     small = np.zeros(class_map.shape, np.uint8)
     for class_id in np.flatnonzero(np.bincount(class_map.ravel(), minlength=ignore)[:ignore]):
@@ -81,6 +81,6 @@ def absorb_small_parts(class_map: NDArray[Any], min_area: int, ignore: int) -> N
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The rows and columns that hold the true pixels of a mask, of which there are some."""
+    """The rows and columns that hold the true pixels of a mask. There must be some."""
     rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)

@@ -1,9 +1,9 @@
 """COCO annotations: one ``annotations.json`` for all photos, one run-length mask per class and photo.
 
-The masks are COCO's compressed run lengths with ``iscrowd`` 0, as in the files of COCO's own stuff task: a class is
-no crowd of objects, training code leaves crowds out, and pycocotools, Datumaro and CVAT decode run lengths whatever
-the flag says. Ids start from 1. The colour of a category, as in COCO's panoptic files, and the score of an
-annotation, as in COCO's result files, are extras.
+The masks are COCO's compressed run lengths with ``iscrowd`` 0, as in the files of COCO's own stuff task. A class is
+no crowd of objects, and training code leaves crowds out. pycocotools, Datumaro and CVAT decode run lengths whatever
+the flag says. Ids start from 1. Two fields are extras: the colour of a category, as in COCO's panoptic files, and the
+score of an annotation, as in COCO's result files.
 Letters: C classes, H W pixels, R runs, N counts.
 """
 
@@ -22,7 +22,7 @@ from slotseg.painting.spooled import SpooledFile
 
 
 class CocoWriter(SpooledFile):
-    """Writes ``annotations.json``; as ``SpooledFile``."""
+    """Writes ``annotations.json``. See ``SpooledFile``."""
 
     wants_confidence = True
     file_names = ("annotations.json",)
@@ -33,7 +33,7 @@ class CocoWriter(SpooledFile):
         self._num_images = self._num_annotations = 0
 
     def describe(self, name: str, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> tuple[bytes, ...]:
-        """A line of ``images``, and those of ``annotations``."""
+        """The line of a photo in ``images``, and its lines in ``annotations``."""
         regions = find_regions(class_map, self.labels, confidence, name)
         self._num_images += 1
         lines = []
@@ -58,7 +58,7 @@ class CocoWriter(SpooledFile):
         }
 
     def write_whole(self, file: IO[bytes]) -> None:
-        """Categories, images and annotations, one of these a line."""
+        """Write categories, images and annotations. Each image and each annotation is a line."""
         head = {"info": {"description": "Masks by slotseg"}, "licenses": [], "categories": categories(self.labels)}
         file.write(_encoded(head)[:-1])
         for key, spool in zip(("images", "annotations"), self.spools, strict=True):
@@ -80,8 +80,8 @@ def encode_regions(regions: list[Region], num_pixels: int) -> list[str]:
     """COCO's compressed run lengths of each region, as ``pycocotools.mask.encode`` makes them.
 
     Args:
-        regions: Of one photo.
-        num_pixels: Of that photo, H * W.
+        regions: Regions of one photo.
+        num_pixels: Pixels of the photo, H * W.
     """
     if not regions:
         return []
@@ -94,7 +94,7 @@ def encode_regions(regions: list[Region], num_pixels: int) -> list[str]:
 
 
 def _counts(region: Region, num_pixels: int) -> NDArray[np.int64]:
-    """Run lengths of a region, by turns outside and inside it, beginning outside."""
+    """Run lengths of a region, by turns outside and inside it. The first is outside."""
     ends = region.starts + region.lengths
     counts = np.empty(2 * ends.size, np.int64)
     counts[0], counts[2::2] = region.starts[0], region.starts[1:] - ends[:-1]
@@ -113,7 +113,7 @@ def _deltas(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def _digits(numbers: NDArray[np.int64]) -> tuple[str, NDArray[np.int64]]:
     """Signed numbers in COCO's digits of five bits, lowest first, from the character ``0`` on.
 
-    The sixth bit says that more digits follow; the fifth bit of the last digit is the sign.
+    The sixth bit says that more digits follow. The fifth bit of the last digit is the sign.
 
     Returns:
         The text, and where in it each number ends, ``(N,)``.

@@ -1,9 +1,9 @@
 """CVAT annotations: one ``annotations.xml`` for all photos, in CVAT's own format for images, version 1.1.
 
-A class of a photo is one ``mask``: the box around it and, row by row in the box, the lengths of the runs by turns
-outside and inside it, beginning outside (docs.cvat.ai, XML annotation format). ``cvat_labels.json`` beside it holds
-the labels as CVAT's constructor takes them under Raw: a task must have them before annotations are uploaded.
-The format has no place for a confidence. Letters: H W pixels.
+A class of a photo is one ``mask``: the box around it and the lengths of the runs, row by row in the box. Runs lie by
+turns outside and inside the class, and the first is outside (docs.cvat.ai, XML annotation format).
+``cvat_labels.json`` beside it holds the labels as CVAT's constructor takes them under Raw. A task must have them
+before annotations are uploaded. The format has no place for a confidence. Letters: H W pixels.
 """
 
 import re
@@ -26,7 +26,7 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class CvatWriter(SpooledFile):
-    """Writes ``annotations.xml`` and ``cvat_labels.json``; as ``SpooledFile``."""
+    """Writes ``annotations.xml`` and ``cvat_labels.json``. See ``SpooledFile``."""
 
     file_names = ("annotations.xml", LABELS_NAME)
 
@@ -35,7 +35,7 @@ class CvatWriter(SpooledFile):
         self._num_images = 0
 
     def describe(self, name: str, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> tuple[bytes, ...]:
-        """An ``image`` element."""
+        """The ``image`` element of a photo."""
         regions = find_regions(class_map, self.labels, confidence, name)
         height, width = class_map.shape
         lines = [f'  <image id="{self._num_images}" name={_quoted(name)} width="{width}" height="{height}">']
@@ -53,7 +53,7 @@ class CvatWriter(SpooledFile):
         return ("\n".join(lines).encode(),)
 
     def write_whole(self, file: IO[bytes]) -> None:
-        """Labels and photos; the labels also in a file of their own."""
+        """Write labels and photos. The labels also get a file of their own."""
         write_json(self.path.with_name(LABELS_NAME), raw_labels(self.labels))
         file.write(_head(self.labels, self._num_images).encode())
         shutil.copyfileobj(self.spools[0], file)
@@ -61,7 +61,7 @@ class CvatWriter(SpooledFile):
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """Lengths of the runs of a mask ``(H, W)``, row by row, by turns outside and inside; the first is outside."""
+    """Lengths of the runs of a mask ``(H, W)``, row by row, by turns outside and inside. The first is outside."""
     flat = mask.ravel()
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     lengths: list[int] = np.diff(edges, prepend=0, append=flat.size).tolist()

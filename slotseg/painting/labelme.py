@@ -1,8 +1,8 @@
-"""Labelme annotations: for each photo a JSON file of polygons, which people can edit.
+"""Labelme annotations: for each photo a JSON file of polygons that people can edit.
 
 Labelme's polygons have no holes, and a later shape is drawn over an earlier one. So a connected part is outlined as
-if it had no holes, and the shapes come by the area that they enclose, the largest first: what lies in a hole is drawn
-over it. Where that is ignored pixels, they are a shape named ``__ignore__``, as in labelme's own examples. Corners
+if it had no holes, and the shapes are sorted by the area that they enclose, the largest first. What lies in a hole is
+then drawn over it. Ignored pixels in a hole are a shape named ``__ignore__``, as in labelme's own examples. Corners
 are centres of border pixels, as labelme fills polygons with their outline.
 Letters: H W pixels.
 """
@@ -23,19 +23,19 @@ from slotseg.labels.label_map import LabelMap
 from slotseg.painting.regions import BoxXYWH, find_regions
 
 VERSION = "5.5.0"
-"""Of labelme, whose files these are like; later versions read them too."""
+"""Version of labelme whose files these are like. Later versions read them too."""
 IGNORED = "__ignore__"
 TOLERANCE = 0.5
-"""How far, in pixels, a polygon's simpler outline may lie from the exact one."""
+"""Largest distance of a polygon's simpler outline from the exact one, pixels."""
 
 
 class LabelmeWriter:
     """Writes a file for each photo at once: ``deep/photo.json`` for ``deep/photo.jpg``.
 
     Args:
-        folder: Where the files go.
+        folder: Folder for the files.
         labels: Names.
-        tolerance: How far, in pixels, outlines may be from the exact ones; 0 keeps every pixel.
+        tolerance: Largest distance of outlines from the exact ones, pixels; 0 keeps every pixel.
     """
 
     per_photo: ClassVar[bool] = True
@@ -59,7 +59,7 @@ class LabelmeWriter:
         confidence: NDArray[np.uint8] | None = None,
         photo: Path | None = None,
     ) -> None:
-        """Write the file of a photo; as ``slotseg.painting.annotations.Writer.add``."""
+        """Write the file of a photo. See ``slotseg.painting.annotations.Writer.add``."""
         (path,) = self.files(self.folder, name)
         if str(path) in self._written:
             raise DataError(
@@ -80,13 +80,13 @@ class LabelmeWriter:
             write_bytes(path, json.dumps(value, ensure_ascii=False).encode(errors="replace"), flush=False)
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """Do nothing, as every file was written at once."""
 
     def __enter__(self) -> "LabelmeWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Files written before an interruption are whole and stay."""
+        """Do nothing, as files written before an interruption are whole."""
 
 
 def shapes(
@@ -101,12 +101,13 @@ def shapes(
     Args:
         class_map: Ids ``(H, W)``.
         labels: Names.
-        confidence: ``(H, W)``, 255 for 1; each shape has the mean of its class in the photo as ``score``, an extra.
-        name: Of the photo, for messages.
-        tolerance: In pixels.
+        confidence: Confidence ``(H, W)``, 255 for 1. The mean of its class in the photo is the ``score`` of each shape,
+            an extra.
+        name: Name of the photo, for messages.
+        tolerance: Largest distance of outlines from the exact ones, pixels.
 
     Raises:
-        DataError: As ``slotseg.painting.regions.find_regions``.
+        DataError: As in ``slotseg.painting.regions.find_regions``.
     """
     regions = find_regions(class_map, labels, confidence, name)
     covered = np.zeros(class_map.shape, bool)
@@ -134,14 +135,14 @@ def _parts(
 ) -> Iterator[tuple[int, NDArray[np.int32]]]:
     """Enclosed area and outline ``(N, 2)`` of each connected part of a mask.
 
-    Connected by edges and not by corners, so that no two parts cross and one that lies in another encloses less.
+    Parts are connected by edges and not by corners. So no two parts cross, and one in another encloses less.
 
     Args:
-        mask: ``(H, W)``.
-        box_xywh: Where the mask is, pixels.
-        tolerance: In pixels.
-        covered: ``(H, W)``; pixels that lie in a hole of a part are set in it.
-        only: ``(H, W)``; parts that lie outside it are left out.
+        mask: Mask ``(H, W)``.
+        box_xywh: Box around the mask, pixels.
+        tolerance: Largest distance of outlines from the exact ones, pixels.
+        covered: Mask ``(H, W)``, changed in place: pixels in a hole of a part are set.
+        only: Mask ``(H, W)``. Parts that lie outside it are left out.
     """
     x0, y0, box_width, box_height = box_xywh
     inside = np.ascontiguousarray(mask[y0 : y0 + box_height, x0 : x0 + box_width]).view(np.uint8)
@@ -161,7 +162,7 @@ def _parts(
 
 
 def _shape(label: str, outline: NDArray[np.int32]) -> dict[str, Any]:
-    """A shape; labelme wants three points, so the last one of fewer is repeated."""
+    """A shape. Labelme wants three points, so the last one is repeated where there are fewer."""
     points = outline.tolist()
     points += points[-1:] * (3 - len(points))
     return {
@@ -176,7 +177,7 @@ def _shape(label: str, outline: NDArray[np.int32]) -> dict[str, Any]:
 
 
 def _path_from(folder: Path, photo: Path) -> str:
-    """The photo as seen from the folder, with slashes; absolute where it is on another drive."""
+    """Path of a photo from a folder, with slashes. It is absolute where the photo is on another drive."""
     try:
         return Path(os.path.relpath(photo.resolve(), folder.resolve())).as_posix()
     except ValueError:

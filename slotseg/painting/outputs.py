@@ -1,7 +1,7 @@
-"""What ``slotseg segment`` writes and where, decided and checked before a photo is read.
+"""What ``slotseg segment`` writes and where. All is decided and checked before a photo is read.
 
-One photo may become one mask (``-o mask.png``), with its companions named after it; otherwise the
-output is a folder that mirrors the tree of the photos.
+One photo may become one mask (``-o mask.png``), and its companions are named after it. Otherwise the output is a
+folder that mirrors the tree of the photos.
 """
 
 import os
@@ -15,21 +15,21 @@ from slotseg.errors import ConfigError
 from slotseg.painting.annotations import WRITERS, Writer
 
 PICTURES = (".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".avif", ".heic")
-"""What a mask cannot be: most of these would change its ids, and tools read PNG."""
+"""Suffixes that a mask cannot have. Most of these formats would change its ids, and tools read PNG."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What is written beside masks."""
+    """Options for what is written beside masks."""
 
     overlay: bool = False
-    """Photos with the classes laid over them, and a sheet of some."""
+    """Whether to write photos with the classes laid over them, and a sheet of some."""
     confidence: bool = False
-    """How sure each pixel's class is."""
+    """Whether to write how sure each pixel's class is."""
     legend: bool = False
-    """A picture of names and colours."""
+    """Whether to write a picture of names and colours."""
     formats: tuple[str, ...] = ()
-    """Files for other tools, of ``slotseg.painting.annotations.WRITERS``."""
+    """Formats for other tools, of ``slotseg.painting.annotations.WRITERS``."""
 
     @property
     def writers(self) -> list[type[Writer]]:
@@ -38,53 +38,53 @@ class OutputOptions:
 
     @property
     def needs_confidence(self) -> bool:
-        """Whether something of it is made of confidence."""
+        """Whether any output is made from confidence."""
         return self.confidence or any(writer.wants_confidence for writer in self.writers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """The files that one photo becomes; None for those that are not wanted."""
+    """The files that one photo becomes. A file that is not wanted is None."""
 
     mask: Path
     overlay: Path | None
     confidence: Path | None
     annotations: tuple[Path, ...] = ()
-    """Those of the formats that have a file for each photo."""
+    """Files of the formats that have one for each photo."""
 
     def __iter__(self) -> Iterator[Path]:
-        """The wanted ones."""
+        """The wanted files."""
         return (path for path in (self.mask, self.overlay, self.confidence, *self.annotations) if path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What was found before anything was read."""
+    """Counts of photos and of outputs that exist, before a photo is read."""
 
     num_photos: int
     num_masks: int
-    """Masks that exist."""
+    """Number of masks that exist."""
     first: Path | None
-    """The first output that exists."""
+    """First output that exists."""
 
 
 class Outputs:
-    """Where everything goes that photos become.
+    """Paths of everything that photos become.
 
     Args:
-        inputs: The photos; those that words named.
-        output: A ``.png`` for the mask of one photo, or a folder.
-        wanted: What is written beside masks.
+        inputs: Photos that the user named.
+        output: File ``.png`` for the mask of one photo, or a folder.
+        wanted: Options for what is written beside masks.
 
     Attributes:
-        folder: Where files about all photos go.
-        legend: Names and colours, JSON.
-        legend_picture: The same to look at.
-        sheet: Some overlays side by side; None without overlays, or for one mask.
-        failures: Photos that could not be read.
+        folder: Folder for files about all photos.
+        legend: JSON file of names and colours.
+        legend_picture: Picture of names and colours.
+        sheet: Picture of some overlays side by side. None without overlays, or for one mask.
+        failures: File of photos that could not be read.
 
     Raises:
-        ConfigError: If ``output`` cannot be what it should.
+        ConfigError: If ``output`` does not suit the photos.
     """
 
     def __init__(self, inputs: Inputs, output: Path, wanted: OutputOptions) -> None:
@@ -107,7 +107,7 @@ class Outputs:
 
     @property
     def single(self) -> bool:
-        """Whether there is one mask only, that ``output`` names."""
+        """Whether there is only one mask, named by ``output``."""
         return self._mask is not None
 
     def files(self, item: Input) -> Files:
@@ -122,7 +122,7 @@ class Outputs:
 
     @property
     def common(self) -> list[Path]:
-        """The files about all photos that are wanted."""
+        """The wanted files about all photos."""
         return [
             self.legend,
             self.failures,
@@ -176,10 +176,10 @@ class Outputs:
 
 
 def check_existing(found: Survey, *, allowed: bool) -> None:
-    """Refuse to replace what is there.
+    """Refuse to replace outputs that exist.
 
     Raises:
-        ConfigError: If something is, and ``allowed`` is false.
+        ConfigError: If one exists and ``allowed`` is false.
     """
     if allowed or found.first is None:
         return

@@ -1,4 +1,4 @@
-"""Segment many photos: write what each becomes, and leave out what cannot be read."""
+"""Segment many photos: write the files of each, and leave out photos that cannot be read."""
 
 import logging
 from collections import deque
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 SHEET_ROWS = 12
 BATCH_SIZE = 8
-"""Photos that the network sees at once."""
+"""Most photos that the network sees at once."""
 
 Row = list[NDArray[np.uint8]]
 """Pictures of one photo, side by side on the sheet."""
@@ -47,16 +47,19 @@ Row = list[NDArray[np.uint8]]
 
 @dataclass(kw_only=True)
 class PaintSummary:
-    """What became of the photos."""
+    """Outcome of painting photos."""
 
     num_masks: int = 0
-    """Masks written."""
+    """Number of masks written."""
     num_kept: int = 0
-    """Photos whose mask was there already."""
+    """Number of photos whose mask existed already."""
     failures: list[str] = field(default_factory=list)
     """Messages of photos that could not be used."""
     notes: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """What of photos was left out or changed, such as ``the first of 5 pages``: of how many, and the first's name."""
+    """Notes on what was left out or changed, such as ``the first of 5 pages``.
+
+    Each has the number of its photos and the name of the first.
+    """
 
 
 def paint(
@@ -70,26 +73,26 @@ def paint(
     max_pixels: int = MAX_PIXELS,
     found: Survey | None = None,
 ) -> PaintSummary:
-    """Segment photos; one that cannot be read costs that photo.
+    """Segment photos and write their files. A photo that cannot be read is left out.
 
-    Every file is written whole or not at all, so an interruption leaves whole files only. Photos of one size are
-    computed ``batch_size`` at a time, while others are read and written. Files about all photos hold those too whose
+    Every file is written whole or not at all, so an interruption leaves only whole files. Photos of one size are
+    computed ``batch_size`` at a time, while others are read and written. Files about all photos also cover those whose
     masks are kept.
 
     Args:
-        segmenter: The model, with ``confidence`` if that is wanted or cleaning asks for it.
-        outputs: The photos and where everything goes.
-        overwrite: Replace what exists.
-        skip_existing: Leave out photos whose mask exists.
-        cleaning: What is left out of class maps.
+        segmenter: Segmenter, with ``confidence`` if an output or ``cleaning`` needs it.
+        outputs: Photos, and paths of what they become.
+        overwrite: Whether files that exist are replaced.
+        skip_existing: Whether photos whose mask exists are left out.
+        cleaning: Options for cleaning class maps.
         batch_size: Most photos that the network sees at once.
-        max_pixels: Photos with more are refused.
-        found: What ``outputs.survey`` found, if it has been asked.
+        max_pixels: Most pixels of a photo. Larger ones are refused.
+        found: Result of ``outputs.survey``, if it is known.
 
     Raises:
         ConfigError: If a file exists and neither ``overwrite`` nor ``skip_existing`` is set, or two photos would
             become one.
-        DataError: If the output cannot be written, or the photo cannot be read that is all there is.
+        DataError: If the output cannot be written, or the only photo cannot be read.
     """
     found = found or outputs.survey()
     check_existing(found, allowed=overwrite or skip_existing)
@@ -107,10 +110,13 @@ def paint_png(
     cleaning: CleaningOptions = AS_PAINTED,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[bytes, tuple[str, ...]]:
-    """The mask of one photo as the content of a PNG file, and notes on the photo.
+    """Paint the mask of one photo.
+
+    Returns:
+        Content of a PNG file, and notes on the photo.
 
     Raises:
-        DataError: If it cannot be read.
+        DataError: If the photo cannot be read.
     """
     (result,) = segmenter.stream([photo], batch_size=1, max_pixels=max_pixels)
     if result.error:
@@ -123,8 +129,8 @@ def paint_png(
 class _Painting:
     """One call of ``paint``.
 
-    The caller's thread hands photos to the segmenter and its results to one thread that writes, so that the writers
-    of annotations see one photo at a time.
+    The caller's thread hands photos to the segmenter, and its results to one thread that writes. So the writers of
+    annotations see one photo at a time.
     """
 
     def __init__(
@@ -136,7 +142,7 @@ class _Painting:
         self.painted = PaintSummary()
         self.rows: list[Row] = []
         self.every = -(-self.num_todo // (2 * SHEET_ROWS)) or 1  # the sheet samples the photos evenly
-        self.todo: deque[Input] = deque()  # with the segmenter
+        self.todo: deque[Input] = deque()  # photos that the segmenter has now
         self.writing: deque[Future[Row]] = deque()
         self.writers: list[Writer] = []
 
@@ -160,7 +166,7 @@ class _Painting:
         return self.painted
 
     def _photos(self, writer: ThreadPoolExecutor) -> Iterator[Input]:
-        """The photos that need painting; masks that are kept are told to the writers."""
+        """Yield the photos that need painting, and tell the writers of masks that are kept."""
         for item in self.outputs.inputs:
             if self.skip_existing and not item.problem and self.outputs.files(item).mask.exists():
                 self.painted.num_kept += 1
@@ -194,7 +200,7 @@ class _Painting:
             self.rows.append(row)
 
     def _write(self, item: Input, result: StreamResult[Segmentation], keep: bool) -> Row:
-        """Write what one photo becomes; return its row of the sheet, or nothing."""
+        """Write what one photo becomes, and return its row of the sheet, or an empty one."""
         segmentation, files = _of(result), self.outputs.files(item)
         confidence, labels = segmentation.confidence, segmentation.labels
         class_map = self.cleaning(segmentation.class_map, confidence, labels.ignore)
@@ -213,7 +219,7 @@ class _Painting:
         return [thumbnail(p) for p in (image, picture, colored(class_map, labels))] if keep else []
 
     def _add_kept(self, item: Input) -> None:
-        """Add a mask that is kept to files about all photos; other files of it are kept as they are."""
+        """Add a mask that is kept to the files about all photos. The photo's own files stay as they are."""
         class_map = read_label(self.outputs.files(item).mask)
         photo = item.source if not isinstance(item.source, bytes) else None
         for writer in self.writers:
@@ -221,7 +227,7 @@ class _Painting:
                 writer.add(item.file_name, class_map, photo=photo)
 
     def _finish(self) -> None:
-        """Write what is about all photos."""
+        """Write the files about all photos."""
         outputs, labels = self.outputs, self.segmenter.labels
         save_legend(outputs.legend, labels)
         if outputs.wanted.legend:
@@ -231,7 +237,7 @@ class _Painting:
 
 
 def _sheet(rows: Sequence[Row], labels: LabelMap) -> Image.Image:
-    """Rows side by side where there are many."""
+    """The sheet of some rows, two side by side where there are many."""
     if len(rows) <= SHEET_ROWS:
         return contact_sheet(rows, ["photo", "overlay", "mask"], labels)
     half = -(-len(rows) // 2)

@@ -1,4 +1,4 @@
-"""What each class covers in a class map, found in one pass over its runs.
+"""Regions that the classes cover in a class map, found in one pass over its runs.
 
 A run is a stretch of pixels of one id, down the columns from left to right, as COCO counts them.
 Letters: C classes, H W pixels, R runs.
@@ -25,32 +25,32 @@ class Region:
     """The pixels of one class in one photo, all its parts together."""
 
     class_id: int
-    """The class."""
+    """Id of the class."""
     pixels: int
-    """How many there are, 1 or more."""
+    """Number of pixels, 1 or more."""
     box_xywh: BoxXYWH
-    """The smallest box around all parts."""
+    """Smallest box around all parts."""
     starts: NDArray[np.int64]
-    """First pixel of each run, ``(R,)``, ascending; pixel ``x * H + y`` is column x, row y."""
+    """First pixel of each run, ``(R,)``, ascending. Pixel ``x * H + y`` is column x, row y."""
     lengths: NDArray[np.int64]
-    """Pixels of each run, ``(R,)``."""
+    """Number of pixels of each run, ``(R,)``."""
     confidence: float | None
-    """Mean over the pixels, in the range 0 to 1, or None without a confidence map."""
+    """Mean confidence of the pixels, 0..1. None without a confidence map."""
 
 
 def find_regions(
     class_map: NDArray[Any], labels: LabelMap, confidence: NDArray[np.uint8] | None = None, name: str = "the photo"
 ) -> list[Region]:
-    """The regions of a class map by ascending class id; ignored pixels and absent classes have none.
+    """The regions of a class map by ascending class id. Ignored pixels and absent classes have none.
 
     Args:
         class_map: Ids ``(H, W)`` as from ``LabelMap.class_map``.
-        labels: Says which ids are classes and which is ignored.
-        confidence: ``(H, W)``, 255 for 1.
-        name: Of the photo, for messages.
+        labels: Label map: the ids of the classes, and the ignore id.
+        confidence: Confidence ``(H, W)``, 255 for 1.
+        name: Name of the photo, for messages.
 
     Raises:
-        DataError: If the map is empty or holds another id, or the confidence map is of another shape.
+        DataError: If the class map is empty or holds another id, or the confidence map has another shape.
     """
     if class_map.ndim != 2 or not class_map.size:
         raise DataError(f"the class map of {name} is of shape {class_map.shape}; expected height x width pixels")
@@ -95,7 +95,7 @@ def find_regions(
 def _boxes(
     starts: NDArray[np.int64], lengths: NDArray[np.int64], first: NDArray[np.int64], height: int
 ) -> list[BoxXYWH]:
-    """The box around each group of runs; a run that goes on in the next column spans the whole height."""
+    """The box around each group of runs. A run that goes on in the next column spans the whole height."""
     last = starts + lengths - 1
     (left, top), (right, bottom) = np.divmod(starts, height), np.divmod(last, height)
     over = left != right
@@ -106,7 +106,7 @@ def _boxes(
 
 
 def _means(class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> NDArray[np.float64] | None:
-    """Mean confidence by id, 0 to 1; a band of rows at a time, as ``bincount`` makes 64-bit copies."""
+    """Mean confidence by id, 0..1. It takes a band of rows at a time, as ``bincount`` makes 64-bit copies."""
     if confidence is None:
         return None
     size = int(class_map.max()) + 1

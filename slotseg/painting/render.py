@@ -27,7 +27,7 @@ def mask_png(class_map: NDArray[Any], labels: LabelMap) -> bytes:
 
     Args:
         class_map: Ids ``(H, W)`` as from ``LabelMap.class_map``.
-        labels: Gives the palette; the ignore id is black.
+        labels: Label map with the palette. The ignore id is black.
     """
     if labels.ignore == IGNORE:
         image = Image.fromarray(class_map.astype(np.uint8, copy=False))
@@ -35,7 +35,7 @@ def mask_png(class_map: NDArray[Any], labels: LabelMap) -> bytes:
     else:
         image = Image.fromarray(class_map.astype(np.uint16, copy=False))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_type=zlib.Z_RLE)  # of runs, which masks are made of; a third of the time
+    image.save(buffer, "PNG", compress_type=zlib.Z_RLE)  # masks are made of runs; takes a third of the time
     return buffer.getvalue()
 
 
@@ -46,8 +46,8 @@ def overlay(
 
     Args:
         image: RGB, ``(H, W, 3)``.
-        class_map: Ids ``(H, W)``; pixels of the ignore id are darkened.
-        labels: Gives the colours.
+        class_map: Ids ``(H, W)``. Pixels of the ignore id are darkened.
+        labels: Label map with the colours.
         alpha: Opacity of the colours.
 
     Returns:
@@ -67,7 +67,7 @@ def overlay(
 
 
 def colored(class_map: NDArray[Any], labels: LabelMap) -> NDArray[np.uint8]:
-    """Class colours ``(H, W, 3)``; the ignore id is black."""
+    """Class colours ``(H, W, 3)``. The ignore id is black."""
     picture: NDArray[np.uint8] = _color_table(labels)[class_map]
     return picture
 
@@ -85,7 +85,7 @@ def legend(labels: LabelMap) -> dict[str, Any]:
 
 
 def legend_picture(labels: LabelMap) -> Image.Image:
-    """Names and colours of the classes that some prototype has, in columns."""
+    """A picture of names and colours, in columns. Classes without a prototype are left out."""
     font = ImageFont.load_default(14)
     used = sorted({c for c in labels.classes if c != labels.ignore})
     rows = max(1, min(len(used), LEGEND_ROWS))
@@ -103,9 +103,9 @@ def contact_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[
     """Pictures side by side, one row each under column titles, with a legend below.
 
     Args:
-        rows: RGB pictures ``(H, W, 3)`` of any size; scaled to fit their tile.
-        titles: One for each column.
-        labels: Gives the legend.
+        rows: RGB pictures ``(H, W, 3)`` of any size. They are scaled to fit their tile.
+        titles: Title of each column.
+        labels: Label map for the legend.
     """
     font = ImageFont.load_default(14)
     used = [(n, c) for i, (n, c) in enumerate(zip(labels.names, labels.colors, strict=True)) if i in labels.classes]
@@ -133,7 +133,7 @@ def save_mask(path: Path, class_map: NDArray[Any], labels: LabelMap) -> None:
     """Write a mask as PNG, whole or not at all.
 
     Raises:
-        DataError: If it cannot be written.
+        DataError: If the file cannot be written.
     """
     _write(path, mask_png(class_map, labels))
 
@@ -142,7 +142,7 @@ def save_picture(path: Path, picture: NDArray[np.uint8] | Image.Image) -> None:
     """Write a picture to look at, as PNG or JPEG by its suffix, whole or not at all.
 
     Raises:
-        DataError: If it cannot be written.
+        DataError: If the file cannot be written.
     """
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     buffer = io.BytesIO()
@@ -154,7 +154,7 @@ def save_gray(path: Path, values: NDArray[np.uint8]) -> None:
     """Write values ``(H, W)`` as a grey PNG, whole or not at all.
 
     Raises:
-        DataError: If it cannot be written.
+        DataError: If the file cannot be written.
     """
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "PNG")
@@ -165,27 +165,27 @@ def save_legend(path: Path, labels: LabelMap) -> None:
     """Write ``legend`` as JSON, whole or not at all.
 
     Raises:
-        DataError: If it cannot be written.
+        DataError: If the file cannot be written.
     """
     with writing(path):
         write_json(path, legend(labels))
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Pictures can be made again, so the disk is not waited for."""
+    """Write a picture without waiting for the disk, as it can be made again."""
     with writing(path):
         write_bytes(path, content, flush=False)
 
 
 def _color_table(labels: LabelMap) -> NDArray[np.uint8]:
-    """Colours by id, up to the ignore id, which is black, ``(ignore + 1, 3)``."""
+    """Colours by id, ``(ignore + 1, 3)``. The last one, of the ignore id, is black."""
     table = np.zeros((labels.ignore + 1, 3), np.uint8)
     table[: len(labels.colors)] = labels.colors
     return table
 
 
 def thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture as large as a tile of ``contact_sheet`` shows it, to be kept until there is one."""
+    """A picture at the size of a tile of ``contact_sheet``, to be kept until the sheet is drawn."""
     return np.asarray(_fitted(picture))
 
 

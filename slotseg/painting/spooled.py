@@ -21,11 +21,11 @@ Self = TypeVar("Self", bound="SpooledFile")
 class SpooledFile(ABC):
     """A file whose parts are gathered in temporary files beside it.
 
-    Those have no names, so that not even a killed process leaves them behind. Leaving the ``with`` block writes the
-    file, unless an error or an interruption is the reason; then an earlier file stays as it was.
+    The temporary files have no names, so that not even a killed process leaves them behind. Leaving the ``with`` block
+    writes the file. After an error or an interruption, an earlier file stays as it was.
 
     Args:
-        folder: Where the file goes; made if it does not exist.
+        folder: Folder for the file, made if it does not exist.
         labels: Names and colours.
 
     Raises:
@@ -33,13 +33,13 @@ class SpooledFile(ABC):
     """
 
     per_photo: ClassVar[bool] = False
-    """As of ``slotseg.painting.annotations.Writer``."""
+    """Whether each photo becomes a file of its own. Here all photos share the files."""
     wants_confidence: ClassVar[bool] = False
-    """As of ``slotseg.painting.annotations.Writer``."""
+    """Whether confidence is computed for this format."""
     file_names: ClassVar[tuple[str, ...]]
-    """Names of the files that are written; the first one is that of the spooled file."""
+    """Names of the files that are written. The first one is that of the spooled file."""
     num_spools: ClassVar[int] = 1
-    """How many parts grow side by side."""
+    """Number of parts that grow side by side."""
 
     def __init__(self, folder: Path, labels: LabelMap) -> None:
         self.path = folder / self.file_names[0]
@@ -65,7 +65,7 @@ class SpooledFile(ABC):
         confidence: NDArray[np.uint8] | None = None,
         photo: Path | None = None,
     ) -> None:
-        """Add a photo; as ``slotseg.painting.annotations.Writer.add``."""
+        """Add a photo. See ``slotseg.painting.annotations.Writer.add``."""
         parts = self.describe(name, class_map, confidence)
         with writing(self.path):
             for spool, part in zip(self.spools, parts, strict=True):
@@ -73,17 +73,17 @@ class SpooledFile(ABC):
 
     @abstractmethod
     def describe(self, name: str, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> tuple[bytes, ...]:
-        """What a photo adds to each part."""
+        """The bytes that a photo adds to each part."""
 
     @abstractmethod
     def write_whole(self, file: IO[bytes]) -> None:
-        """Write everything; the spools are rewound."""
+        """Write everything. The spools are rewound."""
 
     def close(self) -> None:
-        """Write the file and drop the spools; a second call does nothing.
+        """Write the file and drop the spools. A second call does nothing.
 
         Raises:
-            DataError: If it cannot be written.
+            DataError: If the file cannot be written.
         """
         if not self._is_open:
             return

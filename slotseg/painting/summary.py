@@ -1,4 +1,4 @@
-"""What each photo holds, a JSON object a line: ``segments.jsonl``."""
+"""``segments.jsonl``: what each photo holds, a JSON object a line."""
 
 import json
 import shutil
@@ -13,38 +13,39 @@ from slotseg.painting.spooled import SpooledFile
 
 
 class SummaryWriter(SpooledFile):
-    """Writes ``segments.jsonl``; as ``SpooledFile``."""
+    """Writes ``segments.jsonl``. See ``SpooledFile``."""
 
     wants_confidence = True
     file_names = ("segments.jsonl",)
 
     def describe(self, name: str, class_map: NDArray[Any], confidence: NDArray[np.uint8] | None) -> tuple[bytes, ...]:
-        """A line."""
+        """The line of a photo."""
         line = json.dumps(image_summary(name, class_map, self.labels, confidence), ensure_ascii=False) + "\n"
         return (line.encode(errors="replace"),)
 
     def write_whole(self, file: IO[bytes]) -> None:
-        """All lines."""
+        """Write all lines."""
         shutil.copyfileobj(self.spools[0], file)
 
 
 def image_summary(
     name: str, class_map: NDArray[Any], labels: LabelMap, confidence: NDArray[np.uint8] | None = None
 ) -> dict[str, Any]:
-    """What a photo's class map holds, JSON-ready; classes that cover nothing are left out.
+    """Summary of a photo's class map, JSON-ready. Classes that cover nothing are left out.
 
     Args:
-        name: Of the photo's file.
+        name: Name of the photo's file.
         class_map: Ids ``(H, W)``.
         labels: Names and colours.
-        confidence: ``(H, W)``, 255 for 1.
+        confidence: Confidence ``(H, W)``, 255 for 1.
 
     Returns:
-        ``file``, ``width``, ``height``; ``classes`` by falling size: ``id``, ``name``, ``color``, ``pixels``,
-        ``share`` of all pixels of the photo, 0 to 1, ``mean_confidence`` or null; ``ignored_pixels``.
+        Values ``file``, ``width``, ``height``, ``classes`` and ``ignored_pixels``. ``classes`` is sorted by falling
+        size. Each has ``id``, ``name``, ``color``, ``pixels``, ``share`` of all pixels of the photo, 0..1, and
+        ``mean_confidence`` or null.
 
     Raises:
-        DataError: As ``slotseg.painting.regions.find_regions``.
+        DataError: As in ``slotseg.painting.regions.find_regions``.
     """
     regions = find_regions(class_map, labels, confidence, name)
     height, width = class_map.shape

@@ -23,7 +23,7 @@ from slotseg.training.guard import MAX_IN_A_ROW
 from slotseg.training.learner import Learner
 from slotseg.training.prototypes import merge_by_use, start_prototypes
 from slotseg.values import to_dict
-from slotseg.watching.monitor import collapse_figures
+from slotseg.watching.monitor import collapse_measures
 from slotseg.watching.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Trainer:
             "slot_loss": slot,
             "learning_rate": learner.learning_rate(learner.step - 1),
             "teacher_momentum": learner.teacher_momentum(learner.step - 1),
-            **collapse_figures(output, self.config.model.teacher_temperature),
+            **collapse_measures(output, self.config.model.teacher_temperature),
             "skipped_steps": learner.guard.skipped,
         }
 

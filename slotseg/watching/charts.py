@@ -1,6 +1,6 @@
-"""The figures of a run that are drawn, in one list for the page and for TensorBoard.
+"""The metrics of a run that are drawn, in one list for the page and for TensorBoard.
 
-Others in ``metrics.jsonl`` are drawn nowhere until they are named here.
+Metrics of ``metrics.jsonl`` that are not named here are not drawn.
 """
 
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Figures of one unit, drawn together."""
+    """Metrics of one unit, drawn together."""
 
     title: str
-    """What people read."""
+    """Title that people read."""
     group: str
     """First part of the TensorBoard tags."""
     keys: dict[str, str]
-    """Keys of ``metrics.jsonl``, and what each is called within the chart."""
+    """Keys of ``metrics.jsonl``, and the name of each within the chart."""
     note: str = ""
-    """What a reader needs to know."""
+    """Explanation for the reader."""
     low: float | None = None
-    """Least value of the axis; None: of the figures."""
+    """Lowest value of the axis. None takes that of the metrics."""
     high: float | None = None
-    """Largest value of the axis; None: of the figures."""
+    """Highest value of the axis. None takes that of the metrics."""
     percent: bool = False
-    """Whether people read 0..1 as 0 to 100 %."""
+    """Whether 0..1 is shown as 0 to 100 %."""
     quiet: bool = False
-    """Drawn only if a figure is ever other than 0."""
+    """Whether the chart is left out while all its metrics are 0."""
 
     def tags(self) -> dict[str, str]:
-        """The TensorBoard tag of each key, such as ``loss/total``."""
+        """TensorBoard tag of each key, such as ``loss/total``."""
         return {key: f"{self.group}/{name.replace(' ', '_')}" for key, name in self.keys.items()}
 
 
@@ -59,7 +59,8 @@ CHARTS = (
         title="Entropy",
         group="prototypes",
         keys={"entropy_overall": "entropy overall", "entropy_per_pixel": "entropy per pixel"},
-        note="In units of log K. Overall: 0 is one prototype for everything. Per pixel: 1 is undecided.",
+        note="In units of log P, P being the number of trained prototypes. "
+        "Overall: 0 is one prototype for everything. Per pixel: 1 is undecided.",
         low=0,
         high=1,
     ),

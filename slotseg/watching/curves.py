@@ -1,6 +1,6 @@
 """Curves of a run: which points are drawn, where they lie, and the axes around them. No picture library.
 
-Letters: N lines of ``metrics.jsonl``, S figures of a chart.
+Letters: N lines of ``metrics.jsonl``, S metrics of a chart.
 """
 
 import math
@@ -16,15 +16,15 @@ from slotseg.values import is_number
 from slotseg.watching.charts import Chart
 
 WIDTH, HEIGHT = 1000, 240
-"""Units of a drawing; it is stretched to its place on the page."""
+"""Size of a drawing, in units of its own. The page stretches it to its place."""
 NUM_BUCKETS = 300
-"""Stretches of a curve of which the lowest and the highest point are kept."""
+"""Number of stretches of a long curve. The lowest and the highest point of each are kept."""
 LARGEST = 1e300
-"""Beyond this, a figure is none."""
+"""Bound of absolute values. A metric from here on counts as no number."""
 FLAT = 1e-4
-"""A curve that varies by less than this part of its values is drawn flat; labels have room for no more digits."""
+"""Relative variation below which a curve is drawn flat, as labels have no room for more digits."""
 TICKS = 5
-"""About how many lines there are behind a curve."""
+"""Approximate number of lines behind a curve."""
 
 Floats = NDArray[np.float64]
 
@@ -34,23 +34,23 @@ class Tick:
     """A line behind the curves."""
 
     at: float
-    """Its place, 0..1 from the left or from the top."""
+    """Position, 0..1 from the left or from the top."""
     label: str
-    """What stands beside it."""
+    """Text beside the line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One figure over the steps."""
+    """One metric over the steps."""
 
     name: str
-    """What it is called within its chart."""
+    """Name of the metric within its chart."""
     path: str
-    """Of an SVG, in ``WIDTH`` x ``HEIGHT``."""
+    """SVG path, in ``WIDTH`` x ``HEIGHT``."""
     values: list[float | None]
-    """At the chart's ``steps``; None where it is no number."""
+    """Values at the drawing's ``steps``. None where a value is no number."""
     last: float | None
-    """The newest that is a number."""
+    """Newest value that is a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,36 +58,36 @@ class Drawing:
     """A chart with its points."""
 
     chart: Chart
-    """What it shows."""
+    """Chart that is drawn."""
     steps: list[int]
-    """Of the points that are drawn."""
+    """Steps of the points that are drawn."""
     curves: list[Curve]
-    """One for each figure that the lines have."""
+    """Curve of each metric that the lines have."""
     rows: list[Tick]
     """Horizontal lines."""
     columns: list[Tick]
     """Vertical lines."""
     span: tuple[int, int]
-    """The first step and the last."""
+    """First and last step."""
 
 
 def draw(chart: Chart, lines: Sequence[Mapping[str, Any]], high: float | None = None) -> Drawing | None:
-    """Draw a chart of the lines of a run, which are sorted by step.
+    """Draw a chart of a run.
 
     Args:
-        chart: What to draw.
-        lines: Of ``metrics.jsonl``.
-        high: Largest value of the axis, where the chart names none.
+        chart: Chart to draw.
+        lines: Lines of ``metrics.jsonl``, sorted by step.
+        high: Highest value of the axis, where the chart names none.
 
     Returns:
-        The drawing; None where there is nothing to draw.
+        The drawing, or None where there is nothing to draw.
     """
     steps = np.array([line["step"] for line in lines], np.int64)
-    figures = {key: _column(lines, key) for key in chart.keys}
-    figures = {key: column for key, column in figures.items() if np.isfinite(column).any()}
-    if not figures or (chart.quiet and not any(np.nan_to_num(column).any() for column in figures.values())):
+    metrics = {key: _column(lines, key) for key in chart.keys}
+    metrics = {key: column for key, column in metrics.items() if np.isfinite(column).any()}
+    if not metrics or (chart.quiet and not any(np.nan_to_num(column).any() for column in metrics.values())):
         return None
-    values = np.stack(list(figures.values()))
+    values = np.stack(list(metrics.values()))
     high = chart.high if chart.high is not None else high
     low, high, rows = _axis(values, chart.low, high, percent=chart.percent)
     kept = thinned(steps, values)
@@ -104,7 +104,7 @@ def draw(chart: Chart, lines: Sequence[Mapping[str, Any]], high: float | None = 
                 values=[_rounded(v) for v in values[i, kept].tolist()],
                 last=float(values[i][np.isfinite(values[i])][-1]),
             )
-            for i, key in enumerate(figures)
+            for i, key in enumerate(metrics)
         ],
         rows=rows,
         columns=_columns(*span),
@@ -113,16 +113,16 @@ def draw(chart: Chart, lines: Sequence[Mapping[str, Any]], high: float | None = 
 
 
 def thinned(steps: NDArray[np.int64], values: Floats, num_buckets: int = NUM_BUCKETS) -> NDArray[np.int64]:
-    """Which points to keep so that no peak is lost.
+    """Choose the points to keep so that no peak is lost.
 
     Args:
-        steps: Ascending, ``(N,)``.
-        values: ``(S, N)``; what is no number is a gap.
-        num_buckets: The steps are divided into so many stretches of equal length.
+        steps: Steps, ascending, ``(N,)``.
+        values: Values of the metrics, ``(S, N)``. What is no number is a gap.
+        num_buckets: Number of stretches of equal length into which the steps are divided.
 
     Returns:
-        Ascending indices: of each stretch and figure the lowest and the highest point and a gap, if there is
-        one, and the first and the last point of all. All of them where there are few.
+        Ascending indices of the points. Kept are the first and the last point of all and, of each stretch and
+        metric, the lowest point, the highest point, and a gap if there is one. Few points are all kept.
     """
     number = len(steps)
     if number <= 2 * num_buckets:
@@ -130,17 +130,20 @@ def thinned(steps: NDArray[np.int64], values: Floats, num_buckets: int = NUM_BUC
     edges = np.linspace(steps[0], steps[-1] + 1, num_buckets + 1)
     kept = {0, number - 1}
     for start, end in pairwise(np.searchsorted(steps, edges).tolist()):
-        for figure in values[:, start:end]:
-            numbers = np.flatnonzero(np.isfinite(figure))
+        for metric in values[:, start:end]:
+            numbers = np.flatnonzero(np.isfinite(metric))
             if len(numbers):
-                kept |= {start + int(numbers[f(figure[numbers])]) for f in (np.argmin, np.argmax)}
-            if len(numbers) < len(figure):
-                kept.add(start + int(np.argmin(np.isfinite(figure))))
+                kept |= {start + int(numbers[f(metric[numbers])]) for f in (np.argmin, np.argmax)}
+            if len(numbers) < len(metric):
+                kept.add(start + int(np.argmin(np.isfinite(metric))))
     return np.array(sorted(kept), np.int64)
 
 
 def svg_path(x: Floats, y: Floats) -> str:
-    """Straight lines through points, each ``(N,)``; broken where ``y`` is no number, a dot where one stands alone."""
+    """SVG path of straight lines through the points ``x``, ``y``, each ``(N,)``.
+
+    The line is broken where ``y`` is no number. A point that stands alone is a dot.
+    """
     drawn = np.isfinite(y)
     parts = []
     for i in np.flatnonzero(drawn).tolist():
@@ -151,7 +154,7 @@ def svg_path(x: Floats, y: Floats) -> str:
 
 
 def ticks(low: float, high: float, number: int = TICKS) -> list[float]:
-    """About ``number`` round values from ``low`` to ``high``; ``low`` < ``high``."""
+    """About ``number`` round values from ``low`` to ``high``, where ``low`` < ``high``."""
     rough = (high - low) / number
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.7)
@@ -160,7 +163,7 @@ def ticks(low: float, high: float, number: int = TICKS) -> list[float]:
 
 
 def tick_labels(values: Sequence[float], *, percent: bool = False) -> list[str]:
-    """Values of ``ticks`` for people, all written alike and with as many digits as tell them apart."""
+    """Labels for the values of ``ticks``, all written alike, with as many digits as tell them apart."""
     unit, shown = (" %", [100 * v for v in values]) if percent else ("", list(values))
     largest = max((abs(v) for v in shown), default=0.0)
     if largest == 0 or len(shown) < 2:
@@ -173,7 +176,7 @@ def tick_labels(values: Sequence[float], *, percent: bool = False) -> list[str]:
 
 
 def number_text(value: float, *, percent: bool = False) -> str:
-    """A figure for people, four digits of it: 12,345; 0.1235; 1.5e-06; or as per cent."""
+    """Text of a metric for people, such as 12,345 or 0.1235 or 1.50e-06, or 12.3 % with ``percent``."""
     if percent:
         return f"{100 * value:.3g} %"
     if value == 0 or 1e-3 <= abs(value) < 1e7:
@@ -184,7 +187,7 @@ def number_text(value: float, *, percent: bool = False) -> str:
 
 
 def _column(lines: Sequence[Mapping[str, Any]], key: str) -> Floats:
-    """A figure of every line, NaN where it is none."""
+    """Values of a metric in all lines, NaN where it is no number."""
     return np.array([_number(line.get(key)) for line in lines], np.float64)
 
 
@@ -195,7 +198,7 @@ def _number(value: object) -> float:
 
 
 def _axis(values: Floats, low: float | None, high: float | None, *, percent: bool) -> tuple[float, float, list[Tick]]:
-    """Both ends of the vertical axis, and the lines across it; the ends lie a little beyond the figures."""
+    """Both ends of the vertical axis, a little beyond the values, and the lines across it."""
     least, most = float(np.nanmin(values)), float(np.nanmax(values))
     bottom = least if low is None else min(low, least)
     top = most if high is None else max(high, most)

@@ -1,8 +1,8 @@
-"""What the figures of a run say of its health, in words; without torch, so that a page can say it too.
+"""What the metrics of a run say of its health, in words. Needs no torch, so that a page can say it too.
 
-A rule is broken by a line of ``metrics.jsonl``, looked at together with those just before it. It makes a finding
-once the newest lines break it one after another, and the finding dates from the first of these. Bounds lie
-between what healthy and deliberately collapsed runs showed: ``docs/experiments.md``.
+A rule looks at a line of ``metrics.jsonl`` together with those just before it. It makes a finding once the newest
+lines break it one after another. The finding dates from the first of these. The bounds lie between what healthy
+and deliberately collapsed runs showed (``docs/experiments.md``).
 """
 
 import math
@@ -13,23 +13,23 @@ from typing import Any
 from slotseg.values import is_number
 
 IN_A_ROW = 3
-"""Lines that must break a rule one after another."""
+"""Number of successive lines that must break a rule."""
 STEPS_TO_START = 100
-"""Steps, at least, before a run is judged by what it has learned."""
+"""Least number of steps before a run is judged by what it has learned."""
 STEPS_AT_START = 50
-"""Steps, at most, after which a line still tells where the run started."""
+"""Most steps after which a line still tells where the run started."""
 FEW = 0.3
 """Entropy of the mean assignment below which few prototypes hold nearly everything, in units of log P."""
 UNDECIDED = 0.97
-"""Entropy of a pixel's assignment above which it is as good as none, in units of log P."""
+"""Entropy of a pixel's assignment above which the pixel is undecided, in units of log P."""
 ALIKE = 0.9
 """Mean cosine of two features above which all are the same."""
 STUCK = 0.97
 """Mean grouping loss of the newest lines above which a run has not learned, in units of its first."""
 LINES_TO_AVERAGE = 5
-"""Lines whose mean grouping loss is looked at: tiny batches make it jump."""
+"""Number of newest lines over which the grouping loss is averaged, as tiny batches make it jump."""
 SKIPPED = 0.05
-"""Share of the steps without a number for a loss above which they are too many."""
+"""Share of skipped steps above which they are too many."""
 
 Line = Mapping[str, Any]
 
@@ -39,24 +39,24 @@ class Finding:
     """Something that is wrong with a run."""
 
     kind: str
-    """Which rule was broken."""
+    """Name of the rule that was broken."""
     what: str
-    """What is seen, a sentence."""
+    """Sentence on what is seen."""
     advice: str
-    """What to try, one or more sentences."""
+    """Sentences on what to try."""
     since_step: int
-    """From which step on."""
+    """First step of the lines that break the rule."""
 
 
 def diagnose(lines: Sequence[Line], config: Mapping[str, Any]) -> list[Finding]:
-    """What is wrong with a run, as far as its newest lines show it.
+    """Find what is wrong with a run, as far as its newest lines show it.
 
     Args:
-        lines: Of ``metrics.jsonl``, ascending by step; a line without the figures of a rule doesn't break it.
+        lines: Lines of ``metrics.jsonl``, ascending by step. A line without the metrics of a rule doesn't break it.
         config: All settings, nested, as in ``config.json``.
 
     Returns:
-        Steps that are skipped, and the gravest sign of a collapse; nothing for a healthy run.
+        Findings on skipped steps and on the gravest sign of a collapse. Empty for a healthy run.
     """
     if not lines:
         return []
@@ -68,10 +68,10 @@ def diagnose(lines: Sequence[Line], config: Mapping[str, Any]) -> list[Finding]:
 
 @dataclass(frozen=True)
 class _Run:
-    """What rules look at besides a line."""
+    """A run as the rules see it, besides its newest lines."""
 
     first: Line
-    """The first line: where the run started."""
+    """First line, which tells where the run started."""
     config: Mapping[str, Any]
     """All settings, nested."""
 
@@ -83,17 +83,17 @@ class _Run:
         return value
 
     def number(self, name: str, default: float = math.nan) -> float:
-        """The same where it is a number."""
+        """A setting by its dotted name, or the default where it is no number."""
         value = _number_or_nan(self.setting(name))
         return default if math.isnan(value) else value
 
     @property
     def num_prototypes(self) -> int:
-        """P, those that are trained."""
+        """Number of trained prototypes, P."""
         return int(max(self.number("model.num_prototypes", 0), self.number("model.trained_prototypes", 0)))
 
     def has_learned(self, line: Line, patience: float = 1) -> bool:
-        """Whether by now a run can be judged by what it has learned: some steps, and so many times its warm-up."""
+        """Whether a run is past ``STEPS_TO_START`` and ``patience`` warm-ups, and can be judged by what it learned."""
         step, epoch = _number(line, "step"), _number(line, "epoch")
         return step >= STEPS_TO_START and epoch >= patience * self.number("optimizer.warmup_epochs", 0)
 
@@ -102,11 +102,11 @@ class _Run:
 class _Rule:
     kind: str
     broken: Callable[[Sequence[Line], _Run], bool]
-    """Whether the last of some lines breaks it."""
+    """Function that says whether the last of some lines breaks the rule."""
     words: Callable[[Line, _Run], str]
-    """What is seen in the newest line, without when."""
+    """Function that says what is seen in the newest line, without the time."""
     advice: str
-    """What may help where no setting is known to be the cause."""
+    """Advice where no setting is known to be the cause."""
 
 
 def _finding(rule: _Rule, lines: Sequence[Line], run: _Run) -> Finding | None:
@@ -161,7 +161,7 @@ def _skipping(lines: Sequence[Line], run: _Run) -> bool:
 
 
 def _number(line: Line, name: str) -> float:
-    """A figure of a line; NaN, which breaks no rule, where it is none."""
+    """A metric of a line, or NaN where it is no number. NaN breaks no rule."""
     return _number_or_nan(line.get(name))
 
 
@@ -231,4 +231,4 @@ CAUSES: tuple[tuple[Callable[[_Run], bool], str], ...] = (
         "The learning rate, {run.config[optimizer][learning_rate]}, is high for AdamW: try 0.001.",
     ),
 )
-"""Settings that are known to lead to a collapse, and what to say of them."""
+"""Settings that are known to lead to a collapse, and the advice on each."""

@@ -1,6 +1,6 @@
 """Measures of collapse and of dead prototypes, from one step's output.
 
-Letters: B images, K prototypes, D projection dimension, h w feature cells.
+Letters: B images, P trained prototypes, h w feature cells.
 """
 
 import torch
@@ -15,42 +15,44 @@ COMMON = 0.9
 
 
 @torch.no_grad()
-def collapse_figures(output: SlotConOutput, temperature: float) -> dict[str, float]:
-    """How the teacher spreads a batch over its prototypes, and whether anything is told apart; of all processes.
+def collapse_measures(output: SlotConOutput, temperature: float) -> dict[str, float]:
+    """Measure how the teacher spreads a batch over its prototypes, and whether it tells anything apart.
+
+    The batch is that of all processes together.
 
     Args:
-        output: Of this process's part of the batch.
-        temperature: Of the teacher.
+        output: Output for this process's part of the batch.
+        temperature: Softmax temperature of the teacher.
 
     Returns:
-        Those of ``assignment_figures`` of view 1, and ``agreement``: share of the overlap's cells in which the
-        student of one view and the teacher of the other choose the same prototype, 0..1. ``feature_similarity``:
-        mean cosine of two cells' projected features, 1 where all are one.
+        Measures by name: those of ``assignment_measures`` for view 1, and two more. ``agreement``: share of the
+        overlap's cells in which the student of one view and the teacher of the other choose the same prototype,
+        0..1. ``feature_similarity``: mean cosine of two cells' projected features, 1 where all are the same.
     """
     directions = F.normalize(output.teacher[0].projections.float(), dim=1)
     student, teacher = output.student[0].aligned.argmax(dim=1), output.teacher[1].aligned.argmax(dim=1)
     mean_direction = distributed.mean(directions.mean(dim=(0, 2, 3)))
     return {
-        **assignment_figures(output.teacher[0].scores, temperature),
+        **assignment_measures(output.teacher[0].scores, temperature),
         "agreement": distributed.mean((student == teacher).float().mean()).item(),
         "feature_similarity": mean_direction.square().sum().item(),
     }
 
 
 @torch.no_grad()
-def assignment_figures(scores: Tensor, temperature: float) -> dict[str, float]:
-    """How a batch of cells is spread over the prototypes, of all processes.
+def assignment_measures(scores: Tensor, temperature: float) -> dict[str, float]:
+    """Measure how the cells of a batch, over all processes, are spread over the prototypes.
 
     Args:
-        scores: Cosine similarities of this process's part, shape ``(B, K, h, w)``.
-        temperature: Of the assignment.
+        scores: Cosines of this process's part of the batch, shape ``(B, P, h, w)``.
+        temperature: Softmax temperature of the assignment.
 
     Returns:
-        ``active_prototypes``: how many win at least one cell. ``common_prototypes``: how few of them win 90 % of
-        the cells. ``largest_share``: share of the cells that the most frequent one wins, 0..1.
-        ``entropy_per_pixel``: mean entropy of the assignment of a cell, in units of log K, so 0 is certain and 1
-        undecided. ``entropy_overall``: entropy of the mean assignment in the same units; near 0 when all cells go
-        to one prototype.
+        Measures by name. ``active_prototypes``: number of prototypes that win at least one cell.
+        ``common_prototypes``: smallest number of them that win 90 % of the cells. ``largest_share``: share of the
+        cells that the most frequent one wins, 0..1. ``entropy_per_pixel``: mean entropy of the assignment of a
+        cell, in units of log P, so 0 is certain and 1 undecided. ``entropy_overall``: entropy of the mean
+        assignment in the same units, near 0 when all cells go to one prototype.
     """
     num_prototypes = scores.shape[1]
     cells = scores.float().permute(0, 2, 3, 1).reshape(-1, num_prototypes)

@@ -1,7 +1,7 @@
-"""Preview sheets: what the teacher makes of a few of the run's photos, every so often while it trains.
+"""Preview sheets: what the teacher makes of a few of the run's photos while it trains.
 
-A sheet shows each photo beside itself painted, as a checkpoint of that moment would paint it with
-one look and no refinement. Letters: P prototypes, K concepts, H W pixels.
+A sheet shows each photo beside its painting. A checkpoint of that moment would paint the same without test-time
+augmentation and refinement. Letters: P prototypes, K concepts, H W pixels.
 """
 
 import copy
@@ -35,25 +35,25 @@ log = logging.getLogger(__name__)
 NUM_PHOTOS = 6
 """Photos on a sheet, spread over the source."""
 NUM_COLUMNS = 2
-"""Of photos beside their painting."""
+"""Columns of a sheet. A photo and its painting fill one."""
 THUMBNAIL = 240
-"""Long side of a picture, pixels."""
+"""Longer side of a picture, pixels."""
 GAP = 12
-"""Between two photos, pixels; a photo and its painting touch."""
+"""Pixels between two photos. A photo and its painting touch."""
 
 Pixels = NDArray[np.uint8]
 
 
 class Previews:
-    """The preview sheets of a run, ``preview/step-<step>.jpg``; the same few photos on each.
+    """The preview sheets of a run, ``preview/step-<step>.jpg``, with the same few photos on each.
 
-    The photos are read once, here; those that cannot be read are left out.
+    The photos are read once, here. Those that cannot be read are left out.
 
     Args:
-        source: The photos.
-        config: Of the run.
-        run: Where the sheets go.
-        device: The one that trains.
+        source: Photos of the run.
+        config: Configuration of the run.
+        run: Folder of the run, where the sheets go.
+        device: Device that trains.
     """
 
     def __init__(self, source: Source, config: TrainConfig, run: RunFolder, device: torch.device) -> None:
@@ -64,10 +64,10 @@ class Previews:
                 self.photos.append(_small(source.open(index), default_size(config)))
 
     def write(self, teacher: Encoder, step: int) -> Path | None:
-        """Paint the photos and write the sheet of a step, atomically; the teacher stays as it is.
+        """Paint the photos and write the sheet of a step, atomically. The teacher stays as it is.
 
         Returns:
-            The file; None where no photo could be read, or the disk or the device has no room, which is logged.
+            The file. None where no photo could be read, or where the disk or the device has no room (logged).
         """
         if not self.photos:
             return None
@@ -87,10 +87,13 @@ class Previews:
         return path
 
     def paint(self, teacher: Encoder) -> list[Pixels]:
-        """Each photo with its painting to the right, RGB, ``(H, 2 W, 3)``, the longer of H and W being ``THUMBNAIL``.
+        """Paint each photo, with the painting to its right.
 
         Prototypes are merged to the concepts that they make by now. A concept has the colour of its first
-        prototype: its own number changes whenever others are merged.
+        prototype, as its own number changes whenever others are merged.
+
+        Returns:
+            RGB pictures, ``(H, 2 W, 3)``. The longer of H and W is ``THUMBNAIL``.
         """
         encoder = copy.deepcopy(teacher)  # the one in training stays in training
         if encoder.confusion is not None:
@@ -108,7 +111,7 @@ class Previews:
         return pictures
 
     def drop_after(self, step: int) -> None:
-        """Remove the sheets of later steps, which are going to be done again."""
+        """Remove the sheets of later steps, as these steps will be done again."""
         for path in self.folder.glob("step-*.jpg"):
             with suppress(ValueError, OSError):
                 if int(path.stem.removeprefix("step-")) > step:
@@ -137,7 +140,7 @@ def arranged(pictures: Sequence[Pixels]) -> Image.Image:
 
 
 def _small(photo: Photo, short_side: int) -> Pixels:
-    """A photo's pixels, the short side scaled down to what the network is going to see."""
+    """Pixels of a photo, its short side scaled down to what the network will see."""
     fits = [r for r in REDUCTIONS if min(photo.size_hw) // r >= short_side]
     pixels = photo.pixels(fits[0] if fits else 1)
     return _scaled(pixels, min(1.0, short_side / min(pixels.shape[:2])))

@@ -1,7 +1,7 @@
-"""A run as one page to read: how far it is, its curves, what it makes of some photos, its settings.
+"""The page of a run: its progress, its curves, its preview sheets, its settings.
 
-The page is a single file that loads nothing, and is as good while the run is going on. Python
-prepares plain values, and ``run_page.html`` lays them out and escapes every name in them.
+The page is a single file that loads nothing. It can be written while the run is going on. Python prepares plain
+values. ``run_page.html`` lays them out and escapes every name in them.
 """
 
 import io
@@ -22,13 +22,13 @@ from slotseg.watching.curves import HEIGHT, WIDTH, Drawing, draw, number_text
 from slotseg.watching.diagnosis import Finding
 
 MAX_SHEETS = 24
-"""Preview sheets on a page."""
+"""Most preview sheets on a page."""
 MAX_SHEET_BYTES = 3_000_000
-"""Of all of them."""
+"""Most bytes of all preview sheets on a page together."""
 NUM_FAILURES = 20
-"""Unreadable photos that are named."""
+"""Most unreadable photos that are named."""
 UNKNOWN = "not known"
-"""The source of a setting that has none."""
+"""Source of a setting for which none is recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Sheet(Picture):
     """A preview sheet inside the page."""
 
     step: int
-    """Step after which it was painted."""
+    """Step after which the sheet was painted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +44,24 @@ class Setting:
     """A value of the configuration."""
 
     name: str
-    """Dotted, as for ``--set``."""
+    """Dotted name, as for ``--set``."""
     value: str
-    """As it is read."""
+    """Text of the value."""
     source: str
-    """Where it came from."""
+    """Source of the value, as in ``config.json``."""
 
 
 def write_run_page(file: Path, run: RunRecord, findings: Sequence[Finding] = (), *, overwrite: bool = False) -> None:
-    """Write the page of a run, atomically; an older page of a run is replaced.
+    """Write the page of a run, atomically. An older page of a run is replaced.
 
     Args:
-        file: Where to.
-        run: What it shows.
-        findings: What the monitor says of it.
-        overwrite: Whether a file that is no such page is replaced too.
+        file: Path of the page.
+        run: Run to show.
+        findings: Findings of the monitor.
+        overwrite: Whether a file that is no page of a run is replaced too.
 
     Raises:
-        DataError: If there is such a file, or the page cannot be written.
+        DataError: If there is a file that may not be replaced, or the page cannot be written.
     """
     if not overwrite:
         check_replaceable(file, "report", "page of a run")
@@ -103,7 +103,7 @@ def render(run: RunRecord, findings: Sequence[Finding] = ()) -> str:
 
 
 def summary(run: RunRecord) -> str:
-    """How it stands, in a few sentences."""
+    """Sentences on how the run stands."""
     computed = run.header.get("computed_in")
     where = ""
     if isinstance(computed, dict):
@@ -121,7 +121,7 @@ def summary(run: RunRecord) -> str:
 
 
 def points(drawings: Sequence[Drawing], steps_per_epoch: int | None) -> dict[str, Any]:
-    """What the page's script reads values from, JSON-ready."""
+    """Values of the curves for the page's script, JSON-ready."""
     charts = [
         {
             "span": drawing.span,
@@ -135,7 +135,7 @@ def points(drawings: Sequence[Drawing], steps_per_epoch: int | None) -> dict[str
 
 
 def sheets(previews: Sequence[tuple[int, Path]]) -> list[Sheet]:
-    """The first preview sheet, the last, and evenly chosen ones between, as many as a page can hold."""
+    """The first and the last preview sheet and evenly chosen ones between, as many as a page can hold."""
     sizes = [_size(file) for _, file in previews]
     number = min(MAX_SHEETS, len(previews), MAX_SHEET_BYTES // max([1, *sizes]) or 1)
     if number > 1:
@@ -158,7 +158,7 @@ def settings(values: Mapping[str, Any]) -> list[Setting]:
 
 
 def _size(file: Path) -> int:
-    """Bytes; 0 if it is gone."""
+    """Size of a file in bytes, 0 if it is gone."""
     try:
         return file.stat().st_size
     except OSError:
@@ -166,7 +166,7 @@ def _size(file: Path) -> int:
 
 
 def _sheet(step: int, file: Path) -> Sheet | None:
-    """None if it is no picture, or gone."""
+    """A preview sheet, or None if the file is no picture or gone."""
     try:
         content = file.read_bytes()
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:

@@ -1,7 +1,7 @@
-"""A run's figures and preview sheets for TensorBoard, which is an extra.
+"""A run's metrics and preview sheets for TensorBoard, which is an extra.
 
-The records are TensorBoard's own and are appended to the event file one by one, so a killed run
-loses none, and a full disk can be told from the thread that trains.
+The records are TensorBoard's own. They are appended to the event file one by one, so a killed run loses none. The
+thread that trains appends them itself, so it notices a full disk.
 """
 
 import io
@@ -22,17 +22,17 @@ from slotseg.watching.charts import CHARTS
 log = logging.getLogger(__name__)
 
 TAGS = {key: tag for chart in CHARTS for key, tag in chart.tags().items()}
-"""The tag of each key of ``metrics.jsonl`` that is shown, such as ``loss/total``."""
+"""Tag of each key of ``metrics.jsonl`` that is shown, such as ``loss/total``."""
 
 
 class Board:
     """One event file, for ``tensorboard --logdir``.
 
-    What a full disk has no room for is left out, which is logged once.
+    What a full disk has no room for is left out. This is logged once.
 
     Args:
-        folder: Where the file goes; ``tensorboard/`` in a run's folder.
-        step: Steps done; what older event files there say of later ones is passed over from now on.
+        folder: Folder for the file, ``tensorboard/`` in a run's folder.
+        step: Steps done. TensorBoard will pass over what older event files there say of later steps.
 
     Raises:
         ConfigError: If TensorBoard is not installed, or the file cannot be written.
@@ -61,9 +61,9 @@ class Board:
             append(self.path, start)
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Add the figures of a line of ``metrics.jsonl``; what is no number is left out."""
-        figures = {tag: line[key] for key, tag in TAGS.items() if key in line and math.isfinite(line[key])}
-        self._add(line["step"], [self._summaries.Summary.Value(tag=t, simple_value=v) for t, v in figures.items()])
+        """Add the metrics of a line of ``metrics.jsonl``, except those that are no numbers."""
+        metrics = {tag: line[key] for key, tag in TAGS.items() if key in line and math.isfinite(line[key])}
+        self._add(line["step"], [self._summaries.Summary.Value(tag=t, simple_value=v) for t, v in metrics.items()])
 
     def add_picture(self, path: Path, step: int) -> None:
         """Add a preview sheet, a JPEG or PNG, as it is."""

@@ -20,16 +20,18 @@ log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Shows a run; of several processes, the first does. Nothing here changes what is learned.
+    """Shows a run while it trains. Nothing here changes what is learned.
+
+    If several processes train, only the first one shows anything.
 
     Args:
-        run: Where sheets and event files go.
-        config: Of the run.
-        source: Its photos.
-        device: The one that trains.
-        step: Steps done; sheets of later ones are removed.
-        total_steps: Of the whole run.
-        lines: Of ``metrics.jsonl`` so far; what they say was said before.
+        run: Folder of the run, where sheets and event files go.
+        config: Configuration of the run.
+        source: Photos of the run.
+        device: Device that trains.
+        step: Steps done. Sheets of later steps are removed.
+        total_steps: Steps of the whole run.
+        lines: Lines of ``metrics.jsonl`` so far. Their findings are not logged again.
 
     Raises:
         ConfigError: If TensorBoard is asked for and not installed, or its files cannot be written.
@@ -55,7 +57,7 @@ class Watch:
         self.said = {finding.kind for finding in diagnose(lines, self.settings)}
 
     def add_metrics(self, lines: Sequence[dict[str, Any]]) -> None:
-        """Show the last of the lines so far, and say what the monitor newly finds in them."""
+        """Show the last of the lines so far, and log the findings that are new with it."""
         if self.board:
             self.board.add(lines[-1])
         findings = diagnose(lines, self.settings)
@@ -65,7 +67,7 @@ class Watch:
         self.said = {finding.kind for finding in findings}
 
     def after_step(self, step: int, teacher: Encoder) -> None:
-        """Paint a sheet if one is due."""
+        """Paint a preview sheet if one is due."""
         if self.previews and is_due(step, self.total_steps, self.number):
             sheet = self.previews.write(teacher, step)
             if self.board and sheet:
@@ -73,5 +75,13 @@ class Watch:
 
 
 def is_due(step: int, total: int, number: int) -> bool:
-    """Whether a step, 1-based, is one of ``number`` evenly spread over ``total``, of which one is the last."""
+    """Whether a preview sheet is due after a step.
+
+    The sheets are spread evenly over the run. The last one is due after the last step.
+
+    Args:
+        step: Step, 1-based.
+        total: Steps of the whole run.
+        number: Sheets of the whole run.
+    """
     return step * number // total > (step - 1) * number // total

@@ -79,7 +79,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     assert [m["loss"] for m in metrics(resumed)] == [m["loss"] for m in metrics(whole)]
 
 
-def test_metrics_hold_losses_schedules_and_collapse_figures(trainer: Build) -> None:
+def test_metrics_hold_losses_schedules_and_collapse_measures(trainer: Build) -> None:
     run = trainer()
     run.train()
     lines = metrics(run)

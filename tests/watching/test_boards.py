@@ -37,7 +37,7 @@ needs_tensorboard = pytest.mark.skipif("not __import__('importlib.util').util.fi
 
 
 @needs_tensorboard
-def test_figures_are_read_back_by_name(tmp_path: Path) -> None:
+def test_metrics_are_read_back_by_name(tmp_path: Path) -> None:
     board = Board(tmp_path / "tensorboard", 0)
     for step in (5, 10):
         board.add(line(step, active_prototypes=7, unheard_of=3.0))

@@ -1,4 +1,4 @@
-"""Curves by hand: what is kept of many points, where lines break, axes, and figures that are none."""
+"""Curves by hand: what is kept of many points, where lines break, axes, and metrics that are no numbers."""
 
 import math
 from typing import Any
@@ -115,7 +115,7 @@ def test_drawing_by_hand() -> None:
     ]  # fmt: skip
 
 
-def test_only_figures_that_the_lines_have_are_drawn() -> None:
+def test_only_metrics_that_the_lines_have_are_drawn() -> None:
     drawing = draw(LOSS, lines("slot_loss", [3.0, 2.0]))
     assert drawing
     assert [curve.name for curve in drawing.curves] == ["slot"]
@@ -161,13 +161,13 @@ def heights(path: str) -> list[float]:
     return [float(point.split()[1].removesuffix("h0")) for point in path.replace("M", "L").split("L")[1:]]
 
 
-def test_huge_and_tiny_figures_share_an_axis() -> None:
+def test_huge_and_tiny_metrics_share_an_axis() -> None:
     drawing = draw(LOSS, lines("loss", [1e299, -1e299, 1e-300]))
     assert drawing
     assert all(0 <= y <= HEIGHT for y in heights(drawing.curves[0].path))
 
 
-def test_figures_beyond_a_given_end_are_inside_the_drawing() -> None:
+def test_metrics_beyond_a_given_end_are_inside_the_drawing() -> None:
     drawing = draw(SHARE, lines("share", [-0.5, 1.5]))
     assert drawing
     assert all(0 < y < HEIGHT for y in heights(drawing.curves[0].path))

@@ -46,7 +46,7 @@ CONFIG = to_dict(with_values(TrainConfig(), {"model.num_prototypes": 256, "optim
 
 
 def line(step: int, **values: float) -> dict[str, Any]:
-    """A healthy line, with some figures changed."""
+    """A healthy line, with some metrics changed."""
     healthy = {
         "step": step,
         "epoch": step / 100,
@@ -151,7 +151,7 @@ def test_of_few_prototypes_one_may_be_common() -> None:
 @pytest.mark.parametrize(
     "odd", [{}, {"step": 5}, {"step": 500, "epoch": None, "grouping_loss": "x", "largest_share": [1]}]
 )
-def test_lines_without_figures_break_no_rule(odd: dict[str, Any]) -> None:
+def test_lines_without_metrics_break_no_rule(odd: dict[str, Any]) -> None:
     assert diagnose([odd] * 5, CONFIG) == []
     assert diagnose([odd] * 5, {}) == []
 

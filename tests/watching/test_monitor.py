@@ -1,4 +1,4 @@
-"""Collapse figures of score maps whose answer is known."""
+"""Measures of collapse for score maps whose answer is known."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slotseg.method.model import BranchOutput, SlotConOutput
-from slotseg.watching.monitor import assignment_figures, collapse_figures
+from slotseg.watching.monitor import assignment_measures, collapse_measures
 
 K = 4
 
@@ -30,21 +30,21 @@ def shares(*counts: int) -> torch.Tensor:
     ],
     ids=["one for all", "evenly spread", "two prototypes", "uneven", "uniform"],
 )
-def test_figures(scores: torch.Tensor, expected: tuple[float, ...]) -> None:
-    figures = assignment_figures(scores, temperature=0.05)
-    assert list(figures) == [
+def test_measures(scores: torch.Tensor, expected: tuple[float, ...]) -> None:
+    measures = assignment_measures(scores, temperature=0.05)
+    assert list(measures) == [
         "active_prototypes",
         "common_prototypes",
         "largest_share",
         "entropy_per_pixel",
         "entropy_overall",
     ]
-    assert list(figures.values()) == pytest.approx(expected, abs=1e-5)
+    assert list(measures.values()) == pytest.approx(expected, abs=1e-5)
 
 
 def test_half_precision_is_enough() -> None:
-    figures = assignment_figures(shares(6, 2).bfloat16(), temperature=0.05)
-    assert figures == pytest.approx(assignment_figures(shares(6, 2), temperature=0.05))
+    measures = assignment_measures(shares(6, 2).bfloat16(), temperature=0.05)
+    assert measures == pytest.approx(assignment_measures(shares(6, 2), temperature=0.05))
 
 
 def output(projections: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor) -> SlotConOutput:
@@ -66,8 +66,8 @@ def output(projections: torch.Tensor, student: torch.Tensor, teacher: torch.Tens
 def test_views_that_choose_the_same_agree() -> None:
     projections = torch.ones(2, 3, 2, 2)
     for student, expected in ((shares(4, 4), 1.0), (shares(2, 2, 4), 0.25), (shares(0, 0, 8), 0.0)):
-        figures = collapse_figures(output(projections, student, shares(4, 4)), 0.05)
-        assert figures["agreement"] == expected
+        measures = collapse_measures(output(projections, student, shares(4, 4)), 0.05)
+        assert measures["agreement"] == expected
 
 
 def test_features_that_are_one_have_similarity_one() -> None:
@@ -75,5 +75,5 @@ def test_features_that_are_one_have_similarity_one() -> None:
     opposite = same * torch.tensor([1.0, -1.0])[None, None, None, :]
     axes = torch.eye(3)[[0, 1, 0, 1]].T.reshape(1, 3, 2, 2)
     for projections, expected in ((same, 1.0), (opposite, 0.0), (axes, 0.5)):
-        figures = collapse_figures(output(projections, shares(8), shares(8)), 0.05)
-        assert figures["feature_similarity"] == pytest.approx(expected, abs=1e-6)
+        measures = collapse_measures(output(projections, shares(8), shares(8)), 0.05)
+        assert measures["feature_similarity"] == pytest.approx(expected, abs=1e-6)

@@ -46,7 +46,7 @@ class Finding:
 
 def line(step: int) -> dict[str, Any]:
     rng = np.random.default_rng(step)
-    figures = {
+    metrics = {
         "loss": 5 / (1 + step / 1_000) + rng.random(),
         "grouping_loss": rng.random(),
         "slot_loss": 1.5,
@@ -62,7 +62,7 @@ def line(step: int) -> dict[str, Any]:
         "skipped_steps": step // 100,
         "photos_per_second": 32.0,
     }
-    return {"step": step, "epoch": step / 10, **figures}
+    return {"step": step, "epoch": step / 10, **metrics}
 
 
 def record(path: Path = Path("runs/one"), **changes: Any) -> RunRecord:
@@ -129,6 +129,10 @@ def test_page_says_how_far_the_run_is() -> None:
     assert "on cpu in fp32, last heard of 5 s ago. About 7 min left" in text
     assert "last.safetensors 3.5 MB" in text
     assert "The monitor finds nothing wrong." in text
+
+
+def test_page_says_the_unit_of_entropies() -> None:
+    assert "In units of log P, P being the number of trained prototypes." in shown()
 
 
 @pytest.mark.parametrize(
