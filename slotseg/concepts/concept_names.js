@@ -1,6 +1,6 @@
 "use strict";
 // What a person says of prototypes, its file names.json, and what the browser remembers of it.
-// slotseg/naming.py reads the file and has the same rules.
+// slotseg/labels/naming.py reads the file and has the same rules.
 
 const tidy = (text) => String(text).normalize("NFC").replace(/[\p{Cc}\p{Cs}]/gu, " ").trim().replace(/\s+/g, " ");
 const keyOf = (name) => tidy(name).normalize("NFKC").toLowerCase().replace(/[\s_-]+/g, "");

@@ -200,7 +200,7 @@ def test_header_of_nulls_and_settings_without_notes() -> None:
 
 def test_page_without_anything() -> None:
     text = shown(settings={"config": {}}, header={}, lines=[], checkpoints=[])
-    assert "There is nothing to draw yet: the first figures are written after 1 step." in text
+    assert "There is nothing to draw yet: the first metrics are written after 1 step." in text
     assert "There is none yet." in text
     assert "The monitor" not in text
 
