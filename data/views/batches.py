@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from typing import Any
 
 import cv2
@@ -181,7 +182,7 @@ def view_batches(
     while True:
         try:
             batch = next(stream, None)
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:  # OSError: what a process has sent died with it
             raise _death(pairs, processes) or error from error
         if batch is None:
             return
@@ -205,16 +206,19 @@ def _deaths_told_by_next() -> Iterator[None]:
 
 def _death(pairs: ViewPairs, processes: list[multiprocessing.process.BaseProcess]) -> DataError | None:
     """Error for a loader process that has died; None if all of them live."""
-    dead = {process.pid: process.exitcode for process in processes if not process.is_alive()}
-    for pid, index in pairs.in_hand.tolist():
-        if pid in dead:
-            code = dead[pid] or 0
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            return DataError(
-                f"a loader process died ({how}) with {pairs.source.name(index)} in its hands; expected it to live: "
-                "take the file out if it breaks the decoder, or use fewer --workers if memory (or /dev/shm) ran out"
-            )
-    return None
+    connection.wait([process.sentinel for process in processes], timeout=1)  # one that dies closes its sockets first
+    dead = {process.pid: process.exitcode or 0 for process in processes if not process.is_alive()}
+    if not dead:
+        return None
+    held = {
+        pid: f" with {pairs.source.name(index)} in its hands" for pid, index in pairs.in_hand.tolist() if pid in dead
+    }
+    pid = next(iter(held or dead))
+    how = f"signal {signal.Signals(-dead[pid]).name}" if dead[pid] < 0 else f"exit code {dead[pid]}"
+    return DataError(
+        f"a loader process died ({how}){held.get(pid, '')}; expected it to live: "
+        "take the file out if it breaks the decoder, or use fewer --workers if memory (or /dev/shm) ran out"
+    )
 
 
 def _collate(results: list[_Sample | DataError]) -> ViewBatch | DataError:

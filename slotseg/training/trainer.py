@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from tqdm import tqdm
@@ -89,7 +89,7 @@ class Trainer:
                 if self.config.model.prototype_init == "kmeans":
                     start_prototypes(learner)
             first_step, started = learner.step, time.monotonic()
-            for batch, output in self._steps():
+            for batch, output in self._steps(received):
                 interrupted, unreadable = distributed.anywhere(bool(received), bool(batch.unreadable))
                 if unreadable:
                     messages = distributed.gather_objects(batch.unreadable)
@@ -106,8 +106,7 @@ class Trainer:
                 watch.after_step(learner.step, learner.model.teacher)
                 self.checkpoints.after_step(learner.step, final=last or interrupted)
                 if interrupted and not last:
-                    log.info("Interrupted at step %d; continue with --resume %s", learner.step, self.run.path)
-                    raise KeyboardInterrupt
+                    self._end_interrupted()
         if received:
             raise KeyboardInterrupt
 
@@ -116,7 +115,7 @@ class Trainer:
         tensors, info = self.learner.state()
         return tensors, {"kind": "run", **info, **self.notes}
 
-    def _steps(self) -> Iterator[tuple[ViewBatch, SlotConOutput]]:
+    def _steps(self, received: Sequence[int]) -> Iterator[tuple[ViewBatch, SlotConOutput]]:
         """Each batch and the output of its step. Where no further batch can be read, a checkpoint is written."""
         learner, first_step, quiet = self.learner, self.learner.step, distributed.quiet()
         total = learner.total_steps
@@ -131,7 +130,13 @@ class Trainer:
             except DataError:
                 if learner.step > first_step:
                     self.checkpoints.attempt(self.run.last)
+                if received:  # the signal came to the loader processes as well, which died of it
+                    self._end_interrupted()
                 raise
+
+    def _end_interrupted(self) -> NoReturn:
+        log.info("Interrupted at step %d; continue with --resume %s", self.learner.step, self.run.path)
+        raise KeyboardInterrupt
 
     def _heed_skipped(self, *, latest: bool) -> None:
         """End the run where too many steps in a row are skipped."""

@@ -1,8 +1,10 @@
 """A run: resumption, interruption, bad photos, skipped steps, metrics, files."""
 
 import json
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -323,3 +325,19 @@ def test_ctrl_c_in_the_last_step_is_heard_and_costs_nothing(
     whole.train()
     interrupted(last, 6)
     assert all(torch.equal(tensor, weights(last)[name]) for name, tensor in weights(whole).items())
+
+
+def _end_all() -> None:
+    """What SIGTERM to a process group does: it reaches the trainer, and ends this loader process."""
+    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="made of signals")
+def test_a_signal_that_ends_the_loaders_too_is_an_interruption(
+    trainer: Build, eventful_scenes: Callable[..., Scenes]
+) -> None:
+    run = trainer(source=eventful_scenes({3 * BATCH + 1: _end_all}), workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert checkpoint.load(run.run.last).info["step"] == run.learner.step > 0

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import sys
@@ -224,6 +225,15 @@ def test_a_dead_loader_process_is_one_sentence_with_the_photo_it_read(number):
     ):
         list(stream(source, workers=2, batch_size=2))
     assert signal.getsignal(signal.SIGCHLD) == handler  # or a death would interrupt a step anywhere
+
+
+def test_loader_processes_that_die_between_two_photos_are_heard_of():
+    batches = stream(Photos(8), workers=1, batch_size=2, total_steps=40)
+    next(batches)
+    (loader,) = multiprocessing.active_children()
+    loader.kill()  # what it has sent may be gone with it, and is then refused by the system
+    with pytest.raises(DataError, match=r"^a loader process died \(signal SIGKILL\).*; expected it to live: "):
+        list(batches)
 
 
 def test_gives_up_after_a_hundred_in_a_row():
