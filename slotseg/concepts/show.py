@@ -21,7 +21,7 @@ from slotseg.segmenting.segmenter import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ShowResult:
     """Outcome of ``show_concepts``."""
 
     collection: Collection
@@ -51,7 +51,7 @@ def show_concepts(
     total: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
-) -> Shown:
+) -> ShowResult:
     """Look once at all photos and write what was found.
 
     Args:
@@ -113,4 +113,4 @@ def show_concepts(
     if figure_of is not None:
         called = {k: name for k in range(number) if naming and (name := naming.name_of(k))}
         figure = concept_figure(collection, found.thumbnails, figure_of, names=called)
-    return Shown(collection=collection, figure=figure, carried=tuple(report), num_failures=found.num_failures)
+    return ShowResult(collection=collection, figure=figure, carried=tuple(report), num_failures=found.num_failures)
