@@ -89,8 +89,11 @@ def open_benchmark(
         ConfigError: If the arguments don't go together.
         DataError: If data is missing or cannot be used.
     """
-    if (name == "folder") != (images is not None) or (name == "folder") != (labels is not None):
-        raise ConfigError("--images and --labels belong to --dataset folder; expected both with it, else none")
+    if name == "folder" and (images is None or labels is None):
+        missing = "--images, the folder of photos" if images is None else "--labels, the folder of label maps"
+        raise ConfigError(f"--dataset folder lacks {missing}; expected both --images and --labels with it")
+    if name != "folder" and (images or labels):
+        raise ConfigError(f"--images and --labels are not for {name}; expected them with --dataset folder only")
     if (name in SETS) != (data_dir is not None):
         need = f"{name} needs --data-dir, its folder" if name in SETS else f"--data-dir is not for {name}"
         raise ConfigError(f"{need}; expected it with {', '.join(SETS)}")

@@ -68,7 +68,8 @@ def misplaced(module: str, imported: str, order: list[str], depth: int) -> bool:
     """Whether an import goes to a later line of an order, or to another room of the same line."""
     here, there = room(module, depth), room(imported, depth)
     lines = {name: number for number, line in enumerate(order) for name in line.split()}
-    assert {here, there} <= lines.keys(), f"{here} or {there} has no line in the order; give it one"
+    homeless = {here, there} - lines.keys()
+    assert not homeless, f"{homeless} has no line in the order; give it one"
     return here != there and lines[there] >= lines[here]
 
 
@@ -78,7 +79,7 @@ def test_imports_flow_one_way(module: str) -> None:
     wrong = {m for m in known if misplaced(module, m, ORDER, 1)}
     if module.startswith("slotseg.data."):
         wrong |= {m for m in known if m.startswith("slotseg.data.") and misplaced(module, m, ORDER_OF_DATA, 2)}
-    assert not wrong
+    assert not wrong, f"{module} may not import {wrong}: a later room, or another of its line; see docs/code.md"
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

@@ -312,7 +312,7 @@ def truncated(work: Path) -> str:
         (["segment", "photos", "-o", "m", "--checkpoint", truncated], "damaged"),
         (["segment", "photos", "-o", "m", "--labels", "nowhere.json"], "nowhere.json"),
         (["segment", "photos", "-o", "photos/0.jpg"], "photos/0.jpg"),
-        (["eval", "--dataset", "folder"], "--images and --labels"),
+        (["eval", "--dataset", "folder"], "lacks --images, the folder of photos"),
         (["eval", "--dataset", "voc"], "voc needs --data-dir"),
         (["eval", "--dataset", "voc", "--data-dir", "photos"], "voc val is not in photos"),
         (["eval", "--dataset", "cocostuff27", "--data-dir", "nowhere"], "nowhere is not a folder"),

@@ -251,8 +251,9 @@ def test_matchings_never_share_a_table() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "folder"}, "--images and --labels belong"),
-        ({"name": "scenes", "images": Path("x"), "labels": Path("y")}, "--images and --labels belong"),
+        ({"name": "folder"}, "lacks --images, the folder of photos"),
+        ({"name": "folder", "images": Path("x")}, "lacks --labels, the folder of label maps"),
+        ({"name": "scenes", "images": Path("x"), "labels": Path("y")}, "--images and --labels are not for scenes"),
         ({"name": "voc"}, "voc needs --data-dir"),
         ({"name": "scenes", "data_dir": Path("x")}, "--data-dir is not for scenes"),
         ({"name": "scenes", "image_list": Path("x")}, "--image-list is not for scenes"),
