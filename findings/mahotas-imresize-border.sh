@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Guess: imresize(mask, size, order=0) picks nearest pixels, so a mask of one class stays of it.
+# Guess (put into words after the run): imresize(mask, size, order=0) picks nearest pixels, so a mask of one class stays of it.
 # Fact: the last row and the last column become 0, smaller, larger or at the same size (order 1 and 3
 # too). The pixels are float64 and taken from one further along: 1 2 3 4 5 6 to half size is 2 4 0.
 # A pixel outside the picture counts as 0; imresize has no option for that, and does not say so.

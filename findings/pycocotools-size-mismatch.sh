@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Guess: masks of two sizes cannot be compared: an error, as NumPy raises for such arrays.
+# Guess (put into words after the run): masks of two sizes cannot be compared: an error, as NumPy raises for such arrays.
 # Fact: iou gives -1 for the pair, merge gives an empty mask of size 0 x 0, and COCOeval counts every
 # such prediction as a false alarm: AP 0. Neither warns, and the size is compared as height and
 # width, so swapped sides are enough, although pixels and run lengths then agree in number.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Guess: the distance to the background is infinite where there is no background, or it is refused.
+# Guess (put into words after the run): the distance to the background is infinite where there is no background, or it is refused.
 # Fact: distance_transform_edt measures to a pixel that does not exist, at row -1 and column 0. The
 # values are finite and look right: 1 in the first corner, growing to the opposite one. For the same
 # mask distance_transform_cdt gives -1 and distance_transform_bf 1e154. None warns.

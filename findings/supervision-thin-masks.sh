@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Guess: a prediction equal to the ground truth has mAP 1, and NMS keeps one of two equal boxes.
+# Guess (put into words after the run): a prediction equal to the ground truth has mAP 1, and NMS keeps one of two equal boxes.
 # Fact: mask_to_xyxy returns the last covered pixel as the far corner, while areas and IoU take it as
 # the edge behind. A mask 1 pixel wide or high has a box without area: its IoU with itself is 0. The
 # default mAP (on boxes) of a perfect prediction is 0, and NMS keeps the duplicates. The option
