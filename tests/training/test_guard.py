@@ -79,8 +79,6 @@ def test_nothing_waits_for_the_device(optimizer: type) -> None:
         stepping.found_inf = flag
         stepping.step()
         judged(guard, 1.0)
-        refused = (
-            "_local_scalar_dense|create_unbacked_symint"  # what reading such a tensor needs; the second in torch 2.4
-        )
+        refused = "_local_scalar_dense|create_unbacked_symint"  # what reading needs; the second in torch 2.4
         with pytest.raises((DataDependentOutputException, AttributeError), match=refused):
             guard.heed(latest=False)
