@@ -184,6 +184,44 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """A decoder that learns the run's own refined assignments after the last step of SlotCon. No label is read."""
+
+    steps: int = 0
+    """Optimiser steps of the decoder; 0: there is none."""
+    rounds: int = 5
+    """Parts of the steps. Before each, the decoder so far makes the assignments that are learned next."""
+    photos: int = 160
+    """Most photos that are learned from."""
+    batch_size: int = 8
+    """Windows per step, over all processes."""
+    window: int = 10
+    """Feature cells along a side of a window."""
+    learning_rate: float = 4e-3
+    """Peak learning rate of AdamW in each round."""
+    field_strength: float = 3.0
+    """Strength of the mean field by which the assignments follow the photo's colours."""
+    width: int = 48
+    """Channels."""
+    coarse_blocks: int = 2
+    """Residual blocks on the cells of the dense map."""
+    fine_blocks: int = 1
+    """Residual blocks on the points of the result."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require_range(self, 0, 1_000_000_000, "steps")
+        require_range(self, 1, 1000, "rounds")
+        require_range(self, 2, 1_000_000, "photos")
+        require_range(self, 1, 100_000, "batch_size")
+        require_range(self, 2, 1000, "window")
+        require_positive(self, "learning_rate")
+        require_range(self, 0, 100, "field_strength")
+        require_range(self, 1, 4096, "width")
+        require_range(self, 0, 100, "coarse_blocks", "fine_blocks")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
     """Segmentation of an image by a trained model: test-time augmentation (several looks, averaged) and refinement."""
 
@@ -245,6 +283,8 @@ class TrainConfig:
     """The two views."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimiser."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    """The second stage of training."""
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     """Segmentation of images after training."""
     batch_size: int = 512

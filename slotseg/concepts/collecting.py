@@ -84,9 +84,9 @@ def collect(
         observe: Function called with each photo as it is seen, RGB ``(H, W, 3)``, and its prototype map ``(H, W)``.
             Huge photos are seen reduced.
     """
-    occurrences = Occurrences[_SegmentPicture](
-        segmenter.encoder.num_concepts, segmenter.config.model.teacher_temperature, keep
-    )
+    assigned = segmenter.encoder.decoder is not None
+    temperature = None if assigned else segmenter.config.model.teacher_temperature
+    occurrences = Occurrences[_SegmentPicture](segmenter.encoder.num_concepts, temperature, keep)
     num_failures = 0
     results = stream(_PhotoReader(segmenter.scorer), photos, batch_size, max_pixels)
     for result in tqdm(results, total=total, unit="photo", desc="looking", disable=None):

@@ -59,7 +59,7 @@ class Occurrences(Generic[Picture]):
 
     Args:
         num_prototypes: Number of prototypes, K.
-        temperature: Temperature of the softmax that says how sure a cell is.
+        temperature: Temperature of the softmax that says how sure a cell is; None where photos come as assignments.
         keep: Number of best segments that are kept of each prototype.
 
     Attributes:
@@ -72,7 +72,7 @@ class Occurrences(Generic[Picture]):
             with.
     """
 
-    def __init__(self, num_prototypes: int, temperature: float, keep: int = 5) -> None:
+    def __init__(self, num_prototypes: int, temperature: float | None, keep: int = 5) -> None:
         self.temperature, self.keep = temperature, keep
         self.num_photos = 0
         self.shares = np.zeros(num_prototypes)
@@ -86,7 +86,7 @@ class Occurrences(Generic[Picture]):
 
         Args:
             name: Name of the photo.
-            scores: Cosines of the cells that the photo covers, ``(K, h, w)``.
+            scores: Cosines of the cells that the photo covers, ``(K, h, w)``, or assignments, which sum to 1 over K.
             picture: Function that makes the picture to keep of a prototype's segment. It is called only for segments
                 that are among the best so far.
         """
@@ -94,7 +94,9 @@ class Occurrences(Generic[Picture]):
         winners = scores.argmax(dim=0).flatten()
         shares = np.bincount(winners.cpu().numpy(), minlength=len(scores)) / len(winners)
         present = np.flatnonzero(shares)
-        assignment = (scores.flatten(1) / self.temperature).softmax(dim=0)  # (K, h * w)
+        assignment = scores.flatten(1)  # (K, h * w)
+        if self.temperature is not None:
+            assignment = (assignment / self.temperature).softmax(dim=0)
         for k in present.tolist():
             self.assigned[k] += assignment[:, winners == k].mean(dim=1).cpu().numpy()
             self._offer(k, values[k], float(shares[k]), name, picture)

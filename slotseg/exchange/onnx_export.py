@@ -59,6 +59,7 @@ class Network(nn.Module):
         self.mean, self.std = segmenter.config.backbone.mean, segmenter.config.backbone.std
         self.stride = segmenter.stride
         self.members = None if self.encoder.concepts is None else members(self.encoder.concepts)
+        self.concept_of_output = F.one_hot(self.encoder.output_concepts, self.encoder.num_concepts).float()
         self.classes = torch.tensor(segmenter.labels.classes, dtype=torch.int32)
         self.dtype = torch.uint8 if segmenter.labels.ignore == IGNORE else torch.int32
 
@@ -66,13 +67,19 @@ class Network(nn.Module):
         """Scores ``(B, K, h, w)`` and class map ``(B, H, W)`` of RGB images ``(B, 3, H, W)`` in [0, 1]."""
         height, width = image.shape[2], image.shape[3]
         padded = F.pad(image, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        dense = self.encoder.backbone(normalize(padded, self.mean, self.std))
-        scores: Tensor = self.encoder.prototypes(self.encoder.projector(dense))
-        if self.members is not None:  # what Encoder.forward scatters, gathered: more runtimes can
-            scores = scores[:, self.members].amax(dim=2)
-        upsampled = F.interpolate(scores, scale_factor=float(self.stride), mode="bilinear")
+        scores = self._scores(normalize(padded, self.mean, self.std))
+        upsampled = F.interpolate(scores, scale_factor=self.stride / self.encoder.points, mode="bilinear")
         best = upsampled.argmax(dim=1)[:, :height, :width]
         return scores, self.classes[best].to(self.dtype)
+
+    def _scores(self, images: Tensor) -> Tensor:
+        """What ``Encoder.forward`` gives, with gathers and products for its scatters: more runtimes can."""
+        encoder = self.encoder
+        if encoder.decoder is not None:
+            assignments = encoder.assignments(images)
+            return torch.einsum("buhw,uk->bkhw", assignments, self.concept_of_output)
+        scores: Tensor = encoder.prototypes(encoder.projector(encoder.backbone(images)))
+        return scores if self.members is None else scores[:, self.members].amax(dim=2)
 
 
 def members(concepts: Tensor) -> Tensor:

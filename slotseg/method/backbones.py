@@ -5,7 +5,8 @@ key names (torchvision's, for ResNets). Ours: convolutions that repeat the edge 
 Letters: B images, H W pixels, h w cells.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import timm
 import torch.nn.functional as F
@@ -15,9 +16,22 @@ from torch import Tensor, nn
 from slotseg.config import BackboneConfig
 from slotseg.errors import ConfigError
 
+FINEST = 8
+"""Least stride of a level that a decoder reads. Finer ones are large and know little more than the pixels."""
+VIT_LEVELS = 3
+"""Layers that a decoder reads of a network whose layers all have one stride."""
+
+
+class Level(NamedTuple):
+    """A level of a timm model that a decoder reads."""
+
+    stage: int
+    """Index of the level in timm's list."""
+    channels: int
+
 
 class Backbone(nn.Module):
-    """One feature level of a timm model.
+    """One feature level of a timm model, and the finer ones below it.
 
     Args:
         config: Model, level and padding. Weights are random until they are loaded (``slotseg.exchange.weights``).
@@ -25,6 +39,7 @@ class Backbone(nn.Module):
     Attributes:
         channels: Channels of the dense map.
         stride: Pixels per cell, the same in both directions.
+        levels: Levels of ``pyramid``, the coarsest last, which is the dense map.
         known_keys: Keys of the whole model's state, also of the layers that are left out.
 
     Raises:
@@ -38,6 +53,8 @@ class Backbone(nn.Module):
         self.stage = _choose_level(config, [int(level["reduction"]) for level in levels])
         self.channels = int(levels[self.stage]["num_chs"])
         self.stride = int(levels[self.stage]["reduction"])
+        strides = [int(level["reduction"]) for level in levels[: self.stage + 1]]
+        self.levels = [Level(stage, int(levels[stage]["num_chs"])) for stage in _levels_below(strides)]
         self.known_keys = frozenset(model.state_dict())
         # A plain ViT has one stride throughout; its final norm belongs to any of its levels.
         self.norm = len({level["reduction"] for level in levels}) == 1 and len(levels) > 1
@@ -50,11 +67,18 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Dense map ``(B, channels, h, w)`` of normalised images ``(B, 3, H, W)``."""
-        levels = self.model.forward_intermediates(
-            images, indices=[self.stage], norm=self.norm, stop_early=True, intermediates_only=True
-        )
-        dense: Tensor = levels[0]
+        dense: Tensor = self._maps(images, [self.stage])[0]
         return dense
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Maps of ``levels`` of normalised images ``(B, 3, H, W)``; the last is the dense map."""
+        return self._maps(images, [level.stage for level in self.levels])
+
+    def _maps(self, images: Tensor, stages: list[int]) -> list[Tensor]:
+        maps: list[Tensor] = self.model.forward_intermediates(
+            images, indices=stages, norm=self.norm, stop_early=True, intermediates_only=True
+        )
+        return maps
 
 
 def repeat_edges(model: nn.Module) -> None:
@@ -118,6 +142,17 @@ def _create_for_any_size(name: str, arguments: dict[str, Any]) -> Any:
         return timm.create_model(name, pretrained=False, **{"dynamic_img_size": True, **arguments})
     except TypeError:
         return timm.create_model(name, pretrained=False, **arguments)
+
+
+def _levels_below(strides: Sequence[int]) -> list[int]:
+    """Indices of the levels to read, given the strides of all up to the dense map: the last of each stride.
+
+    Of a network whose levels all have one stride, they are spread evenly.
+    """
+    last, stride = len(strides) - 1, strides[-1]
+    if len(set(strides)) == 1:
+        return sorted({(i + 1) * len(strides) // VIT_LEVELS - 1 for i in range(VIT_LEVELS)} - {-1})
+    return [i for i, s in enumerate(strides) if i == last or (FINEST <= s < stride and s not in strides[i + 1 :])]
 
 
 def _choose_level(config: BackboneConfig, strides: list[int]) -> int:

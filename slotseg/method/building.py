@@ -37,9 +37,11 @@ def compile_networks(model: SlotCon) -> None:
 
 
 def compile_encoder(encoder: Encoder) -> None:
-    """Let backbone and projector of one branch go through ``torch.compile`` at their next call."""
+    """Let backbone, projector and decoder of one branch go through ``torch.compile`` at their next call."""
     encoder.backbone.compile()
     encoder.projector.compile()
+    if encoder.decoder is not None:
+        encoder.decoder.compile()
 
 
 def build_optimizer(model: SlotCon, config: OptimizerConfig) -> Optimizer:

@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slotseg.config import ModelConfig
+from slotseg.config import DecoderConfig, ModelConfig
 from slotseg.errors import ConfigError
 from slotseg.method.alignment import align
+from slotseg.method.backbones import Backbone
+from slotseg.method.decoder import Decoder
 from slotseg.method.grouping import Prototypes, slots_from_scores, winners
 from slotseg.method.heads import predictor, projector
 from slotseg.method.losses import Center, grouping_loss, slot_loss
@@ -73,20 +75,56 @@ class Encoder(nn.Module):
         merged = config.num_trained != config.num_prototypes
         self.register_buffer("concepts", torch.arange(config.num_trained) if merged else None)
         self.confusion = Confusion(config.num_trained, config.teacher_temperature) if merged else None
+        self.decoder: Decoder | None = None
 
     @property
     def num_concepts(self) -> int:
         """K, the number of concepts after merging."""
         return len(self.prototypes.weight) if self.concepts is None else int(self.concepts.max()) + 1
 
+    @property
+    def points(self) -> int:
+        """Points of the result along a cell's side."""
+        return self.decoder.points if self.decoder else 1
+
     def forward(self, images: Tensor) -> Tensor:
-        """Scores ``(B, K, h, w)`` of normalised images ``(B, 3, H, W)``. A concept has its best prototype's score."""
+        """Scores ``(B, K, h, w)`` of normalised images ``(B, 3, H, W)``, or with a decoder assignments.
+
+        A concept has its best prototype's score. Assignments are ``(B, K, p h, p w)``, with p ``points`` along a cell's
+        side, and sum to 1 over K. A concept has the sum of those to its prototypes.
+        """
+        if self.decoder is not None:
+            assignments = self.assignments(images)
+            summed = assignments.new_zeros(len(assignments), self.num_concepts, *assignments.shape[2:])
+            return summed.index_add_(1, self.output_concepts, assignments)
         scores: Tensor = self.prototypes(self.projector(self.backbone(images)))
         if self.concepts is None:
             return scores
         index = self.concepts[None, :, None, None].expand_as(scores)
         best = scores.new_full((len(scores), self.num_concepts, *scores.shape[2:]), -1.0)
         return best.scatter_reduce(1, index, scores, "amax")
+
+    def add_decoder(self, used: Tensor, config: DecoderConfig) -> None:
+        """Add an untrained decoder for the prototypes ``used``, indices ``(U,)``."""
+        assert isinstance(self.backbone, Backbone)
+        self.decoder = Decoder(self.backbone, len(used), config)
+        self.decoder.used.copy_(used)
+        self.decoder.to(self.prototypes.weight.device).to(memory_format=torch.channels_last)
+
+    def assignments(self, images: Tensor) -> Tensor:
+        """The decoder's assignments ``(B, U, p h, p w)`` of normalised images to the prototypes in use."""
+        assert self.decoder is not None
+        assert isinstance(self.backbone, Backbone)
+        levels = self.backbone.pyramid(images)
+        scores = self.prototypes(self.projector(levels[-1]))[:, self.decoder.used]
+        logits: Tensor = self.decoder(images, levels, scores)
+        return logits.float().softmax(dim=1)
+
+    @property
+    def output_concepts(self) -> Tensor:
+        """Concept of each of the decoder's outputs, ``(U,)``."""
+        used = self.decoder.used if self.decoder else torch.arange(len(self.prototypes.weight))
+        return used if self.concepts is None else self.concepts[used]
 
     def merge(self, num_concepts: int | None) -> None:
         """Set the concepts to those of ``merged``.
@@ -206,6 +244,15 @@ class SlotCon(nn.Module):
         for encoder in (self.student, self.teacher):
             encoder.prototypes.weight.copy_(prototypes)
         self.center.value.copy_(center)
+
+    def add_decoders(self, used: Tensor, config: DecoderConfig) -> None:
+        """Add untrained decoders of the same weights to student and teacher, for the prototypes ``used``, ``(U,)``."""
+        self.student.add_decoder(used, config)
+        self.teacher.add_decoder(used, config)
+        assert self.student.decoder is not None
+        assert self.teacher.decoder is not None
+        self.teacher.decoder.load_state_dict(self.student.decoder.state_dict())
+        self.teacher.decoder.requires_grad_(False)
 
     @staticmethod
     def _backbone_maps(encoder: Encoder, images: Pair) -> Pair:

@@ -17,7 +17,7 @@ from slotseg.errors import CheckpointError, DataError
 from slotseg.files import read_json_lines
 from slotseg.labels.label_map import LabelMap, read_labels
 from slotseg.runs.folder import SUFFIX, RunFolder, modified
-from slotseg.values import is_whole
+from slotseg.values import is_number, is_whole
 
 PATIENCE = 60.0
 """Least seconds without a write after which a run counts as silent."""
@@ -122,7 +122,34 @@ class RunRecord:
         steps, epochs = _whole(self.config.get("steps")), _whole(self.config.get("epochs"))
         if steps is None and epochs and self.steps_per_epoch:
             steps = epochs * self.steps_per_epoch
-        return steps or _whole(self.header.get("total_steps"))
+        return steps + self.decoder_steps if steps else _whole(self.header.get("total_steps"))
+
+    @property
+    def epochs(self) -> float | None:
+        """Passes over the photos before the decoder's steps; None if they are not known."""
+        if self.total_steps is None or self.steps_per_epoch is None:
+            return None
+        return (self.total_steps - self.decoder_steps) / self.steps_per_epoch
+
+    @property
+    def epochs_done(self) -> float | None:
+        """Passes done; None if they are not known."""
+        if self.steps_per_epoch is None:
+            return None
+        done = self.step / self.steps_per_epoch
+        return done if self.epochs is None else min(done, self.epochs)
+
+    @property
+    def decoder_steps(self) -> int:
+        """Steps of the decoder, the last of all steps; 0 where there is none."""
+        decoder = self.config.get("decoder")
+        return (_whole(decoder.get("steps")) if isinstance(decoder, dict) else None) or 0
+
+    @property
+    def decoder_agreement(self) -> tuple[float, float] | None:
+        """Agreement with the decoder's targets on held-out photos, first and last; None where it is not known."""
+        found = [line["decoder_agreement"] for line in self.lines if is_number(line.get("decoder_agreement"))]
+        return (found[0], found[-1]) if found else None
 
     @property
     def num_prototypes(self) -> int | None:
@@ -134,16 +161,16 @@ class RunRecord:
 
     @property
     def photos_per_second(self) -> float | None:
-        """Photos a second since the run was started or last resumed; None if not known."""
-        speed = self.lines[-1].get("photos_per_second") if self.lines else None
-        return float(speed) if isinstance(speed, int | float) and 1e-6 < speed < 1e12 else None
+        """Photos a second since the run was started or last resumed; None if not known, or while the decoder learns."""
+        return self._speed("photos_per_second")
 
     @property
     def seconds_left(self) -> float | None:
         """Seconds until the last step at the speed so far; None if not known."""
-        if self.photos_per_second is None or self.total_steps is None:
+        speed = self._steps_per_second
+        if speed is None or self.total_steps is None:
             return None
-        return max(0, self.total_steps - self.step) * self.batch_size / self.photos_per_second
+        return max(0, self.total_steps - self.step) / speed
 
     @property
     def state(self) -> str:
@@ -155,10 +182,20 @@ class RunRecord:
         if self.last_words.rpartition("\n")[2][24:].startswith("Interrupted at step"):
             return "interrupted"
         patience = PATIENCE_AT_START
-        if self.photos_per_second:
-            seconds_per_line = self.log_every * self.batch_size / self.photos_per_second
-            patience = max(PATIENCE, 3 * seconds_per_line)
+        if self._steps_per_second:
+            patience = max(PATIENCE, 3 * self.log_every / self._steps_per_second)
         return "running" if self.now - self.heard < patience else "silent"
+
+    @property
+    def _steps_per_second(self) -> float | None:
+        """Steps a second of the stage that is going on; None if not known."""
+        photos = self.photos_per_second
+        return photos / self.batch_size if photos else self._speed("steps_per_second")
+
+    def _speed(self, name: str) -> float | None:
+        """A rate of the newest line, None if it has none."""
+        speed = self.lines[-1].get(name) if self.lines else None
+        return float(speed) if isinstance(speed, int | float) and 1e-6 < speed < 1e12 else None
 
 
 def read_run(path: Path) -> RunRecord:

@@ -37,7 +37,7 @@ TEMPERATURE = 0.1
 
 
 def refine_guided(
-    scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8]
+    scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8], points: int = 1
 ) -> tuple[Tensor, tuple[float, float]]:
     """Assignments that change where a photo's colours do.
 
@@ -45,14 +45,15 @@ def refine_guided(
         scores: Cosines, ``(K, h, w)``.
         covered: Number of cells, (h, w), that the photo covers from the top left.
         image: The photo, RGB, ``(H, W, 3)``.
+        points: Points of the scores along a cell's side. ``covered`` counts them where they are more than one.
 
     Returns:
         Assignments ``(K, *grid)``, which sum to 1 over K, and the number of points that the photo
         covers along each axis: all of them.
     """
     most = min(MAX_VALUES / len(scores), image.shape[0] * image.shape[1])
-    points = min(POINTS_PER_CELL, (most / (covered[0] * covered[1])) ** 0.5)
-    fine, coarse = (_grid(covered, p) for p in (points, points / COARSER))
+    finer = min(POINTS_PER_CELL / points, (most / (covered[0] * covered[1])) ** 0.5)
+    fine, coarse = (_grid(covered, p) for p in (finer, finer / COARSER))
     assignments = (resample(scores.float(), covered, coarse, coarse) / TEMPERATURE).softmax(dim=0)
     guide, fine_guide = (_guide(image, size).to(scores.device) for size in (coarse, fine))
     refined = guided_filter(assignments, guide, fine_guide, RADIUS, EPSILON).clamp_(min=0)  # overshoots beside edges

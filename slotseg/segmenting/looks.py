@@ -86,9 +86,16 @@ def dense_maps(
         The network's output ``(B, channels, h, w)`` and the number of cells, (h, w), that each image
         covers. It may be fractional, as the last cells may be partly padding.
     """
+    whole = padded(pixels, stride)
+    maps = network(normalize(whole, config.mean, config.std))
+    covered = [maps.shape[i] * pixels.shape[i] / whole.shape[i] for i in (2, 3)]
+    return maps, (covered[0], covered[1])
+
+
+def padded(pixels: Tensor, stride: int) -> Tensor:
+    """Images ``(B, 3, H, W)`` with their bottom and right edge repeated up to whole cells."""
     height, width = pixels.shape[2:]
-    pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
-    return network(normalize(pixels, config.mean, config.std)), (height / stride, width / stride)
+    return F.pad(pixels, (0, -width % stride, 0, -height % stride), mode="replicate")
 
 
 def resample(

@@ -38,7 +38,7 @@ ITERATIONS = 10
 
 
 def refined(
-    scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8], config: SegmentConfig
+    scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8], config: SegmentConfig, points: int = 1
 ) -> tuple[Tensor, tuple[float, float]]:
     """Scores as they are, or assignments that follow a photo's edges, as ``config.edges`` says.
 
@@ -47,6 +47,7 @@ def refined(
         covered: Number of cells, (h, w), that the photo covers from the top left.
         image: The photo, RGB, ``(H, W, 3)``.
         config: Settings of segmentation.
+        points: Points of the scores along a cell's side. ``covered`` counts them where they are more than one.
 
     Returns:
         Scores or assignments ``(K, *grid)``, and the number of points of the grid that the photo covers.
@@ -54,12 +55,12 @@ def refined(
     if config.edges == "none":
         return scores, covered
     if config.edges == "guided":
-        return refine_guided(scores, covered, image)
-    return refine(scores, covered, image, config.field_strength)
+        return refine_guided(scores, covered, image, points)
+    return refine(scores, covered, image, config.field_strength, points)
 
 
 def refine(
-    scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8], strength: float
+    scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8], strength: float, points: int = 1
 ) -> tuple[Tensor, tuple[float, float]]:
     """Assignments that follow a photo's colours.
 
@@ -68,12 +69,13 @@ def refine(
         covered: Number of cells, (h, w), that the photo covers from the top left.
         image: The photo, RGB, ``(H, W, 3)``.
         strength: Weight of the assignments of the other points.
+        points: Points of the scores along a cell's side. ``covered`` counts them where they are more than one.
 
     Returns:
         Assignments ``(K, *grid)``, which sum to 1 over K, and the number of points that the photo
         covers along each axis: all of them.
     """
-    finer = min(POINTS_PER_CELL, (MAX_POINTS / (covered[0] * covered[1])) ** 0.5)
+    finer = min(POINTS_PER_CELL / points, (MAX_POINTS / (covered[0] * covered[1])) ** 0.5)
     height, width = (max(1, round(finer * cells)) for cells in covered)
     logits = resample(scores.float(), covered, (height, width), (height, width)).flatten(1) / TEMPERATURE
     block = max(POINTS_PER_CELL, int(np.ceil((height * width / MAX_BLOCKS) ** 0.5)))
@@ -82,8 +84,8 @@ def refine(
         grid = points.reshape(1, -1, height, width)
         return F.avg_pool2d(grid, block, ceil_mode=True, count_include_pad=False)[0].flatten(1)
 
-    points = _colors_and_places(image, (height, width)).to(scores.device)
-    kernel = torch.exp(-torch.cdist(points.T, blocks(points).T).square().div(2).clamp(max=30))  # no denormal numbers
+    places = _colors_and_places(image, (height, width)).to(scores.device)
+    kernel = torch.exp(-torch.cdist(places.T, blocks(places).T).square().div(2).clamp(max=30))  # no denormal numbers
     kernel /= kernel.sum(dim=1, keepdim=True)
     assignments = logits.softmax(dim=0)
     for _ in range(ITERATIONS):

@@ -23,7 +23,7 @@ from slotseg.method.backbones import Backbone
 from slotseg.method.building import compile_encoder
 from slotseg.method.model import Encoder
 from slotseg.segmenting.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, resample, scaled
-from slotseg.segmenting.refinement import refined
+from slotseg.segmenting.refinement import TEMPERATURE, refined
 from slotseg.segmenting.tiles import TileAxis, blended
 
 TILE = 1024
@@ -32,6 +32,8 @@ MIN_TILE_CELLS = 4
 """Fewest cells along a side of a tile."""
 PIXELS_AT_ONCE = 1 << 20
 """Most pixels of tiles that go through the network together on a CPU; eight times as many on others."""
+LEAST = 1e-6
+"""Added to assignments before they are made scores again, which edges are found from."""
 GUIDE = 2048
 """Longer side of the reduced photo whose colours refinement follows where the photo is read in windows."""
 
@@ -104,8 +106,16 @@ class Scorer:
             compile_encoder(self.encoder)
         self.looks = Looks(partial(_scores, self.encoder, self.device, self.precision), config, self.stride)
 
+    @property
+    def assigns(self) -> bool:
+        """Whether what is painted are assignments, which sum to 1 over K, and not cosines."""
+        return self.encoder.decoder is not None or self.config.segment.follows_edges
+
     def scores(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
-        """Scores ``(K, h, w)`` of an RGB image ``(H, W, 3)``, and how many cells, (h, w), it covers."""
+        """Scores ``(K, h, w)`` of an RGB image ``(H, W, 3)``, and how many cells, (h, w), it covers.
+
+        If the encoder has a decoder, they are assignments, and ``Encoder.points`` take the place of cells.
+        """
         scores, covered = self.batch_scores([image])
         return scores[0], covered
 
@@ -133,7 +143,7 @@ class Scorer:
 
     def follow_edges(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Stripes:
         """Stripes of an image's own ``scores``, which follow its edges if the run's settings say so."""
-        scores, covered = refined(scores, covered, image, self.config.segment)
+        scores, covered = self._refined(image, scores, covered)
         return Stripes([scores], scores.shape[1], covered)
 
     def stripes(self, image: NDArray[np.uint8]) -> Stripes:
@@ -155,6 +165,15 @@ class Scorer:
         scores, covered = self.looks.scores(looks)
         guide = windows.reduced(GUIDE) if self.config.segment.follows_edges else np.empty((0, 0, 3), np.uint8)
         return self.follow_edges(guide, scores[0], covered)
+
+    def _refined(
+        self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]
+    ) -> tuple[Tensor, tuple[float, float]]:
+        """Scores as they are, or assignments that follow the image's edges."""
+        points = self.encoder.points
+        if self.config.segment.follows_edges and self.encoder.decoder is not None:
+            scores = TEMPERATURE * (scores + LEAST).log()
+        return refined(scores, covered, image, self.config.segment, points)
 
     @property
     def _tile_cells(self) -> int:
@@ -184,7 +203,7 @@ class Scorer:
             return scores
         followed = []
         for image, its_scores in zip(tiles, scores, strict=True):
-            assignments, its_covered = refined(its_scores, covered, image, self.config.segment)
+            assignments, its_covered = self._refined(image, its_scores, covered)
             points = max(1, assignments.shape[1] * self.stride // height)
             grid = (points * height // self.stride, points * width // self.stride)
             followed.append(resample(assignments, its_covered, grid, grid))

@@ -197,7 +197,7 @@ class Segmenter:
         prototype_map = np.empty(size_hw, np.uint16) if size_hw[0] * size_hw[1] <= HUGE else None
         class_map: NDArray[Any] = np.empty(size_hw, self.labels.dtype)
         certain = np.empty(size_hw, np.uint8) if self.confidence else None
-        temperature = None if self.config.segment.follows_edges else self.config.model.teacher_temperature
+        temperature = None if self.scorer.assigns else self.config.model.teacher_temperature
         for band in bands(*stripes, size_hw):
             class_map[band.span] = self.labels.class_map(band.prototypes)
             if prototype_map is not None:
@@ -231,7 +231,7 @@ class Segmenter:
         return self.scorer.tiled(size_hw)
 
     def scores(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
-        """Scores ``(K, h, w)`` of an RGB image ``(H, W, 3)``, and how many cells, (h, w), it covers."""
+        """Scores of an RGB image ``(H, W, 3)``, as in ``slotseg.segmenting.scorer.Scorer.scores``."""
         return self.scorer.scores(image)
 
     def batch_scores(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[float, float]]:
@@ -243,8 +243,11 @@ def _teacher(content: checkpoint.Checkpoint, config: TrainConfig, file: Path) ->
     """The teacher that a checkpoint holds."""
     backbone = Backbone(config.backbone)
     encoder = Encoder(backbone, backbone.channels, config.model)
+    tensors = content.part("teacher.")
+    if "decoder.used" in tensors:
+        encoder.add_decoder(tensors["decoder.used"], config.decoder)
     try:
-        encoder.load_state_dict(content.part("teacher."))
+        encoder.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{file} does not fit its own configuration ({reason}); it is damaged") from error

@@ -25,35 +25,45 @@ from slotseg.runs.folder import RunFolder
 log = logging.getLogger(__name__)
 
 State = tuple[Mapping[str, Tensor], Mapping[str, Any]]
+DECODER = "student.decoder."
+"""Start of the names of the parameters that the second stage trains."""
 RETRY_SECONDS = 60.0
 """Seconds until a checkpoint that could not be written is tried again."""
 
 
-def state_tensors(model: SlotCon, optimizer: Optimizer) -> dict[str, Tensor]:
-    """All tensors that a run needs to go on. There is no random state."""
-    tensors: dict[str, Tensor] = model.state_dict()
-    names = trained_names(model, optimizer)
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors.update({f"optimizer.{names[index]}.{name}": value for name, value in state.items()})
-    return tensors
+def optimizer_tensors(model: SlotCon, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Tensors of an optimiser's state by key."""
+    names, states = trained_names(model, optimizer), optimizer.state_dict()["state"]
+    return {f"optimizer.{names[i]}.{name}": value for i, state in states.items() for name, value in state.items()}
 
 
-def restore_state(model: SlotCon, optimizer: Optimizer, saved: Checkpoint) -> None:
-    """Put the tensors of ``state_tensors`` back into model and optimiser.
+def restore_model(model: SlotCon, saved: Checkpoint) -> None:
+    """Put the tensors of a checkpoint back into a model.
 
     Raises:
-        CheckpointError: If the checkpoint is of another model or optimiser.
+        CheckpointError: If it is of another model.
     """
     names = set(model.state_dict())
     try:
         model.load_state_dict({k: v for k, v in saved.tensors.items() if k in names})
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint to resume from does not fit its configuration: {error}") from error
+
+
+def restore_optimizer(model: SlotCon, optimizer: Optimizer, saved: Checkpoint) -> None:
+    """Put the tensors of ``optimizer_tensors`` back. States of the other stage's parameters are left out.
+
+    Raises:
+        CheckpointError: If the checkpoint has states of parameters that no stage trains.
+    """
     parameters = dict(model.named_parameters())
     indices = {name: index for index, name in enumerate(trained_names(model, optimizer))}
+    of_decoder = any(name.startswith(DECODER) for name in indices)
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in saved.part("optimizer.").items():
         parameter, _, name = key.rpartition(".")
+        if parameter.startswith(DECODER) != of_decoder:
+            continue
         if parameter not in indices:
             raise CheckpointError(
                 f"the checkpoint to resume from has a state of the optimiser for {parameter}, which is not trained; "

@@ -26,7 +26,7 @@ from slotseg.method.backbones import Backbone
 from slotseg.method.building import build_model, build_optimizer, compile_networks
 from slotseg.method.model import SlotConOutput
 from slotseg.runs.checkpoint import Checkpoint
-from slotseg.training.checkpoints import State, restore_state, state_tensors
+from slotseg.training.checkpoints import State, optimizer_tensors, restore_model, restore_optimizer
 from slotseg.training.guard import Guard
 from slotseg.training.precision import choose_precision
 from slotseg.values import to_dict
@@ -66,7 +66,7 @@ class Learner:
         self.config, self.source, self.step = config, source, 0
         self.device = resolve_device(device)
         self.workers = resolve_workers(workers)
-        self.part = _part(config.batch_size)
+        self.part = part_of(config.batch_size)
         self.per_epoch = steps_per_epoch(len(source), config.batch_size)
         self.total_steps = total_steps(config, len(source))
         self.warmup_steps = round(config.optimizer.warmup_epochs * self.per_epoch)
@@ -174,7 +174,9 @@ class Learner:
 
         Before the last step, ``teacher.concepts`` are those that merging would give now.
         """
-        tensors, teacher = state_tensors(self.model, self.optimizer), self.model.teacher
+        tensors: dict[str, Tensor] = self.model.state_dict()
+        tensors.update(optimizer_tensors(self.model, self.optimizer))
+        teacher = self.model.teacher
         if teacher.confusion is not None and self.step < self.total_steps:
             tensors["teacher.concepts"] = teacher.merged(self.config.model.num_prototypes)
         return tensors, {
@@ -224,12 +226,16 @@ class Learner:
                 f"there are {len(self.source)} photos and the run was started with "
                 f"{number}; expected the same photos: restore the folder or start a new run"
             )
-        step = int(resume.info["step"])
+        decoder_step = int(resume.info.get("decoder_step", 0))
+        step = int(resume.info["step"]) - decoder_step
         if step > self.total_steps:
             raise ConfigError(
                 f"the run has done {step} steps already and {self.total_steps} are asked for; expected more of them"
             )
-        restore_state(self.model, self.optimizer, resume)
+        if step == self.total_steps and 0 < decoder_step <= self.config.decoder.steps:  # else it is learned anew
+            self.model.add_decoders(resume.tensors["teacher.decoder.used"], self.config.decoder)
+        restore_model(self.model, resume)
+        restore_optimizer(self.model, self.optimizer, resume)
         if resume.info["scaler"]:
             self.scaler.load_state_dict(resume.info["scaler"])
         self.step = step
@@ -246,13 +252,17 @@ def total_steps(config: TrainConfig, num_photos: int) -> int:
     return config.steps or (config.epochs or 0) * steps_per_epoch(num_photos, config.batch_size)
 
 
-def _part(batch_size: int) -> slice:
-    """This process's share of a batch."""
+def part_of(batch_size: int, name: str = "batch_size") -> slice:
+    """This process's share of a batch, whose size is the setting ``name``.
+
+    Raises:
+        ConfigError: If the processes cannot share it evenly.
+    """
     rank, number = distributed.rank(), distributed.world_size()
     share, rest = divmod(batch_size, number)
     if rest:
         raise ConfigError(
-            f"batch_size is {batch_size} for {number} processes; expected a multiple: it is divided among them"
+            f"{name} is {batch_size} for {number} processes; expected a multiple: it is divided among them"
         )
     return slice(rank * share, (rank + 1) * share)
 

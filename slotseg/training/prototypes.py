@@ -88,7 +88,13 @@ def merge_by_use(learner: Learner) -> None:
     """Merge the prototypes for good, where the model is to be merged, by how many cells of whole photos each wins."""
     teacher, config = learner.model.teacher, learner.config
     if teacher.confusion is not None:
-        teacher.confusion.wins.copy_(count_wins(teacher, config, learner.source, learner.device))
+        merge(teacher, count_wins(teacher, config, learner.source, learner.device), config)
+
+
+def merge(teacher: Encoder, wins: Tensor, config: TrainConfig) -> None:
+    """Merge the prototypes, where the model is to be merged, by the share of the cells that each wins, ``(P,)``."""
+    if teacher.confusion is not None:
+        teacher.confusion.wins.copy_(wins)
         teacher.merge(config.model.num_prototypes)
         log.info("%d prototypes were merged to %d concepts", config.model.num_trained, teacher.num_concepts)
 

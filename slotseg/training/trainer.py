@@ -1,11 +1,14 @@
 """A training run: the loop of steps, its files, interruption and resumption."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from slotseg import distributed
@@ -18,10 +21,11 @@ from slotseg.runs.checkpoint import Checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.journal import Journal
 from slotseg.signals import deferred_signals
-from slotseg.training.checkpoints import Checkpoints, State
+from slotseg.training.checkpoints import Checkpoints, State, optimizer_tensors, restore_optimizer
 from slotseg.training.guard import MAX_IN_A_ROW
 from slotseg.training.learner import Learner
 from slotseg.training.prototypes import merge_by_use, start_prototypes
+from slotseg.training.self_training import SelfTraining
 from slotseg.values import to_dict
 from slotseg.watching.monitor import collapse_measures
 from slotseg.watching.watch import Watch
@@ -64,6 +68,10 @@ class Trainer:
         self.config, self.run, self.notes = config, run, notes or {}
         self.journal = Journal(run)
         self.learner = Learner(config, source, device=device, workers=workers, resume=resume)
+        kept = resume is not None and self.learner.model.teacher.decoder is not None
+        self.decoder_step = int(resume.info["decoder_step"]) if resume and kept else 0
+        self.decoder_optimizer: Optimizer | None = None
+        self.resumed = resume if kept else None
         self.checkpoints = Checkpoints(run, config, self.state)
 
     def announce(self, lines: Sequence[str]) -> None:
@@ -71,6 +79,16 @@ class Trainer:
         for line in lines:
             log.info("%s", line)
         self.journal.heading.extend(lines)
+
+    @property
+    def step(self) -> int:
+        """Steps done, of SlotCon and of the decoder."""
+        return self.learner.step + self.decoder_step
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.learner.total_steps + self.config.decoder.steps
 
     def train(self) -> None:
         """Train to the end, or until Ctrl-C or SIGTERM.
@@ -80,40 +98,81 @@ class Trainer:
                 step too, so that whoever trains before other work hears of it.
             SlotSegError: If the loss stops being a number.
         """
-        learner, config = self.learner, {"config": to_dict(self.config), **self.notes}
+        config = {"config": to_dict(self.config), **self.notes}
         patient = distributed.is_distributed()  # torchrun passes on a signal that the terminal has sent already
-        with self.journal.opened(config, learner.step), deferred_signals(patient) as received, learner.joined():
+        with self.journal.opened(config, self.step), deferred_signals(patient) as received:
             watch = self._watch()
-            if learner.step == 0:
-                self.checkpoints.keep()  # from here on the run can be resumed, and the disk has room
-                if self.config.model.prototype_init == "kmeans":
-                    start_prototypes(learner)
-            first_step, started = learner.step, time.monotonic()
-            for batch, output in self._steps(received):
-                interrupted, unreadable = distributed.anywhere(bool(received), bool(batch.unreadable))
-                if unreadable:
-                    messages = distributed.gather_objects(batch.unreadable)
-                    self.journal.add_unreadable(tuple(m for of_process in messages for m in of_process))
-                last = learner.step == learner.total_steps
-                due = last or learner.step % self.config.log_every == 0
-                self._heed_skipped(latest=due or interrupted)
-                if due and not learner.guard.in_a_row:
-                    rate = (learner.step - first_step) * self.config.batch_size / (time.monotonic() - started)
-                    self.journal.add_metrics({**self._metrics(output), "photos_per_second": rate})
-                    watch.add_metrics(self.journal.metrics)
-                if last:
-                    merge_by_use(learner)
-                watch.after_step(learner.step, learner.model.teacher)
-                self.checkpoints.after_step(learner.step, final=last or interrupted)
-                if interrupted and not last:
-                    self._end_interrupted()
+            if self.learner.step < self.learner.total_steps:
+                with self.learner.joined():
+                    self._train_slotcon(received, watch)
+            if self.decoder_step < self.config.decoder.steps:
+                self._train_decoder(received, watch)
         if received:
             raise KeyboardInterrupt
+
+    def _train_slotcon(self, received: Sequence[int], watch: Watch) -> None:
+        """The first stage: student and teacher."""
+        learner = self.learner
+        if learner.step == 0:
+            self.checkpoints.keep()  # from here on the run can be resumed, and the disk has room
+            if self.config.model.prototype_init == "kmeans":
+                start_prototypes(learner)
+        first_step, started = learner.step, time.monotonic()
+        for batch, output in self._steps(received):
+            interrupted, unreadable = distributed.anywhere(bool(received), bool(batch.unreadable))
+            if unreadable:
+                messages = distributed.gather_objects(batch.unreadable)
+                self.journal.add_unreadable(tuple(m for of_process in messages for m in of_process))
+            last = learner.step == learner.total_steps
+            due = last or learner.step % self.config.log_every == 0
+            self._heed_skipped(latest=due or interrupted)
+            if due and not learner.guard.in_a_row:
+                rate = (learner.step - first_step) * self.config.batch_size / (time.monotonic() - started)
+                self.journal.add_metrics({**self._metrics(output), "photos_per_second": rate})
+                watch.add_metrics(self.journal.metrics)
+            if last:
+                merge_by_use(learner)
+            self._after_step(watch, interrupted=interrupted, stage_ends=last)
+
+    def _train_decoder(self, received: Sequence[int], watch: Watch) -> None:
+        """The second stage: a decoder."""
+        log.info("A decoder learns the run's own assignments, refined")
+        stage = SelfTraining(self.learner, step=self.decoder_step, stop=lambda: distributed.anywhere(bool(received))[0])
+        self.decoder_optimizer = stage.optimizer
+        if self.resumed:
+            restore_optimizer(self.learner.model, stage.optimizer, self.resumed)
+        first_step, started = stage.step, time.monotonic()
+        with (
+            stage.joined(),
+            tqdm(total=stage.total_steps, initial=first_step, unit="step", disable=distributed.quiet()) as bar,
+        ):
+            while stage.step < stage.total_steps:
+                if not stage.ready():
+                    self._end_interrupted()
+                loss = stage.train_step()
+                bar.update()
+                self.decoder_step, self.decoder_optimizer = stage.step, stage.optimizer
+                last = stage.step == stage.total_steps
+                if last or stage.step % self.config.log_every == 0:
+                    self._add_decoder_metrics(stage, loss, (stage.step - first_step) / (time.monotonic() - started))
+                    watch.add_metrics(self.journal.metrics)
+                self._after_step(watch, interrupted=distributed.anywhere(bool(received))[0], stage_ends=last)
+
+    def _after_step(self, watch: Watch, *, interrupted: bool, stage_ends: bool) -> None:
+        """Paint, save and end, as is due after a step."""
+        last = self.step == self.total_steps
+        watch.after_step(self.step, self.learner.model.teacher)
+        self.checkpoints.after_step(self.step, final=stage_ends or interrupted)
+        if interrupted and not last:
+            self._end_interrupted()
 
     def state(self) -> State:
         """Tensors and header of a checkpoint of this moment."""
         tensors, info = self.learner.state()
-        return tensors, {"kind": "run", **info, **self.notes}
+        if self.decoder_optimizer is not None:
+            tensors = {**tensors, **optimizer_tensors(self.learner.model, self.decoder_optimizer)}
+        steps = {"step": self.step, "total_steps": self.total_steps, "decoder_step": self.decoder_step}
+        return tensors, {"kind": "run", **info, **steps, **self.notes}
 
     def _steps(self, received: Sequence[int]) -> Iterator[tuple[ViewBatch, SlotConOutput]]:
         """Each batch and the output of its step. Where no further batch can be read, a checkpoint is written."""
@@ -135,7 +194,7 @@ class Trainer:
                 raise
 
     def _end_interrupted(self) -> NoReturn:
-        log.info("Interrupted at step %d; continue with --resume %s", self.learner.step, self.run.path)
+        log.info("Interrupted at step %d; continue with --resume %s", self.step, self.run.path)
         raise KeyboardInterrupt
 
     def _heed_skipped(self, *, latest: bool) -> None:
@@ -167,13 +226,30 @@ class Trainer:
             "skipped_steps": learner.guard.skipped,
         }
 
+    def _add_decoder_metrics(self, stage: SelfTraining, loss: Tensor, steps_per_second: float) -> None:
+        """Add a line of the decoder's metrics.
+
+        Raises:
+            SlotSegError: If the loss is no number.
+        """
+        value = float(distributed.mean(loss))
+        if not math.isfinite(value):
+            raise SlotSegError(
+                f"the decoder's loss is {value} after {stage.step} of its steps; expected a number: continue with "
+                f"--resume {self.run.path} --set decoder.learning_rate=0.001"
+            )
+        line = {"step": self.step, "decoder_loss": value, "steps_per_second": steps_per_second}
+        if stage.agreement is not None:
+            line["decoder_agreement"] = stage.agreement
+        self.journal.add_metrics(line)
+
     def _watch(self) -> Watch:
         return Watch(
             self.run,
             self.config,
             self.learner.source,
             self.learner.device,
-            step=self.learner.step,
-            total_steps=self.learner.total_steps,
+            step=self.step,
+            total_steps=self.total_steps,
             lines=self.journal.metrics,
         )

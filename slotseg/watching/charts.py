@@ -82,6 +82,20 @@ CHARTS = (
         high=1,
     ),
     Chart(
+        title="Decoder's loss",
+        group="decoder",
+        keys={"decoder_loss": "decoder's loss"},
+        note="Cross-entropy with the refined assignments of its round. It falls with each round as they get surer.",
+    ),
+    Chart(
+        title="Decoder's agreement",
+        group="decoder",
+        keys={"decoder_agreement": "decoder's agreement"},
+        note="On held-out photos: how often decoder and refined assignment choose the same prototype.",
+        high=1,
+        percent=True,
+    ),
+    Chart(
         title="Learning rate",
         group="schedule",
         keys={"learning_rate": "learning rate"},

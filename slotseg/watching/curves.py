@@ -82,6 +82,7 @@ def draw(chart: Chart, lines: Sequence[Mapping[str, Any]], high: float | None = 
     Returns:
         The drawing, or None where there is nothing to draw.
     """
+    lines = [line for line in lines if any(key in line for key in chart.keys)]  # each stage has its own
     steps = np.array([line["step"] for line in lines], np.int64)
     metrics = {key: _column(lines, key) for key in chart.keys}
     metrics = {key: column for key, column in metrics.items() if np.isfinite(column).any()}

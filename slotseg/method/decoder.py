@@ -1,0 +1,129 @@
+"""The decoder: from the levels of a frozen backbone to assignments finer than its cells. It is ours, not the paper's.
+
+It starts from the teacher's own scores and learns what to add to them (``slotseg.training.self_training``). So one
+look gives what several looks and a mean field gave before. Letters: B images, C channels, U prototypes in use, H W
+pixels, h w feature cells, p points along a cell's side.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slotseg.config import DecoderConfig
+from slotseg.method.backbones import Backbone, EdgeConv2d, Level
+
+TEMPERATURE = 0.1
+"""Temperature that turns scores into logits; that of the student's assignment in training."""
+POINT = 4
+"""Pixels along a side of a point, about: a cell has as many points a side as its stride holds."""
+
+
+class Decoder(nn.Module):
+    """Assignments to the prototypes in use, several points to a cell.
+
+    Each level of the backbone is standardised and read by a 1x1 convolution, from the coarsest to the finest. A stem
+    reads the pixels. The last layer starts at zero, so that an untrained decoder gives the teacher's own assignments.
+
+    Args:
+        backbone: Backbone whose levels are read.
+        num_outputs: U.
+        config: Sizes.
+
+    Attributes:
+        used: Index of each prototype in use, ``(U,)``.
+        points: p, points along a cell's side.
+    """
+
+    used: Tensor
+
+    def __init__(self, backbone: Backbone, num_outputs: int, config: DecoderConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.points = max(1, round(backbone.stride / POINT))
+        self.register_buffer("used", torch.zeros(num_outputs, dtype=torch.int64))
+        self.readers = nn.ModuleList(_Reader(level, width) for level in backbone.levels)
+        self.scores = nn.Conv2d(num_outputs, width, 1)
+        self.stem = nn.Sequential(_strided(3, 32), nn.GELU(), _strided(32, width))
+        self.coarse = nn.Sequential(*(_Block(width) for _ in range(config.coarse_blocks)))
+        self.fine = nn.Sequential(*(_Block(width) for _ in range(config.fine_blocks)))
+        self.head = nn.Conv2d(width, num_outputs, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor, levels: Sequence[Tensor], scores: Tensor) -> Tensor:
+        """Logits of the assignments.
+
+        Args:
+            images: Normalised images, ``(B, 3, H, W)``.
+            levels: Maps of ``Backbone.pyramid``, ``(B, C, h', w')`` each, the coarsest last.
+            scores: Cosines to the prototypes in use on the cells of the coarsest level, ``(B, U, h, w)``.
+
+        Returns:
+            Logits ``(B, U, p h, p w)``; a softmax over U makes assignments of them.
+        """
+        logits = scores / TEMPERATURE
+        *finer, coarsest = [reader(level) for reader, level in zip(self.readers, levels, strict=True)]
+        features = self.coarse(coarsest + self.scores(logits))
+        for read in reversed(finer):
+            features = _resized(features, read.shape[2:]) + read
+        grid = (self.points * scores.shape[2], self.points * scores.shape[3])
+        pixels = _resized(images, (POINT * grid[0], POINT * grid[1]), "bilinear")
+        features = self.fine(F.gelu(self.stem(pixels) + _resized(features, grid)))
+        added: Tensor = self.head(features)
+        return added + _resized(logits, grid, "bilinear")
+
+    @torch.no_grad()
+    def standardise(self, levels: Sequence[Tensor]) -> None:
+        """Set mean and deviation of each level from some of its cells, ``(N, C)`` each."""
+        for reader, cells in zip(self.readers, levels, strict=True):
+            reader.standardise(cells)
+
+
+class _Reader(nn.Module):
+    """One level, standardised for each channel, through a 1x1 convolution."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, level: Level, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(level.channels, 1, 1))
+        self.register_buffer("scale", torch.ones(level.channels, 1, 1))
+        self.conv = nn.Conv2d(level.channels, width, 1)
+
+    def forward(self, level: Tensor) -> Tensor:
+        read: Tensor = self.conv((level - self.mean) * self.scale)
+        return read
+
+    def standardise(self, cells: Tensor) -> None:
+        deviation = cells.std(dim=0)
+        floor = 0.05 * cells.std() + 1e-3  # a channel that hardly varies stays small
+        self.mean.copy_(cells.mean(dim=0)[:, None, None])
+        self.scale.copy_(1 / (deviation + floor)[:, None, None])
+
+
+class _Block(nn.Module):
+    """A 7x7 depthwise convolution and two 1x1 convolutions, added to what they read. It starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.spread = EdgeConv2d(nn.Conv2d(width, width, 7, padding=3, groups=width))
+        self.widen, self.narrow = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, width, 1)
+        nn.init.zeros_(self.narrow.weight)
+        nn.init.zeros_(self.narrow.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = self.narrow(F.gelu(self.widen(self.spread(x))))
+        return x + added
+
+
+def _strided(in_dim: int, out_dim: int) -> EdgeConv2d:
+    return EdgeConv2d(nn.Conv2d(in_dim, out_dim, 3, stride=2, padding=1))
+
+
+def _resized(x: Tensor, size: Sequence[int], mode: str = "nearest") -> Tensor:
+    if x.shape[2] == size[0] and x.shape[3] == size[1]:
+        return x
+    return F.interpolate(x, tuple(size), mode=mode)

@@ -1,0 +1,161 @@
+"""Photos that the frozen backbone has looked at once, kept in memory for the decoder's training.
+
+Letters: B windows, C channels, U prototypes in use, H W pixels, h w feature cells, p points along a cell's side.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slotseg.config import BackboneConfig, TrainConfig
+from slotseg.data.reading.photos import REDUCTIONS, Photo
+from slotseg.data.views.augment import normalize
+from slotseg.data.views.sources import Source
+from slotseg.errors import DataError
+from slotseg.method.backbones import Backbone
+from slotseg.method.decoder import Decoder
+from slotseg.method.model import Encoder
+from slotseg.segmenting.looks import default_size, padded, scaled, working_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptPhoto:
+    """A photo at the working size, and what the teacher makes of it."""
+
+    image: NDArray[np.uint8]
+    """RGB pixels, ``(H, W, 3)``."""
+    pixels: Tensor
+    """The same padded to whole cells, uint8, ``(3, H', W')``, on the device."""
+    levels: list[Tensor]
+    """Maps of ``Backbone.pyramid``, float16, ``(C, h', w')`` each, on the device."""
+    scores: Tensor
+    """Cosines to the prototypes in use, float16, ``(U, h, w)``, on the device."""
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Height and width in cells, h and w."""
+        return self.scores.shape[1], self.scores.shape[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """A batch of windows of kept photos, as a decoder reads them."""
+
+    images: Tensor
+    """Normalised pixels, ``(B, 3, H, W)``."""
+    levels: list[Tensor]
+    """Maps of the levels, float32, ``(B, C, h', w')`` each."""
+    scores: Tensor
+    """Cosines to the prototypes in use, float32, ``(B, U, h, w)``."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A window of a photo."""
+
+    photo: int
+    """Index of the photo."""
+    top: int
+    """First row of cells."""
+    left: int
+    """First column of cells."""
+    side: tuple[int, int]
+    """Rows and columns of cells."""
+    mirrored: bool = False
+    """Whether the window is mirrored left-right."""
+
+    def cut(self, tensor: Tensor, cells: tuple[int, int]) -> Tensor:
+        """The window of a map ``(C, ...)`` of a photo of ``cells``, which has whole points to a cell."""
+        points = tensor.shape[1] // cells[0]
+        rows = slice(points * self.top, points * (self.top + self.side[0]))
+        part = tensor[:, rows, points * self.left : points * (self.left + self.side[1])]
+        return part.flip(2) if self.mirrored else part
+
+
+def keep_photos(
+    teacher: Encoder,
+    used: Tensor,
+    source: Source,
+    config: TrainConfig,
+    device: torch.device,
+    stop: Callable[[], bool],
+) -> list[KeptPhoto]:
+    """Look at some photos of a source, spread over it. Those that cannot be read are left out.
+
+    Args:
+        teacher: Encoder whose backbone and heads are not trained any more. It stays as it is.
+        used: Index of each prototype in use, ``(U,)``.
+        source: Photos of the run.
+        config: Settings of the run.
+        device: Device to compute on, and to keep the maps on.
+        stop: Function that says whether to end early, asked after each photo.
+    """
+    encoder = copy.deepcopy(teacher).eval()
+    number, kept = config.decoder.photos, list[KeptPhoto]()
+    for index in sorted({i * len(source) // number for i in range(number)}):
+        if stop():
+            break
+        with suppress(DataError):  # training has named it
+            kept.append(_keep(encoder, used, _read(source.open(index), default_size(config)), config, device))
+    return kept
+
+
+@torch.no_grad()
+def _keep(
+    encoder: Encoder, used: Tensor, image: NDArray[np.uint8], config: TrainConfig, device: torch.device
+) -> KeptPhoto:
+    backbone = encoder.backbone
+    assert isinstance(backbone, Backbone)
+    size_hw = working_size((image.shape[0], image.shape[1]), default_size(config))
+    seen = scaled([image], size_hw, device)
+    pixels = padded(seen, backbone.stride)
+    levels = backbone.pyramid(_normalised(pixels, config.backbone))
+    return KeptPhoto(
+        image=_bytes(seen[0]).permute(1, 2, 0).cpu().numpy(),
+        pixels=_bytes(pixels[0]),
+        levels=[level[0].half() for level in levels],
+        scores=encoder.prototypes(encoder.projector(levels[-1]))[0, used].half(),
+    )
+
+
+def windows(photos: Sequence[KeptPhoto], places: Sequence[Place], config: BackboneConfig) -> Windows:
+    """Windows of some photos, stacked. All have the same side."""
+
+    def stacked(maps: Sequence[Tensor]) -> Tensor:
+        parts = [place.cut(m, photos[place.photo].cells) for m, place in zip(maps, places, strict=True)]
+        return torch.stack(parts).contiguous(memory_format=torch.channels_last)
+
+    chosen = [photos[place.photo] for place in places]
+    return Windows(
+        images=_normalised(stacked([p.pixels for p in chosen]).float() / 255, config),
+        levels=[stacked([p.levels[i] for p in chosen]).float() for i in range(len(chosen[0].levels))],
+        scores=stacked([p.scores for p in chosen]).float(),
+    )
+
+
+@torch.no_grad()
+def logits_of(decoder: Decoder, photo: KeptPhoto, config: BackboneConfig) -> Tensor:
+    """Logits ``(U, p h, p w)`` of a whole photo."""
+    whole = windows([photo], [Place(0, 0, 0, photo.cells)], config)
+    logits: Tensor = decoder(whole.images, whole.levels, whole.scores)[0]
+    return logits
+
+
+def _read(photo: Photo, short_side: int) -> NDArray[np.uint8]:
+    """Pixels of a photo, decoded as small as the network allows."""
+    return photo.pixels(next((r for r in REDUCTIONS if min(photo.size_hw) // r >= short_side), 1))
+
+
+def _normalised(pixels: Tensor, config: BackboneConfig) -> Tensor:
+    return normalize(pixels, config.mean, config.std).contiguous(memory_format=torch.channels_last)
+
+
+def _bytes(pixels: Tensor) -> Tensor:
+    """Pixels in [0, 1] as the bytes that they were made of."""
+    return (255 * pixels).round().to(torch.uint8)

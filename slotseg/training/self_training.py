@@ -1,0 +1,237 @@
+"""The second stage of training: a decoder learns the run's own assignments, refined by a mean field (self-training).
+
+Before each round, the decoder so far assigns some of the run's photos in one look, and the mean field makes these
+assignments follow the photos' colours. They are the targets of the round: soft, and without any label. An untrained
+decoder gives the teacher's own assignments, so the first round needs nothing else.
+
+All of it is a pure function of the configuration, the photos, the teacher and the step. So a checkpoint needs no
+random state, and a resumed run equals an uninterrupted one. Letters: U prototypes in use, P trained prototypes, h w
+feature cells, p points along a cell's side.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slotseg import distributed
+from slotseg.config import TrainConfig
+from slotseg.errors import DataError
+from slotseg.method.decoder import Decoder
+from slotseg.method.model import Encoder
+from slotseg.method.schedules import learning_rate
+from slotseg.segmenting.looks import resample
+from slotseg.segmenting.refinement import TEMPERATURE, refine
+from slotseg.training.kept_photos import KeptPhoto, Place, keep_photos, logits_of, windows
+from slotseg.training.learner import Learner, part_of
+from slotseg.training.prototypes import merge
+
+log = logging.getLogger(__name__)
+
+IN_USE = 0.001
+"""Least share of the cells that a prototype wins to get an output of the decoder."""
+HELD_OUT = 10
+"""Number of photos of which one is held out, to tell how well the decoder does on photos that it has not learned."""
+CELLS_EVERY = 17
+"""Number of cells of which one is taken for the mean and deviation of a level."""
+LEAST = 0.02
+"""Least assignment somewhere in a photo for a prototype to take part in the photo's mean field."""
+WARM_UP = 30
+"""Steps over which the learning rate of a round rises, at most a third of them."""
+WEIGHT_DECAY = 1e-4
+SEED = 1
+"""Number that tells this stage's random windows from those of other draws with the same seed."""
+
+
+class SelfTraining:
+    """A decoder in training; in each of several processes, that process's share of every batch.
+
+    The student's decoder learns. The teacher's decoder makes the targets, and takes the student's weights after each
+    round. Nothing else of the model changes, but for the merging of the prototypes after the last round.
+
+    Args:
+        learner: SlotCon after its last step.
+        step: Steps of the decoder that the model has done.
+        stop: Function that says whether to end early, asked after each photo; the same in all processes.
+
+    Attributes:
+        step: Steps of the decoder done.
+        total_steps: Steps of the decoder.
+        optimizer: Optimiser of the round.
+        agreement: Share of the points of held-out photos at which the student's decoder and the targets of its round
+            have the same best prototype, as it was before the first step or after the last round; None if not known.
+    """
+
+    def __init__(self, learner: Learner, *, step: int = 0, stop: Callable[[], bool] = lambda: False) -> None:
+        self.config, self.model, self.device = learner.config, learner.model, learner.device
+        self.step, self.total_steps, self.stop = step, learner.config.decoder.steps, stop
+        self.part = part_of(self.config.decoder.batch_size, "decoder.batch_size")
+        self.agreement: float | None = None
+        teacher = self.model.teacher
+        used = teacher.decoder.used if teacher.decoder else prototypes_in_use(teacher, self.config)
+        self.photos = keep_photos(teacher, used, learner.source, self.config, self.device, stop)
+        if len(self.photos) < 2 and not stop():
+            raise DataError(f"{len(self.photos)} of the photos can be read; expected two or more for the decoder")
+        self.held_out = self.photos[HELD_OUT - 1 :: HELD_OUT]
+        self.learned = [photo for i, photo in enumerate(self.photos) if i % HELD_OUT != HELD_OUT - 1]
+        if teacher.decoder is None:
+            self._add_decoders(used)
+        self.optimizer = self._new_optimizer()
+        self.targets: list[Tensor] = []
+        self.held_out_targets: list[Tensor] = []
+        self.parallel: nn.Module = self.student
+
+    @property
+    def student(self) -> Decoder:
+        """The decoder that learns."""
+        assert self.model.student.decoder is not None
+        return self.model.student.decoder
+
+    @property
+    def teacher(self) -> Decoder:
+        """The decoder that makes the targets."""
+        assert self.model.teacher.decoder is not None
+        return self.model.teacher.decoder
+
+    @property
+    def round(self) -> tuple[int, int]:
+        """First step and end of the round of the next step."""
+        total, rounds = self.total_steps, min(self.config.decoder.rounds, self.total_steps)
+        index = self.step * rounds // total
+        return -(-index * total // rounds), -(-(index + 1) * total // rounds)
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Average gradients over the processes within the block."""
+        self.parallel = distributed.parallel(self.student, self.device)
+        try:
+            yield
+        finally:
+            self.parallel = self.student
+
+    def ready(self) -> bool:
+        """Make the targets of the round, unless they are there. False if that was cut short."""
+        if not self.targets:
+            self.held_out_targets = self._targets(self.held_out)
+            self.targets = self._targets(self.learned)
+            if self.stop():
+                self.targets = []
+            elif self.step == 0:
+                self.agreement = self._agreement()
+        return bool(self.targets)
+
+    def train_step(self) -> Tensor:
+        """Take one step, once ``ready``; after the last of a round, the teacher's decoder follows.
+
+        Returns:
+            The loss, a scalar on the device.
+        """
+        first, end = self.round
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.step - first, end - first)
+        places = self._places()[self.part]
+        batch = windows(self.learned, places, self.config.backbone)
+        targets = [place.cut(self.targets[place.photo], self.learned[place.photo].cells) for place in places]
+        logits: Tensor = self.parallel(batch.images, batch.levels, batch.scores)
+        loss = -(torch.stack(targets) * logits.log_softmax(dim=1)).sum(dim=1).mean()
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.step += 1
+        if self.step == end:
+            self._end_round()
+        return loss.detach()
+
+    def _end_round(self) -> None:
+        self.agreement = self._agreement()
+        self.teacher.load_state_dict(self.student.state_dict())
+        self.optimizer, self.targets = self._new_optimizer(), []
+        if self.step == self.total_steps:
+            merge(self.model.teacher, self._wins(), self.config)
+
+    def _places(self) -> list[Place]:
+        """Windows of the step, for all processes."""
+        rng = np.random.default_rng([self.config.seed, SEED, self.step])
+        most = min(self.config.decoder.window, *(side for photo in self.learned for side in photo.cells))
+        places = []
+        for index in rng.integers(len(self.learned), size=self.config.decoder.batch_size).tolist():
+            height, width = self.learned[index].cells
+            top, left = int(rng.integers(height - most + 1)), int(rng.integers(width - most + 1))
+            places.append(Place(index, top, left, (most, most), mirrored=bool(rng.random() < 0.5)))
+        return places
+
+    def _targets(self, photos: Sequence[KeptPhoto]) -> list[Tensor]:
+        """Assignments that the decoder is to learn, float16, ``(U, p h, p w)`` for each photo."""
+        found = []
+        for photo in photos:
+            if self.stop():
+                break
+            logits = logits_of(self.teacher, photo, self.config.backbone)
+            found.append(self._refined(logits, photo).half())
+        return found
+
+    @torch.no_grad()
+    def _refined(self, logits: Tensor, photo: KeptPhoto) -> Tensor:
+        """Assignments ``(U, p h, p w)`` that follow the photo's colours."""
+        points = self.teacher.points
+        stride = photo.pixels.shape[1] // photo.cells[0]
+        height, width = photo.image.shape[0] * points / stride, photo.image.shape[1] * points / stride
+        some = (logits.softmax(dim=0).flatten(1).amax(dim=1) > LEAST).nonzero()[:, 0]
+        strength = self.config.decoder.field_strength
+        scores = logits[some] * TEMPERATURE
+        refined, covered = refine(scores, (height, width), photo.image, strength, points=points)
+        whole = resample(refined, covered, (logits.shape[1], logits.shape[2]), (height, width))
+        return torch.zeros_like(logits).index_copy_(0, some, whole)
+
+    @torch.no_grad()
+    def _agreement(self) -> float | None:
+        if not self.held_out:
+            return None
+        same = number = 0
+        for photo, target in zip(self.held_out, self.held_out_targets, strict=True):
+            best = logits_of(self.student, photo, self.config.backbone).argmax(dim=0)
+            same += int((best == target.argmax(dim=0)).sum())
+            number += best.numel()
+        return same / number
+
+    def _wins(self) -> Tensor:
+        """Share of the points of all kept photos that each prototype wins, ``(P,)``, on the CPU."""
+        wins = torch.zeros(len(self.model.teacher.prototypes.weight))
+        used = self.teacher.used.cpu()
+        for photo in self.photos:
+            best = logits_of(self.teacher, photo, self.config.backbone).argmax(dim=0).flatten().cpu()
+            wins[used] += torch.bincount(best, minlength=len(used)) / len(best)
+        return wins / wins.sum()
+
+    def _add_decoders(self, used: Tensor) -> None:
+        """Add untrained decoders, drawn from the seed, that know how the levels of the photos vary."""
+        torch.manual_seed(self.config.seed)
+        self.model.add_decoders(used, self.config.decoder)
+        levels = zip(*(photo.levels for photo in self.photos), strict=True)
+        cells = [torch.cat([m.flatten(1)[:, ::CELLS_EVERY].T for m in maps]).float() for maps in levels]
+        for decoder in (self.student, self.teacher):
+            decoder.standardise(cells)
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        on_gpu_or_cpu = self.device.type in ("cpu", "cuda")
+        return torch.optim.AdamW(self.student.parameters(), weight_decay=WEIGHT_DECAY, fused=on_gpu_or_cpu)
+
+    def _learning_rate(self, step: int, steps: int) -> float:
+        peak = self.config.decoder.learning_rate
+        return learning_rate(step, base=peak, total_steps=steps, warmup_steps=min(WARM_UP, steps // 3), final=0.0)
+
+
+def prototypes_in_use(teacher: Encoder, config: TrainConfig) -> Tensor:
+    """Indices of the prototypes that win over ``IN_USE`` of the cells, ascending, ``(U,)``.
+
+    There are as many as the run has concepts at least. Where prototypes are not merged, all are in use.
+    """
+    number = len(teacher.prototypes.weight)
+    if teacher.confusion is None:
+        return torch.arange(number, device=teacher.prototypes.weight.device)
+    wins = teacher.confusion.wins
+    least = max(config.model.num_prototypes or 2, int((wins > IN_USE).sum()))
+    return wins.argsort(descending=True, stable=True)[:least].sort().values
