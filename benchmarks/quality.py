@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg import config
+from slotseg import segment_config
 from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import ConfigError
 from slotseg.eval.baselines import baseline_predictor
@@ -135,7 +135,7 @@ def run_or_baseline(method: str, benchmark: Benchmark, run: Path, number: int | 
     """Predictor of a method, for the photos that a run was trained on."""
     if method in OURS:
         return run_predictor(
-            benchmark, checkpoint=run, num_prototypes=number, segment=config.PLAIN if method == PLAIN else None
+            benchmark, checkpoint=run, num_prototypes=number, segment=segment_config.PLAIN if method == PLAIN else None
         )
     return baseline_predictor(method, benchmark, num_clusters=number, checkpoint=run, seed=seed)
 

@@ -34,8 +34,8 @@ from slotseg.data.scenes import draw_scene
 from slotseg.data.views.augment import normalize
 from slotseg.eval.report import text_table
 from slotseg.exchange.onnx_export import export_onnx
-from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
+from slotseg.networks.backbones import Backbone
 from slotseg.painting.outputs import OutputOptions, Outputs
 from slotseg.painting.paint import paint
 from slotseg.presets import PRESETS

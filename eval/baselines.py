@@ -25,7 +25,7 @@ from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.result import PredictorInfo
 from slotseg.exchange.weights import adopt, load_into, read_weights
-from slotseg.method.backbones import Backbone
+from slotseg.networks.backbones import Backbone
 from slotseg.presets import photos
 from slotseg.runs import checkpoint as checkpoints
 from slotseg.runs.folder import find_checkpoint

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.config import SegmentConfig
 from slotseg.data.labelled.labelled import ScoredPhoto
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.result import PredictorInfo
 from slotseg.labels.naming import Naming
 from slotseg.runs import checkpoint as checkpoints
 from slotseg.runs.folder import find_checkpoint
+from slotseg.segment_config import SegmentConfig
 from slotseg.segmenting.guided import EPSILON, RADIUS
 from slotseg.segmenting.looks import Size
 from slotseg.segmenting.segmenter import Segmenter

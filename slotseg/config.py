@@ -6,17 +6,15 @@ are in ``slotseg.presets``.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
+from slotseg.segment_config import SegmentConfig
 from slotseg.values import is_number, require, require_positive, require_range
 
 OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROTOTYPE_INITS = ("normal", "kmeans")
 PADDINGS = ("zeros", "replicate")
-EDGES = ("none", "field", "guided")
-SEVERAL_SCALES = (0.85, 1.4)
-"""Relative working sizes of test-time augmentation, where a run has none of its own."""
 NOT_OPTIONS = ("pretrained", "checkpoint_path", "features_only", "in_chans")
 
 
@@ -193,82 +191,18 @@ class DecoderConfig:
     """Parts of the steps. Before each, the decoder so far makes the assignments that are learned next."""
     photos: int = 160
     """Most photos that are learned from."""
-    batch_size: int = 8
-    """Windows per step, over all processes."""
-    window: int = 10
-    """Feature cells along a side of a window."""
     learning_rate: float = 4e-3
     """Peak learning rate of AdamW in each round."""
     field_strength: float = 3.0
     """Strength of the mean field by which the assignments follow the photo's colours."""
-    width: int = 48
-    """Channels."""
-    coarse_blocks: int = 2
-    """Residual blocks on the cells of the dense map."""
-    fine_blocks: int = 1
-    """Residual blocks on the points of the result."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         require_range(self, 0, 1_000_000_000, "steps")
         require_range(self, 1, 1000, "rounds")
         require_range(self, 2, 1_000_000, "photos")
-        require_range(self, 1, 100_000, "batch_size")
-        require_range(self, 2, 1000, "window")
         require_positive(self, "learning_rate")
         require_range(self, 0, 100, "field_strength")
-        require_range(self, 1, 4096, "width")
-        require_range(self, 0, 100, "coarse_blocks", "fine_blocks")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentConfig:
-    """Segmentation of an image by a trained model: test-time augmentation (several looks, averaged) and refinement."""
-
-    scales: tuple[float, ...] = (1.0,)
-    """Working sizes relative to ``--size``; the finest gives the grid."""
-    mirror: bool = False
-    """Whether the mirrored image is looked at too."""
-    edges: str = "none"
-    """Way to follow the photo's edges: ``none``, ``field`` (a mean field) or ``guided`` (a guided filter)."""
-    field_strength: float = 3.0
-    """Strength with which the mean field makes pixels of like colour near each other agree on a prototype."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        ok = len(self.scales) > 0 and all(is_number(s) and 0.1 <= s <= 10 for s in self.scales)
-        require(ok, self, "scales", "one or more numbers from 0.1 to 10")
-        require(self.edges in EDGES, self, "edges", f"one of {', '.join(EDGES)}")
-        require_positive(self, "field_strength")
-        require_range(self, 0, 100, "field_strength")
-
-    REPLACED: ClassVar[Mapping[str, str]] = {"refinement": "edges=field and field_strength"}
-    """Settings of earlier versions, and what a person writes today."""
-
-    @staticmethod
-    def upgraded(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The settings of a run of any version under their names of today.
-
-        In earlier versions ``refinement`` was the strength of the mean field, or 0 for none. ``edges`` was ``auto`` if
-        the strength alone decided.
-        """
-        if "field_strength" in settings or not ("refinement" in settings or settings.get("edges") == "auto"):
-            return settings
-        upgraded = dict(settings)
-        strength, edges = upgraded.pop("refinement", 0.0), upgraded.pop("edges", "auto")
-        if strength != 0:
-            upgraded["field_strength"] = strength
-        upgraded["edges"] = ("field" if strength != 0 else "none") if edges == "auto" else edges
-        return upgraded
-
-    @property
-    def follows_edges(self) -> bool:
-        """Whether scores become assignments that follow the photo's edges."""
-        return self.edges != "none"
-
-
-PLAIN: Mapping[str, Any] = {"scales": (1.0,), "mirror": False, "edges": "none"}
-"""Settings that reduce any ``SegmentConfig`` to the network alone: one look and nothing after it."""
 
 
 @dataclass(frozen=True, kw_only=True)

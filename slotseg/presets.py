@@ -3,16 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slotseg.config import (
-    SEVERAL_SCALES,
-    BackboneConfig,
-    ModelConfig,
-    OptimizerConfig,
-    SegmentConfig,
-    TrainConfig,
-    ViewsConfig,
-)
+from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, TrainConfig, ViewsConfig
 from slotseg.errors import ConfigError
+from slotseg.segment_config import SEVERAL_SCALES, SegmentConfig
 from slotseg.values import flatten, to_dict, with_values
 
 
@@ -133,8 +126,6 @@ MAY_CHANGE = (
     "decoder.steps",
     "decoder.rounds",
     "decoder.photos",
-    "decoder.batch_size",
-    "decoder.window",
     "decoder.learning_rate",
     "decoder.field_strength",
     "segment.scales",

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, SegmentConfig, TrainConfig, ViewsConfig
+from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, TrainConfig, ViewsConfig
 from slotseg.errors import ConfigError
 from slotseg.presets import PRESETS, resolve
+from slotseg.segment_config import SegmentConfig
 from slotseg.values import flatten, from_dict, to_dict, with_values
 
 PAPER = {  # the published COCO recipe

@@ -13,10 +13,12 @@ from slotseg.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 ORDER = [  # a module imports from its room and from earlier lines; rooms of one line do not know each other
-    "errors signals amounts",
+    "errors amounts",
     "values",
+    "segment_config",
     "config files distributed labels",
-    "presets devices pages data method",
+    "presets devices pages data networks",
+    "method",
     "runs",
     "segmenting",
     "painting exchange concepts",

@@ -15,7 +15,7 @@ import click
 
 import slotseg
 from slotseg.errors import SlotSegError
-from slotseg.signals import no_interrupt_lost
+from slotseg.training.signals import no_interrupt_lost
 
 COMMANDS = {
     "discover": "From a folder of photos to concepts, masks and a report, in one go.",

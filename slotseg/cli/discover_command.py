@@ -9,7 +9,7 @@ import click
 from slotseg import amounts
 from slotseg.cli import options
 from slotseg.cli.train_command import SETTINGS
-from slotseg.signals import no_interrupt_lost
+from slotseg.training.signals import no_interrupt_lost
 
 EPILOG = """\b
 Everything goes to OUT: index.html, a report; concepts/, a page to name concepts on; masks/ with

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from slotseg.cli import options
-from slotseg.config import PLAIN
 from slotseg.errors import ConfigError
+from slotseg.segment_config import PLAIN
 
 DATASETS = (
     "cocostuff27", "cocostuff15", "cocostuff171", "cocopanoptic27", "voc", "ade20k", "cityscapes27", "cityscapes19",

@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from slotseg.config import SEVERAL_SCALES
 from slotseg.data.views.unlabelled import DATASETS
 from slotseg.errors import ConfigError
+from slotseg.segment_config import SEVERAL_SCALES
 
 PATH = click.Path(path_type=Path)
 SOME_INPUTS_FAILED = 3

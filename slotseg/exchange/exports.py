@@ -22,7 +22,7 @@ from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.twins import TrainedBackbone, torchvision_twin
 from slotseg.files import missing_space, replacing
-from slotseg.method.backbones import Backbone
+from slotseg.networks.backbones import Backbone
 from slotseg.runs.folder import name_of
 
 log = logging.getLogger(__name__)

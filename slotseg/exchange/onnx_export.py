@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 import slotseg
 from slotseg import amounts
-from slotseg.config import PLAIN
 from slotseg.data.views.augment import normalize
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.files import missing_space, write_bytes
 from slotseg.labels.label_map import IGNORE
+from slotseg.segment_config import PLAIN
 from slotseg.segmenting.looks import default_size
 from slotseg.segmenting.segmenter import Segmenter
 

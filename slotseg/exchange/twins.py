@@ -17,7 +17,7 @@ from torch import Tensor
 
 from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.method.backbones import Backbone
+from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint
 from slotseg.values import from_dict

@@ -19,7 +19,7 @@ from slotseg import amounts
 from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.unpickling import load_plain
-from slotseg.method.backbones import Backbone
+from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint
 from slotseg.values import from_dict

@@ -3,14 +3,15 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from slotseg.config import OptimizerConfig, TrainConfig
 from slotseg.errors import ConfigError
-from slotseg.method.backbones import Backbone
 from slotseg.method.lars import LARS
 from slotseg.method.model import Encoder, SlotCon
+from slotseg.networks.backbones import Backbone
+from slotseg.networks.decoder import Decoder
 
 
 def build_model(config: TrainConfig) -> SlotCon:
@@ -28,6 +29,22 @@ def build_model(config: TrainConfig) -> SlotCon:
             f"{backbone.stride}, at least twice it"
         )
     return SlotCon(backbone, backbone.channels, config.model)
+
+
+def add_decoder(encoder: Encoder, used: Tensor) -> Decoder:
+    """Add an untrained decoder for the prototypes ``used``, indices ``(U,)``, to an encoder with a timm backbone."""
+    assert isinstance(encoder.backbone, Backbone)
+    decoder = Decoder(encoder.backbone, len(used))
+    decoder.used.copy_(used)
+    encoder.decoder = decoder.to(encoder.prototypes.weight.device).to(memory_format=torch.channels_last)
+    return decoder
+
+
+def add_decoders(model: SlotCon, used: Tensor) -> None:
+    """Add untrained decoders of the same weights to student and teacher, for the prototypes ``used``, ``(U,)``."""
+    student, teacher = (add_decoder(encoder, used) for encoder in (model.student, model.teacher))
+    teacher.load_state_dict(student.state_dict())
+    teacher.requires_grad_(False)
 
 
 def compile_networks(model: SlotCon) -> None:

@@ -9,20 +9,23 @@ Ours: concepts that several prototypes are merged to, and a backbone that may be
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slotseg.config import DecoderConfig, ModelConfig
+from slotseg.config import ModelConfig
 from slotseg.errors import ConfigError
 from slotseg.method.alignment import align
-from slotseg.method.backbones import Backbone
-from slotseg.method.decoder import Decoder
 from slotseg.method.grouping import Prototypes, slots_from_scores, winners
 from slotseg.method.heads import predictor, projector
 from slotseg.method.losses import Center, grouping_loss, slot_loss
 from slotseg.method.merging import Confusion, merge_confused
+
+if TYPE_CHECKING:  # they need timm, which a backbone of one's own does not
+    from slotseg.networks.backbones import Backbone
+    from slotseg.networks.decoder import Decoder
 
 Pair = tuple[Tensor, Tensor]
 
@@ -75,7 +78,7 @@ class Encoder(nn.Module):
         merged = config.num_trained != config.num_prototypes
         self.register_buffer("concepts", torch.arange(config.num_trained) if merged else None)
         self.confusion = Confusion(config.num_trained, config.teacher_temperature) if merged else None
-        self.decoder: Decoder | None = None
+        self.decoder: Decoder | None = None  # see ``slotseg.method.building``
 
     @property
     def num_concepts(self) -> int:
@@ -104,18 +107,10 @@ class Encoder(nn.Module):
         best = scores.new_full((len(scores), self.num_concepts, *scores.shape[2:]), -1.0)
         return best.scatter_reduce(1, index, scores, "amax")
 
-    def add_decoder(self, used: Tensor, config: DecoderConfig) -> None:
-        """Add an untrained decoder for the prototypes ``used``, indices ``(U,)``."""
-        assert isinstance(self.backbone, Backbone)
-        self.decoder = Decoder(self.backbone, len(used), config)
-        self.decoder.used.copy_(used)
-        self.decoder.to(self.prototypes.weight.device).to(memory_format=torch.channels_last)
-
     def assignments(self, images: Tensor) -> Tensor:
         """The decoder's assignments ``(B, U, p h, p w)`` of normalised images to the prototypes in use."""
         assert self.decoder is not None
-        assert isinstance(self.backbone, Backbone)
-        levels = self.backbone.pyramid(images)
+        levels = cast("Backbone", self.backbone).pyramid(images)
         scores = self.prototypes(self.projector(levels[-1]))[:, self.decoder.used]
         logits: Tensor = self.decoder(images, levels, scores)
         return logits.float().softmax(dim=1)
@@ -244,15 +239,6 @@ class SlotCon(nn.Module):
         for encoder in (self.student, self.teacher):
             encoder.prototypes.weight.copy_(prototypes)
         self.center.value.copy_(center)
-
-    def add_decoders(self, used: Tensor, config: DecoderConfig) -> None:
-        """Add untrained decoders of the same weights to student and teacher, for the prototypes ``used``, ``(U,)``."""
-        self.student.add_decoder(used, config)
-        self.teacher.add_decoder(used, config)
-        assert self.student.decoder is not None
-        assert self.teacher.decoder is not None
-        self.teacher.decoder.load_state_dict(self.student.decoder.state_dict())
-        self.teacher.decoder.requires_grad_(False)
 
     @staticmethod
     def _backbone_maps(encoder: Encoder, images: Pair) -> Pair:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slotseg.config import SegmentConfig
+from slotseg.segment_config import SegmentConfig
 from slotseg.segmenting.guided import refine_guided
 from slotseg.segmenting.looks import resample
 

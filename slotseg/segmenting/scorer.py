@@ -19,9 +19,9 @@ from slotseg.data.reading.strips import scaled_strips
 from slotseg.data.reading.windows import ArrayWindows, Windows
 from slotseg.devices import autocast, inference_precision, resolve_device
 from slotseg.errors import ConfigError
-from slotseg.method.backbones import Backbone
 from slotseg.method.building import compile_encoder
 from slotseg.method.model import Encoder
+from slotseg.networks.backbones import Backbone
 from slotseg.segmenting.looks import MAX_WORKING_PIXELS, Looks, Size, default_size, resample, scaled
 from slotseg.segmenting.refinement import TEMPERATURE, refined
 from slotseg.segmenting.tiles import TileAxis, blended

@@ -21,8 +21,9 @@ from slotseg.data.reading.windows import Windows, open_windows
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.labels.label_map import LabelMap, read_labels
 from slotseg.labels.naming import Naming
-from slotseg.method.backbones import Backbone
+from slotseg.method.building import add_decoder
 from slotseg.method.model import Encoder
+from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import SUFFIX, find_checkpoint, run_of
 from slotseg.segmenting.confidence import confidence
@@ -245,7 +246,7 @@ def _teacher(content: checkpoint.Checkpoint, config: TrainConfig, file: Path) ->
     encoder = Encoder(backbone, backbone.channels, config.model)
     tensors = content.part("teacher.")
     if "decoder.used" in tensors:
-        encoder.add_decoder(tensors["decoder.used"], config.decoder)
+        add_decoder(encoder, tensors["decoder.used"])
     try:
         encoder.load_state_dict(tensors)
     except RuntimeError as error:

@@ -18,9 +18,9 @@ from slotseg.data.reading.photos import REDUCTIONS, Photo
 from slotseg.data.views.augment import normalize
 from slotseg.data.views.sources import Source
 from slotseg.errors import DataError
-from slotseg.method.backbones import Backbone
-from slotseg.method.decoder import Decoder
 from slotseg.method.model import Encoder
+from slotseg.networks.backbones import Backbone
+from slotseg.networks.decoder import Decoder
 from slotseg.segmenting.looks import default_size, padded, scaled, working_size
 
 

@@ -22,9 +22,9 @@ from slotseg.devices import autocast, keep_freed_memory, precision_name, resolve
 from slotseg.errors import ConfigError
 from slotseg.exchange.weights import load_into, read_weights
 from slotseg.method import schedules
-from slotseg.method.backbones import Backbone
-from slotseg.method.building import build_model, build_optimizer, compile_networks
+from slotseg.method.building import add_decoders, build_model, build_optimizer, compile_networks
 from slotseg.method.model import SlotConOutput
+from slotseg.networks.backbones import Backbone
 from slotseg.runs.checkpoint import Checkpoint
 from slotseg.training.checkpoints import State, optimizer_tensors, restore_model, restore_optimizer
 from slotseg.training.guard import Guard
@@ -233,7 +233,7 @@ class Learner:
                 f"the run has done {step} steps already and {self.total_steps} are asked for; expected more of them"
             )
         if step == self.total_steps and 0 < decoder_step <= self.config.decoder.steps:  # else it is learned anew
-            self.model.add_decoders(resume.tensors["teacher.decoder.used"], self.config.decoder)
+            add_decoders(self.model, resume.tensors["teacher.decoder.used"])
         restore_model(self.model, resume)
         restore_optimizer(self.model, self.optimizer, resume)
         if resume.info["scaler"]:

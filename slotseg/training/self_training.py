@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from slotseg import distributed
 from slotseg.config import TrainConfig
 from slotseg.errors import DataError
-from slotseg.method.decoder import Decoder
+from slotseg.method.building import add_decoders
 from slotseg.method.model import Encoder
 from slotseg.method.schedules import learning_rate
+from slotseg.networks.decoder import Decoder
 from slotseg.segmenting.looks import resample
 from slotseg.segmenting.refinement import TEMPERATURE, refine
 from slotseg.training.kept_photos import KeptPhoto, Place, keep_photos, logits_of, windows
@@ -39,6 +40,10 @@ CELLS_EVERY = 17
 """Number of cells of which one is taken for the mean and deviation of a level."""
 LEAST = 0.02
 """Least assignment somewhere in a photo for a prototype to take part in the photo's mean field."""
+BATCH = 8
+"""Windows in a step, over all processes."""
+WINDOW = 10
+"""Most cells along a side of a window."""
 WARM_UP = 30
 """Steps over which the learning rate of a round rises, at most a third of them."""
 WEIGHT_DECAY = 1e-4
@@ -52,10 +57,7 @@ class SelfTraining:
     The student's decoder learns. The teacher's decoder makes the targets, and takes the student's weights after each
     round. Nothing else of the model changes, but for the merging of the prototypes after the last round.
 
-    Args:
-        learner: SlotCon after its last step.
-        step: Steps of the decoder that the model has done.
-        stop: Function that says whether to end early, asked after each photo; the same in all processes.
+    Use ``begin``.
 
     Attributes:
         step: Steps of the decoder done.
@@ -65,24 +67,46 @@ class SelfTraining:
             have the same best prototype, as it was before the first step or after the last round; None if not known.
     """
 
-    def __init__(self, learner: Learner, *, step: int = 0, stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, learner: Learner, photos: Sequence[KeptPhoto], used: Tensor, step: int, stop: Callable[[], bool]
+    ) -> None:
         self.config, self.model, self.device = learner.config, learner.model, learner.device
         self.step, self.total_steps, self.stop = step, learner.config.decoder.steps, stop
-        self.part = part_of(self.config.decoder.batch_size, "decoder.batch_size")
+        self.part = part_of(BATCH, "the decoder's batch")
         self.agreement: float | None = None
-        teacher = self.model.teacher
-        used = teacher.decoder.used if teacher.decoder else prototypes_in_use(teacher, self.config)
-        self.photos = keep_photos(teacher, used, learner.source, self.config, self.device, stop)
-        if len(self.photos) < 2 and not stop():
-            raise DataError(f"{len(self.photos)} of the photos can be read; expected two or more for the decoder")
-        self.held_out = self.photos[HELD_OUT - 1 :: HELD_OUT]
-        self.learned = [photo for i, photo in enumerate(self.photos) if i % HELD_OUT != HELD_OUT - 1]
-        if teacher.decoder is None:
+        self.photos, self.held_out = photos, photos[HELD_OUT - 1 :: HELD_OUT]
+        self.learned = [photo for i, photo in enumerate(photos) if i % HELD_OUT != HELD_OUT - 1]
+        if self.model.teacher.decoder is None:
             self._add_decoders(used)
         self.optimizer = self._new_optimizer()
         self.targets: list[Tensor] = []
         self.held_out_targets: list[Tensor] = []
         self.parallel: nn.Module = self.student
+
+    @classmethod
+    def begin(cls, learner: Learner, *, step: int = 0, stop: Callable[[], bool]) -> "SelfTraining | None":
+        """Look at the photos to learn from, and add untrained decoders to the model if it has none.
+
+        Args:
+            learner: SlotCon after its last step.
+            step: Steps of the decoder that the model has done.
+            stop: Function that says whether to end early, asked after each photo; the same in all processes.
+
+        Returns:
+            The training; None if it was stopped.
+
+        Raises:
+            ConfigError: If the processes cannot share a batch evenly.
+            DataError: If fewer than two photos can be read.
+        """
+        teacher = learner.model.teacher
+        used = teacher.decoder.used if teacher.decoder else prototypes_in_use(teacher, learner.config)
+        photos = keep_photos(teacher, used, learner.source, learner.config, learner.device, stop)
+        if stop():
+            return None
+        if len(photos) < 2:
+            raise DataError(f"{len(photos)} of the photos can be read; expected two or more for the decoder")
+        return cls(learner, photos, used, step, stop)
 
     @property
     def student(self) -> Decoder:
@@ -155,9 +179,9 @@ class SelfTraining:
     def _places(self) -> list[Place]:
         """Windows of the step, for all processes."""
         rng = np.random.default_rng([self.config.seed, SEED, self.step])
-        most = min(self.config.decoder.window, *(side for photo in self.learned for side in photo.cells))
+        most = min(WINDOW, *(side for photo in self.learned for side in photo.cells))
         places = []
-        for index in rng.integers(len(self.learned), size=self.config.decoder.batch_size).tolist():
+        for index in rng.integers(len(self.learned), size=BATCH).tolist():
             height, width = self.learned[index].cells
             top, left = int(rng.integers(height - most + 1)), int(rng.integers(width - most + 1))
             places.append(Place(index, top, left, (most, most), mirrored=bool(rng.random() < 0.5)))
@@ -209,7 +233,7 @@ class SelfTraining:
     def _add_decoders(self, used: Tensor) -> None:
         """Add untrained decoders, drawn from the seed, that know how the levels of the photos vary."""
         torch.manual_seed(self.config.seed)
-        self.model.add_decoders(used, self.config.decoder)
+        add_decoders(self.model, used)
         levels = zip(*(photo.levels for photo in self.photos), strict=True)
         cells = [torch.cat([m.flatten(1)[:, ::CELLS_EVERY].T for m in maps]).float() for maps in levels]
         for decoder in (self.student, self.teacher):

@@ -20,12 +20,12 @@ from slotseg.method.model import SlotConOutput
 from slotseg.runs.checkpoint import Checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.journal import Journal
-from slotseg.signals import deferred_signals
 from slotseg.training.checkpoints import Checkpoints, State, optimizer_tensors, restore_optimizer
 from slotseg.training.guard import MAX_IN_A_ROW
 from slotseg.training.learner import Learner
 from slotseg.training.prototypes import merge_by_use, start_prototypes
 from slotseg.training.self_training import SelfTraining
+from slotseg.training.signals import deferred_signals
 from slotseg.values import to_dict
 from slotseg.watching.monitor import collapse_measures
 from slotseg.watching.watch import Watch
@@ -137,7 +137,13 @@ class Trainer:
     def _train_decoder(self, received: Sequence[int], watch: Watch) -> None:
         """The second stage: a decoder."""
         log.info("A decoder learns the run's own assignments, refined")
-        stage = SelfTraining(self.learner, step=self.decoder_step, stop=lambda: distributed.anywhere(bool(received))[0])
+
+        def stopped() -> bool:
+            return distributed.anywhere(bool(received))[0]
+
+        stage = SelfTraining.begin(self.learner, step=self.decoder_step, stop=stopped)
+        if stage is None:
+            self._end_interrupted()
         self.decoder_optimizer = stage.optimizer
         if self.resumed:
             restore_optimizer(self.learner.model, stage.optimizer, self.resumed)
@@ -156,7 +162,7 @@ class Trainer:
                 if last or stage.step % self.config.log_every == 0:
                     self._add_decoder_metrics(stage, loss, (stage.step - first_step) / (time.monotonic() - started))
                     watch.add_metrics(self.journal.metrics)
-                self._after_step(watch, interrupted=distributed.anywhere(bool(received))[0], stage_ends=last)
+                self._after_step(watch, interrupted=stopped(), stage_ends=last)
 
     def _after_step(self, watch: Watch, *, interrupted: bool, stage_ends: bool) -> None:
         """Paint, save and end, as is due after a step."""

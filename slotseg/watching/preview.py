@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.config import SegmentConfig, TrainConfig
+from slotseg.config import TrainConfig
 from slotseg.data.reading.photos import REDUCTIONS, Photo
 from slotseg.data.views.sources import Source
 from slotseg.errors import DataError
@@ -26,6 +26,7 @@ from slotseg.labels.label_map import LabelMap
 from slotseg.method.model import Encoder
 from slotseg.painting.render import overlay
 from slotseg.runs.folder import RunFolder
+from slotseg.segment_config import SegmentConfig
 from slotseg.segmenting.looks import default_size
 from slotseg.segmenting.scorer import Scorer
 from slotseg.segmenting.upsampling import upsampled_argmax

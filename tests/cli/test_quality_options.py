@@ -14,10 +14,11 @@ from torch import nn
 
 from slotseg.cli import main
 from slotseg.cli.options import quality
-from slotseg.config import PLAIN, SegmentConfig, TrainConfig
+from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
 from slotseg.method.model import SlotCon
+from slotseg.segment_config import PLAIN, SegmentConfig
 from slotseg.segmenting.segmenter import Segmenter
 
 

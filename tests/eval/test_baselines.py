@@ -13,7 +13,7 @@ from slotseg.errors import DataError
 from slotseg.eval.baselines import ColorKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
-from slotseg.method.backbones import Backbone
+from slotseg.networks.backbones import Backbone
 
 
 class Halves(LabelledScenes):

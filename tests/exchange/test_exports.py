@@ -24,7 +24,7 @@ from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.exports import FORMATS, default_output, detectron2_name, export
 from slotseg.exchange.twins import read_backbone
 from slotseg.exchange.weights import adopt, load_into, read_weights
-from slotseg.method.backbones import Backbone
+from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.values import to_dict
 

@@ -25,8 +25,8 @@ from slotseg.exchange.official import converted
 from slotseg.exchange.official_settings import SOURCE
 from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.method import schedules
-from slotseg.method.backbones import Backbone
 from slotseg.method.building import build_model, build_optimizer, trained_names
+from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.training.launch import plan_training, resumed_training
 from slotseg.values import flatten, from_dict

@@ -17,14 +17,15 @@ from torch import Tensor
 
 import slotseg
 from slotseg.cli import main
-from slotseg.config import BackboneConfig, ModelConfig, SegmentConfig, TrainConfig
+from slotseg.config import BackboneConfig, ModelConfig, TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap, palette
-from slotseg.method.backbones import Backbone
 from slotseg.method.model import Encoder
+from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
+from slotseg.segment_config import SegmentConfig
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.values import to_dict
 

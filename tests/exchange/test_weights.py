@@ -16,8 +16,8 @@ from torch import Tensor
 from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.weights import adopt, load_into, read_weights
-from slotseg.method.backbones import Backbone
 from slotseg.method.model import SlotCon
+from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.values import to_dict
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from slotseg.config import PLAIN
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap
 from slotseg.method.model import SlotCon
 from slotseg.runs import checkpoint
+from slotseg.segment_config import PLAIN
 from slotseg.segmenting.refinement import refine
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.values import to_dict

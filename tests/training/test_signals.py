@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slotseg.runs import checkpoint
-from slotseg.signals import deferred_signals, no_interrupt_lost
+from slotseg.training.signals import deferred_signals, no_interrupt_lost
 
 Handler = signal.Handlers | Callable[[int, FrameType | None], None]
 

@@ -9,7 +9,7 @@ import torch
 
 from slotseg.config import BackboneConfig
 from slotseg.errors import ConfigError
-from slotseg.method.backbones import Backbone
+from slotseg.networks.backbones import Backbone
 
 LEVELS: list[tuple[dict[str, Any], tuple[int, int], str]] = [  # settings, (channels, stride), a key that is gone
     ({"name": "resnet18"}, (512, 32), "fc.weight"),

@@ -6,18 +6,24 @@ pixels, h w feature cells, p points along a cell's side.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slotseg.config import DecoderConfig
-from slotseg.method.backbones import Backbone, EdgeConv2d, Level
+from slotseg.networks.backbones import Backbone, EdgeConv2d, Level
 
 TEMPERATURE = 0.1
 """Temperature that turns scores into logits; that of the student's assignment in training."""
 POINT = 4
 """Pixels along a side of a point, about: a cell has as many points a side as its stride holds."""
+WIDTH = 48
+"""Channels."""
+COARSE_BLOCKS = 2
+"""Residual blocks on the cells of the dense map, where they reach far and cost little."""
+FINE_BLOCKS = 1
+"""Residual blocks on the points."""
 
 
 class Decoder(nn.Module):
@@ -29,7 +35,6 @@ class Decoder(nn.Module):
     Args:
         backbone: Backbone whose levels are read.
         num_outputs: U.
-        config: Sizes.
 
     Attributes:
         used: Index of each prototype in use, ``(U,)``.
@@ -38,17 +43,16 @@ class Decoder(nn.Module):
 
     used: Tensor
 
-    def __init__(self, backbone: Backbone, num_outputs: int, config: DecoderConfig) -> None:
+    def __init__(self, backbone: Backbone, num_outputs: int) -> None:
         super().__init__()
-        width = config.width
         self.points = max(1, round(backbone.stride / POINT))
         self.register_buffer("used", torch.zeros(num_outputs, dtype=torch.int64))
-        self.readers = nn.ModuleList(_Reader(level, width) for level in backbone.levels)
-        self.scores = nn.Conv2d(num_outputs, width, 1)
-        self.stem = nn.Sequential(_strided(3, 32), nn.GELU(), _strided(32, width))
-        self.coarse = nn.Sequential(*(_Block(width) for _ in range(config.coarse_blocks)))
-        self.fine = nn.Sequential(*(_Block(width) for _ in range(config.fine_blocks)))
-        self.head = nn.Conv2d(width, num_outputs, 1)
+        self.readers = nn.ModuleList(_Reader(level) for level in backbone.levels)
+        self.scores = nn.Conv2d(num_outputs, WIDTH, 1)
+        self.stem = nn.Sequential(_strided(3, 32), nn.GELU(), _strided(32, WIDTH))
+        self.coarse = nn.Sequential(*(_Block() for _ in range(COARSE_BLOCKS)))
+        self.fine = nn.Sequential(*(_Block() for _ in range(FINE_BLOCKS)))
+        self.head = nn.Conv2d(WIDTH, num_outputs, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
@@ -64,10 +68,10 @@ class Decoder(nn.Module):
             Logits ``(B, U, p h, p w)``; a softmax over U makes assignments of them.
         """
         logits = scores / TEMPERATURE
-        *finer, coarsest = [reader(level) for reader, level in zip(self.readers, levels, strict=True)]
+        *finer, coarsest = [cast(Tensor, read(level)) for read, level in zip(self.readers, levels, strict=True)]
         features = self.coarse(coarsest + self.scores(logits))
-        for read in reversed(finer):
-            features = _resized(features, read.shape[2:]) + read
+        for level in reversed(finer):
+            features = _resized(features, level.shape[2:]) + level
         grid = (self.points * scores.shape[2], self.points * scores.shape[3])
         pixels = _resized(images, (POINT * grid[0], POINT * grid[1]), "bilinear")
         features = self.fine(F.gelu(self.stem(pixels) + _resized(features, grid)))
@@ -78,6 +82,7 @@ class Decoder(nn.Module):
     def standardise(self, levels: Sequence[Tensor]) -> None:
         """Set mean and deviation of each level from some of its cells, ``(N, C)`` each."""
         for reader, cells in zip(self.readers, levels, strict=True):
+            assert isinstance(reader, _Reader)
             reader.standardise(cells)
 
 
@@ -87,11 +92,11 @@ class _Reader(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, level: Level, width: int) -> None:
+    def __init__(self, level: Level) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(level.channels, 1, 1))
         self.register_buffer("scale", torch.ones(level.channels, 1, 1))
-        self.conv = nn.Conv2d(level.channels, width, 1)
+        self.conv = nn.Conv2d(level.channels, WIDTH, 1)
 
     def forward(self, level: Tensor) -> Tensor:
         read: Tensor = self.conv((level - self.mean) * self.scale)
@@ -107,10 +112,10 @@ class _Reader(nn.Module):
 class _Block(nn.Module):
     """A 7x7 depthwise convolution and two 1x1 convolutions, added to what they read. It starts as the identity."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.spread = EdgeConv2d(nn.Conv2d(width, width, 7, padding=3, groups=width))
-        self.widen, self.narrow = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, width, 1)
+        self.spread = EdgeConv2d(nn.Conv2d(WIDTH, WIDTH, 7, padding=3, groups=WIDTH))
+        self.widen, self.narrow = nn.Conv2d(WIDTH, 2 * WIDTH, 1), nn.Conv2d(2 * WIDTH, WIDTH, 1)
         nn.init.zeros_(self.narrow.weight)
         nn.init.zeros_(self.narrow.bias)  # type: ignore[arg-type]
 
