@@ -37,7 +37,7 @@ TINY = TrainConfig(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., TrainConfig]:
     """Configuration of a tiny ResNet; takes changed settings by dotted name."""
 
@@ -47,7 +47,7 @@ def tiny_config() -> Callable[..., TrainConfig]:
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_model(tiny_config: Callable[..., TrainConfig]) -> Callable[..., SlotCon]:
     """A tiny model with the given settings, the same one at each call."""
 

@@ -1,7 +1,7 @@
 """Kills twenty runs with SIGKILL, half of them while they save, and continues each to its end.
 
 Started by ``test_kills.py`` in a process of its own: what is imported here once is forked for every run.
-Prints a JSON object for each run.
+Two runs at a time, each on one thread. Prints a JSON object for each run.
 """
 
 import json
@@ -12,24 +12,31 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 
+from slotseg.data.scenes import draw_scene
 from slotseg.data.views.unlabelled import Photos
 from slotseg.files import LEFTOVERS
 from slotseg.runs.checkpoint import load, read_header
 from slotseg.runs.folder import RunFolder
 from slotseg.training.launch import new_training, resumed_training
 
-STEPS = 16
+RUNS, PHOTOS = 20, 16
 SETTINGS = {
-    "steps": STEPS,
+    "steps": 16,
     "log_every": 3,
     "checkpoint_every": 2,
     "keep_every": 5,
     "previews": 3,
     "batch_size": 4,
+    "backbone.stride": 8,
     "model.hidden_dim": 512,
     "model.num_prototypes": 5,
     "model.trained_prototypes": 12,
@@ -53,13 +60,14 @@ def start(function: Callable[[], object]) -> int:
 
 
 def training(folder: Path, workers: int) -> Callable[[], object]:
-    """What a user would do: begin, or continue where there is something to continue."""
+    """What a user would do: begin, or continue where there is something to continue; on the photos beside the run."""
 
     def train() -> None:
         if RunFolder(folder).last.is_file():
             resumed_training(folder, device="cpu", workers=workers).train()
         else:
-            new_training(Photos(), SETTINGS, out=folder, device="cpu", workers=workers).train()
+            photos = Photos([folder.with_name("photos")])
+            new_training(photos, SETTINGS, preset="tiny", out=folder, device="cpu", workers=workers).train()
 
     return train
 
@@ -73,7 +81,7 @@ def kill(pid: int, folder: Path, rng: random.Random, seconds: float, while_savin
     """Kill a run after a random time below ``seconds``, or a random moment after that in which it saves."""
     time.sleep(rng.uniform(0, seconds))
     while while_saving and not saving(folder) and not ended(pid):
-        pass
+        time.sleep(1e-4)  # a save takes a hundred times as long
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
@@ -83,35 +91,47 @@ def ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def main() -> None:
-    """Train once to the end, then twenty times with kills."""
-    torch.set_num_threads(1)  # threads do not survive a fork
-    place, rng = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
+def whole_run(folder: Path) -> float:
+    """Train from begin to end; the seconds that it took."""
     begun = time.monotonic()
-    assert os.waitpid(start(training(place / "whole", 0)), 0)[1] == 0
-    seconds = time.monotonic() - begun
-    whole = RunFolder(place / "whole")
-    expected, metrics = load(whole.last).tensors, lines(whole)
-    for number in range(20):
-        folder, workers = place / f"killed-{number}", number % 3
-        run, steps, saves = RunFolder(folder), [], 0
-        for _ in range(1 + number % 2):  # every second run is killed twice
-            kill(start(training(folder, workers)), folder, rng, 0.9 * seconds, while_saving=number % 4 > 1)
-            steps.append(read_header(run.last)["step"] if run.last.is_file() else None)
-            saves += saving(folder)
-        assert os.waitpid(start(training(folder, workers)), 0)[1] == 0
-        tensors = load(run.last).tensors
-        equal = tensors.keys() == expected.keys() and all(torch.equal(tensors[k], v) for k, v in expected.items())
-        result = {
-            "run": number,
-            "workers": workers,
-            "killed_after_step": steps,
-            "killed_while_saving": saves,
-            "equal": equal,
-            "same_metrics": lines(run) == metrics,
-            "leftovers": sorted(p.name for p in folder.rglob(".*")),
-        }
-        print(json.dumps(result), flush=True)
+    assert os.waitpid(start(training(folder, 0)), 0)[1] == 0
+    return time.monotonic() - begun
+
+
+def killed_run(whole: RunFolder, seed: int, seconds: float, number: int) -> dict[str, Any]:
+    """Kill a run once or twice, continue it to its end, and compare it with the whole one beside it."""
+    folder, workers, rng = whole.path.with_name(f"killed-{number}"), number % 3, random.Random(seed + number)
+    run, steps, saves = RunFolder(folder), [], 0
+    for _ in range(1 + number % 2):  # every second run is killed twice
+        kill(start(training(folder, workers)), folder, rng, 0.9 * seconds, while_saving=number % 4 > 1)
+        steps.append(read_header(run.last)["step"] if run.last.is_file() else None)
+        saves += saving(folder)
+    assert os.waitpid(start(training(folder, workers)), 0)[1] == 0
+    tensors, expected = load(run.last).tensors, load(whole.last).tensors
+    equal = tensors.keys() == expected.keys() and all(torch.equal(tensors[k], v) for k, v in expected.items())
+    return {
+        "run": number,
+        "workers": workers,
+        "killed_after_step": steps,
+        "killed_while_saving": saves,
+        "equal": equal,
+        "same_metrics": lines(run) == lines(whole),
+        "leftovers": sorted(p.name for p in folder.rglob(".*")),
+    }
+
+
+def main() -> None:
+    """Train to the end without a kill, then twenty times with kills."""
+    torch.set_num_threads(1)  # threads do not survive a fork
+    place, seed = Path(sys.argv[1]), int(sys.argv[2])
+    (place / "photos").mkdir()
+    for i in range(PHOTOS):
+        Image.fromarray(draw_scene(i)[0]).save(place / "photos" / f"{i}.png")
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as lanes:
+        seconds = max(lanes.map(whole_run, [place / "whole", place / "beside"]))  # two at once, as all the others
+        killed = partial(killed_run, RunFolder(place / "whole"), seed, seconds)
+        for result in lanes.map(killed, range(RUNS)):
+            print(json.dumps(result), flush=True)
 
 
 def lines(run: RunFolder) -> list[dict[str, float]]:

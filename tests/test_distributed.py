@@ -89,7 +89,7 @@ def _activations(model: nn.Module) -> int:
 # what is shared
 
 
-def _exchange(rank: int, folder: Path) -> None:
+def _exchange(rank: int) -> None:
     own = torch.tensor([1.0, 2.0]) + 10 * rank
     assert distributed.gather(own).tolist() == [1.0, 2.0, 11.0, 12.0]
     assert distributed.total(own).tolist() == [12.0, 14.0]
@@ -136,10 +136,6 @@ def _one_process_without_positives(rank: int) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert slots.grad is not None
-
-
-def test_what_processes_exchange(tmp_path: Path) -> None:
-    in_two_processes(_exchange, tmp_path)
 
 
 # training
@@ -195,6 +191,13 @@ GROUPING_ONLY |= {"teacher_momentum": 0.5}
 PHOTOS_LIKE = {"model.trained_prototypes": 12, "model.prototype_init": "kmeans", "model.num_prototypes": 3}
 
 
+def _all(rank: int, folder: Path) -> None:
+    """Everything in the same two processes, as these take seconds to begin."""
+    _exchange(rank)
+    (folder / f"exchanged-{rank}").touch()
+    _trainings(rank, folder)
+
+
 def _trainings(rank: int, folder: Path) -> None:
     logging.getLogger("slotseg").setLevel(logging.INFO)
     _train(folder, "grouping", freeze=True, **GROUPING_ONLY)
@@ -235,12 +238,16 @@ def _one_process_has_no_loss(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    in_two_processes(_trainings, folder)
+    in_two_processes(_all, folder)
     return folder
 
 
 def _metrics(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in RunFolder(run).metrics.read_text().splitlines()]
+
+
+def test_what_processes_exchange(two: Path) -> None:
+    assert [(two / f"exchanged-{rank}").is_file() for rank in (0, 1)] == [True, True]
 
 
 def test_with_fixed_batchnorm_two_processes_learn_what_one_learns(two: Path, tmp_path: Path) -> None:

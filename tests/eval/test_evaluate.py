@@ -277,11 +277,12 @@ from slotseg.eval.evaluate import evaluate
 from slotseg.eval.baselines import baseline_predictor
 
 with distributed.joined():
-    benchmark = Benchmark.of(LabelledScenes(7))
-    result = evaluate(baseline_predictor(sys.argv[1], benchmark, num_clusters=11), benchmark, remember=True)
-    if distributed.rank() == 0:
-        values = {**result.to_dict(), "images": sorted(image.index for image in result.images)}
-        print(json.dumps(values))
+    for baseline in sys.argv[1:]:
+        benchmark = Benchmark.of(LabelledScenes(7))
+        result = evaluate(baseline_predictor(baseline, benchmark, num_clusters=11), benchmark, remember=True)
+        if distributed.rank() == 0:
+            values = {**result.to_dict(), "images": sorted(image.index for image in result.images)}
+            print(json.dumps(values))
 """
 
 
@@ -291,10 +292,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("baseline", ["colour", "random"])
-def test_two_processes_give_the_same_table_as_one(baseline: str) -> None:
+def test_two_processes_give_the_same_table_as_one() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-c", TWO_PROCESSES, baseline]
+    command = [sys.executable, "-c", TWO_PROCESSES, "colour", "random"]
     ranks = [
         subprocess.Popen(command, env={**environment, "RANK": str(r), "WORLD_SIZE": "2"}, stdout=subprocess.PIPE)
         for r in range(2)
@@ -302,8 +302,10 @@ def test_two_processes_give_the_same_table_as_one(baseline: str) -> None:
     together, silent = (process.communicate(timeout=120)[0] for process in ranks)
     alone = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
     assert silent == b""
-    assert json.loads(together) == json.loads(alone)
-    assert json.loads(alone)["images"] == list(range(7))
+    ours, expected = ([json.loads(line) for line in printed.splitlines()] for printed in (together, alone))
+    assert len(expected) == 2
+    assert ours == expected
+    assert all(result["images"] == list(range(7)) for result in expected)
 
 
 def test_a_file_name_that_is_not_utf8(folder: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from slotseg.segmenting.segmenter import Segmenter
 NUM_PHOTOS, EVERY = 10_000, 1_000
 ALLOWED = 4 << 20
 """Bytes by which memory may grow once it is warm: of a stream, less than half a kilobyte a photo."""
+Command = tuple[subprocess.Popen[bytes], Path]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="memory and open files are read from /proc"),
@@ -55,7 +56,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def segmenter(tiny_model: Callable[..., SlotCon], tiny_config: Callable[..., TrainConfig]) -> Segmenter:
     return Segmenter(tiny_model().teacher, tiny_config(), size=32, device="cpu")
 
@@ -73,6 +74,25 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
+@pytest.fixture(scope="module")
+def command(segmenter: Segmenter, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """A command that has begun to segment the photos, and the file of what it prints; the stream goes on beside it.
+
+    In a process of its own, as what others have left in memory would be given back meanwhile.
+    """
+    folder = tmp_path_factory.mktemp("command")
+    segmenter.save(folder / "model.safetensors")
+    words = ["segment", str(photos), "-o", str(folder / "masks"), "--json", "--format", "coco", "--confidence"]
+    words += ["--size", "32", "--checkpoint", str(folder / "model.safetensors"), "--device", "cpu"]
+    watch = [sys.executable, "-c", "import test_leaks, sys; test_leaks.watch_command(sys.argv[1:])", *words]
+    with (folder / "printed").open("wb") as printed:
+        process = subprocess.Popen(watch, cwd=Path(__file__).parent, stdout=printed, stderr=subprocess.STDOUT)
+    yield process, folder / "printed"
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.usefixtures("command")
 def test_a_stream_of_ten_thousand_files(segmenter: Segmenter, photos: Path) -> None:
     names = sorted(photos.rglob("*.jpg"))
     list(segmenter.stream(names[:100]))
@@ -86,14 +106,10 @@ def test_a_stream_of_ten_thousand_files(segmenter: Segmenter, photos: Path) -> N
     assert open_files() == opened
 
 
-def test_a_command_of_ten_thousand_files(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:
-    """In a process of its own, as what others have left in memory would be given back meanwhile."""
-    segmenter.save(tmp_path / "model.safetensors")
-    words = ["segment", str(photos), "-o", str(tmp_path / "masks"), "--json", "--format", "coco", "--confidence"]
-    words += ["--size", "32", "--checkpoint", str(tmp_path / "model.safetensors"), "--device", "cpu"]
-    watch = [sys.executable, "-c", "import test_leaks, sys; test_leaks.watch_command(sys.argv[1:])", *words]
-    done = subprocess.run(watch, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    seen = json.loads(done.stdout.splitlines()[-1])
+def test_a_command_of_ten_thousand_files(command: Command) -> None:
+    process, printed = command
+    assert process.wait() == 0, printed.read_text()
+    seen = json.loads(printed.read_text().splitlines()[-1])
     used, opened = seen["used"], seen["opened"]
     assert seen["exit_code"] == 3
     assert len(used) >= NUM_PHOTOS // EVERY
