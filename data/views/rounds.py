@@ -115,7 +115,7 @@ def plan_rounds(num_photos: int, batch_size: int, total_steps: int, *, kept: int
         seed: Seed of all draws.
     """
     batches = _batches(num_photos, batch_size, total_steps)
-    uses = total_steps / batches
+    seen = total_steps * batch_size / min(num_photos, batches * batch_size)  # times that a photo is drawn
 
     def rounds(visits: int, per_visit: int) -> Rounds:
         return Rounds(
@@ -123,7 +123,7 @@ def plan_rounds(num_photos: int, batch_size: int, total_steps: int, *, kept: int
             batch_size=batch_size,
             total_steps=total_steps,
             seed=seed,
-            num_views=min(kept, max(2, int(2 * uses / visits))),
+            num_views=min(kept, max(2, int(2 * seen / visits))),
             visits=visits,
             per_visit=per_visit,
         )
@@ -131,7 +131,7 @@ def plan_rounds(num_photos: int, batch_size: int, total_steps: int, *, kept: int
     once = rounds(1, 1)
     if once.largest * once.num_views <= capacity:
         return once
-    several = rounds(2 if uses >= VISITED_TWICE else 1, 1)
+    several = rounds(2 if seen >= VISITED_TWICE else 1, 1)
     fitting = max(1, capacity // (batch_size * several.num_views))
     return rounds(several.visits, -(-batches // fitting))
 
