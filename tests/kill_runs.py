@@ -1,6 +1,7 @@
-"""Kills twenty runs with SIGKILL, half of them while they save, and continues each to its end.
+"""Kills runs with SIGKILL, half of them while they save, and continues each to its end.
 
 Started by ``test_kills.py`` in a process of its own: what is imported here once is forked for every run.
+Arguments are a folder, a seed, the number of runs and, where maps are to be kept, ``kept``.
 Prints a JSON object for each run.
 """
 
@@ -37,6 +38,8 @@ SETTINGS = {
     "optimizer.warmup_epochs": 0,
     "backbone.options": {"layers": [1, 1, 1, 1], "drop_path_rate": 0.1},
 }
+KEPT = {"model.freeze_backbone": True, "views.kept": 4, "views.kept_memory": 1}
+"""Maps that are kept of 12 photos at a time: they are looked at in several rounds."""
 
 
 def start(function: Callable[[], object]) -> int:
@@ -52,14 +55,14 @@ def start(function: Callable[[], object]) -> int:
         os._exit(1)
 
 
-def training(folder: Path, workers: int) -> Callable[[], object]:
+def training(folder: Path, workers: int, settings: dict[str, object]) -> Callable[[], object]:
     """What a user would do: begin, or continue where there is something to continue."""
 
     def train() -> None:
         if RunFolder(folder).last.is_file():
             resumed_training(folder, device="cpu", workers=workers).train()
         else:
-            new_training(Photos(), SETTINGS, out=folder, device="cpu", workers=workers).train()
+            new_training(Photos(), settings, out=folder, device="cpu", workers=workers).train()
 
     return train
 
@@ -84,22 +87,23 @@ def ended(pid: int) -> bool:
 
 
 def main() -> None:
-    """Train once to the end, then twenty times with kills."""
+    """Train once to the end, then several times with kills."""
     torch.set_num_threads(1)  # threads do not survive a fork
-    place, rng = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
+    place, rng, num_runs = Path(sys.argv[1]), random.Random(int(sys.argv[2])), int(sys.argv[3])
+    settings = {**SETTINGS, **(KEPT if "kept" in sys.argv else {})}
     begun = time.monotonic()
-    assert os.waitpid(start(training(place / "whole", 0)), 0)[1] == 0
+    assert os.waitpid(start(training(place / "whole", 0, settings)), 0)[1] == 0
     seconds = time.monotonic() - begun
     whole = RunFolder(place / "whole")
     expected, metrics = load(whole.last).tensors, lines(whole)
-    for number in range(20):
+    for number in range(num_runs):
         folder, workers = place / f"killed-{number}", number % 3
         run, steps, saves = RunFolder(folder), [], 0
         for _ in range(1 + number % 2):  # every second run is killed twice
-            kill(start(training(folder, workers)), folder, rng, 0.9 * seconds, while_saving=number % 4 > 1)
+            kill(start(training(folder, workers, settings)), folder, rng, 0.9 * seconds, while_saving=number % 4 > 1)
             steps.append(read_header(run.last)["step"] if run.last.is_file() else None)
             saves += saving(folder)
-        assert os.waitpid(start(training(folder, workers)), 0)[1] == 0
+        assert os.waitpid(start(training(folder, workers, settings)), 0)[1] == 0
         tensors = load(run.last).tensors
         equal = tensors.keys() == expected.keys() and all(torch.equal(tensors[k], v) for k, v in expected.items())
         result = {
