@@ -165,9 +165,19 @@ class Photos(Scenes):
         return super().open(index)
 
 
-def _train(folder: Path, name: str, *, freeze: bool = False, stop: int = 0, **values: object) -> Trainer:
+class CtrlC(Photos):
+    """Photos of which the first brings a Ctrl-C."""
+
+    def open(self, index: int) -> Photo:
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().open(index)
+
+
+def _train(
+    folder: Path, name: str, *, source: Photos | None = None, freeze: bool = False, stop: int = 0, **values: object
+) -> Trainer:
     config = with_values(CONFIG, {**SMALL, **values})
-    trainer = Trainer(config, Photos(8), RunFolder(folder / name), device="cpu", workers=0)
+    trainer = Trainer(config, source or Photos(8), RunFolder(folder / name), device="cpu", workers=0)
     if freeze:  # statistics of a part of the batch are the one thing that differs with the processes
         for module in trainer.learner.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -209,8 +219,11 @@ def _trainings(rank: int, folder: Path) -> None:
     _train(folder, "kept-photos", **PHOTOS_LIKE, **KEPT)
     with pytest.raises(KeyboardInterrupt):
         _train(folder, "stopped", stop=2 if rank == 1 else 0)  # only one of them hears it
+    with pytest.raises(KeyboardInterrupt):
+        _train(folder, "stopped-looking", source=CtrlC(8) if rank == 1 else None, **PHOTOS_LIKE, **KEPT)
     if rank == 0:
         assert checkpoint.load(RunFolder(folder / "stopped").last).info["step"] == 2
+        assert checkpoint.load(RunFolder(folder / "stopped-looking").last).info["step"] == 0
     _one_process_has_no_loss(rank, folder)
     with pytest.raises(ConfigError, match="batch_size is 5 for 2 processes; expected a multiple"):
         _train(folder, "odd", batch_size=5)

@@ -71,8 +71,7 @@ class KeptMaps:
             capacity=config.views.kept_memory * 10**6 // self.num_view_bytes,
             seed=config.seed,
         )
-        at_once = min(config.batch_size, MOST_AT_ONCE)
-        self.block_size = max(1, 2 * at_once // self.rounds.num_views)  # half of the views go at once
+        self.block_size = photos_of_block(config.batch_size, self.rounds.num_views)
         self._number = -1
         self._maps = self._places = torch.empty(0)
         self._unreadable: tuple[str, ...] = ()
@@ -196,6 +195,11 @@ class KeptMaps:
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.zeros(*shape, *self.map_shape, dtype=torch.float16, device=self.device)
+
+
+def photos_of_block(batch_size: int, num_views: int) -> int:
+    """Photos of a block. Half of their views go through the backbone at once, as many as a step would send."""
+    return max(1, 2 * min(batch_size, MOST_AT_ONCE) // num_views)
 
 
 def _picked(maps: Tensor, indices: Tensor) -> Tensor:

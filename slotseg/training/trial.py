@@ -21,7 +21,7 @@ from slotseg.data.views.kept_views import KeptViews
 from slotseg.data.views.sources import Source
 from slotseg.devices import precision_name, resolve_device
 from slotseg.errors import ConfigError, DataError
-from slotseg.training.kept_maps import KeptMaps
+from slotseg.training.kept_maps import KeptMaps, photos_of_block
 from slotseg.training.learner import Learner, total_steps
 
 T = TypeVar("T")
@@ -32,8 +32,8 @@ WARM_UP = 2
 MEASURED_STEPS = 10
 SECONDS = 15.0
 """Seconds after which no further step is measured; at least three are."""
-KEPT_PHOTOS = 16
-"""Photos, spread over the source, whose maps a trial keeps."""
+KEPT_BLOCKS = 3
+"""Blocks of photos, spread over the source, whose maps a trial keeps."""
 LARGEST_ON_CPU = 8
 """Most photos in a step of a trial on a CPU; from a few on, time grows with their number."""
 
@@ -158,7 +158,8 @@ def _measure_kept(
     trial: TrainConfig, source: Source, steps: int, batch_size: int, *, device: str, workers: int | None
 ) -> Cost:
     """Measure a learner of a few photos, and reckon with all of them."""
-    learner = Learner(trial, _Some(source, KEPT_PHOTOS), device=device, workers=workers)
+    number = KEPT_BLOCKS * photos_of_block(trial.batch_size, trial.views.kept)
+    learner = Learner(trial, _Some(source, number), device=device, workers=workers)
     assert learner.kept is not None
     looking = [
         _timed(partial(learner.kept.maps_of, block.images, 0, number), learner.device)[0] / len(block.images)
@@ -178,7 +179,7 @@ def _measure_kept(
     return replace(
         cost,
         reading=cost.reading * fewer,
-        looking=statistics.median(looking) * fewer,
+        looking=min(looking) * fewer,
         num_looked=whole.rounds.num_looked,
         kept_memory=whole.num_bytes,
         memory=cost.memory - learner.kept.num_bytes + whole.num_bytes,

@@ -179,6 +179,14 @@ def test_precision_is_measured_on_the_step_that_is_taken(learner: Callable[..., 
     assert len(seen) == 1, "the maps, once"
 
 
+def test_maps_are_drawn_in_bf16_too(trainer: Build) -> None:
+    run = trainer(values={**LIKE_PHOTOS, "precision": "bf16"})
+    run.train()
+    assert run.learner.precision == torch.bfloat16
+    assert losses(run)[-1] == pytest.approx(losses(run)[0], rel=1)
+    assert run.learner.guard.skipped == 0
+
+
 # stopped and continued
 
 
