@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slotseg.segment_config import SegmentConfig
-from slotseg.values import is_number, require, require_positive, require_range
+from slotseg.values import is_number, is_whole, require, require_positive, require_range
 
 OPTIMIZERS = ("lars", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -134,6 +134,10 @@ class ViewsConfig:
     """Range of the blur's sigma in pixels."""
     solarize: tuple[float, float] = (0.0, 0.2)
     """Probability of inverting the pixels above 128."""
+    kept: int = 0
+    """Most views of a photo whose maps are kept, where the backbone is frozen. 0: two new views at each step."""
+    kept_memory: int = 256
+    """Most memory of the kept maps in MB. Photos whose maps don't fit take turns."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -146,6 +150,8 @@ class ViewsConfig:
         require_range(self, 0, 0.5, "hue")
         for name in ("blur", "solarize"):
             require(all(0 <= p <= 1 for p in getattr(self, name)), self, name, "two numbers from 0 to 1")
+        require(is_whole(self.kept) and self.kept in (0, *range(2, 65)), self, "kept", "0 or a number from 2 to 64")
+        require(is_whole(self.kept_memory) and self.kept_memory > 0, self, "kept_memory", "a whole number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +258,7 @@ class TrainConfig:
         """Check ranges and conflicts."""
         require_range(self, 2, 1_000_000, "batch_size")
         require(self.epochs is None or self.steps is None, self, "epochs", "None where steps are given")
+        require(self.model.freeze_backbone or not self.views.kept, self.views, "kept", "0 without freeze_backbone")
         for name in ("epochs", "steps", "keep_every"):
             value = getattr(self, name)
             require(value is None or (is_number(value) and value >= 1), self, name, "1 or more")

@@ -72,6 +72,8 @@ NOT_OF_THE_PAPER = {
     "compile",
     "previews",
     "tensorboard",
+    "views.kept",
+    "views.kept_memory",
 }
 NOT_OF_THE_PAPER |= {"log_every", "checkpoint_every", "checkpoint_minutes", "keep_every"}
 
@@ -150,6 +152,8 @@ def test_only_lars_scales_its_rate_with_the_batch(optimizer: str, peak: float) -
         *((ViewsConfig, name, 1.01) for name in ("min_overlap", "flip", "jitter", "gray")),
         *((ViewsConfig, name, -0.01) for name in ("brightness", "contrast", "saturation")),
         (ViewsConfig, "hue", 0.6),
+        *((ViewsConfig, "kept", value) for value in (1, 65, -2, 2.0, True)),
+        *((ViewsConfig, "kept_memory", value) for value in (0, 1.5)),
         (OptimizerConfig, "name", "sgd"),
         (OptimizerConfig, "learning_rate", 0.0),
         (OptimizerConfig, "trust_coefficient", 0.0),
@@ -184,6 +188,7 @@ def test_out_of_range_names_field_and_value(cls: type, name: str, value: object)
         (BackboneConfig, {"stage": 3, "stride": 16}, "stage"),
         (TrainConfig, {"epochs": 3, "steps": 3}, "epochs"),
         (TrainConfig, {"epochs": None, "steps": 0}, "steps"),
+        (TrainConfig, {"views": ViewsConfig(kept=8)}, "kept"),
     ],
 )
 def test_conflicts_are_refused(cls: type, values: dict[str, Any], name: str) -> None:
@@ -197,6 +202,8 @@ def test_conflicts_are_refused(cls: type, values: dict[str, Any], name: str) -> 
         (ModelConfig, {"num_prototypes": 2, "center_momentum": 0, "grouping_weight": 1}),
         (ModelConfig, {"num_prototypes": 65_535, "center_momentum": 1, "grouping_weight": 0}),
         (ViewsConfig, {"image_size": 16, "area": (1.0, 1.0), "hue": 0.5, "flip": 0, "blur": (0, 1)}),
+        (ViewsConfig, {"kept": 2, "kept_memory": 1}),
+        (ViewsConfig, {"kept": 64}),
         (TrainConfig, {"batch_size": 2, "epochs": None, "steps": 1, "keep_every": 1, "teacher_momentum": 1}),
     ],
 )

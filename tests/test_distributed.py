@@ -161,9 +161,19 @@ class Photos(Scenes):
         return super().open(index)
 
 
-def _train(folder: Path, name: str, *, freeze: bool = False, stop: int = 0, **values: object) -> Trainer:
+class CtrlC(Photos):
+    """Photos of which the first brings a Ctrl-C."""
+
+    def open(self, index: int) -> Photo:
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().open(index)
+
+
+def _train(
+    folder: Path, name: str, *, source: Photos | None = None, freeze: bool = False, stop: int = 0, **values: object
+) -> Trainer:
     config = with_values(CONFIG, {**SMALL, **values})
-    trainer = Trainer(config, Photos(8), RunFolder(folder / name), device="cpu", workers=0)
+    trainer = Trainer(config, source or Photos(8), RunFolder(folder / name), device="cpu", workers=0)
     if freeze:  # statistics of a part of the batch are the one thing that differs with the processes
         for module in trainer.learner.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -191,6 +201,9 @@ GROUPING_ONLY |= {"teacher_momentum": 0.5}
 PHOTOS_LIKE = {"model.trained_prototypes": 12, "model.prototype_init": "kmeans", "model.num_prototypes": 3}
 
 
+KEPT = {"model.freeze_backbone": True, "views.kept": 3, "views.kept_memory": 1}
+
+
 def _all(rank: int, folder: Path) -> None:
     """Everything in the same two processes, as these take seconds to begin."""
     _exchange(rank)
@@ -204,14 +217,31 @@ def _trainings(rank: int, folder: Path) -> None:
     whole = _train(folder, "photos", **PHOTOS_LIKE)
     digest = whole.learner.model.teacher.prototypes.weight.sum().item(), whole.learner.model.teacher.concepts.tolist()  # type: ignore[union-attr]
     assert distributed.gather_objects(digest) == [digest] * 2
+    kept = _train(folder, "kept", freeze=True, **GROUPING_ONLY, **KEPT)
+    _same_maps_in_both(kept)
+    _train(folder, "kept-photos", **PHOTOS_LIKE, **KEPT)
     with pytest.raises(KeyboardInterrupt):
         _train(folder, "stopped", stop=2 if rank == 1 else 0)  # only one of them hears it
+    with pytest.raises(KeyboardInterrupt):
+        _train(folder, "stopped-looking", source=CtrlC(8) if rank == 1 else None, **PHOTOS_LIKE, **KEPT)
     if rank == 0:
         assert checkpoint.load(RunFolder(folder / "stopped").last).info["step"] == 2
+        assert checkpoint.load(RunFolder(folder / "stopped-looking").last).info["step"] == 0
     _one_process_has_no_loss(rank, folder)
     with pytest.raises(ConfigError, match="batch_size is 5 for 2 processes; expected a multiple"):
         _train(folder, "odd", batch_size=5)
     (folder / f"rank-{rank}.json").write_text(json.dumps(sorted(whole.journal.unreadable)))
+
+
+def _same_maps_in_both(trainer: Trainer) -> None:
+    kept = trainer.learner.kept
+    assert kept is not None
+    digest = kept._maps.double().sum().item(), kept._places.sum().item()
+    assert distributed.gather_objects(digest) == [digest] * 2
+    batch = next(kept.batches(0, 1))
+    assert [len(images) for images in batch.images] == [2, 2]
+    whole = distributed.gather(batch.images[0])
+    assert len(whole.flatten(1).unique(dim=0)) == 4
 
 
 def _one_process_has_no_loss(rank: int, folder: Path) -> None:
@@ -250,22 +280,26 @@ def test_what_processes_exchange(two: Path) -> None:
     assert [(two / f"exchanged-{rank}").is_file() for rank in (0, 1)] == [True, True]
 
 
-def test_with_fixed_batchnorm_two_processes_learn_what_one_learns(two: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "values"), [("grouping", {}), ("kept", KEPT)])
+def test_with_fixed_batchnorm_two_processes_learn_what_one_learns(
+    two: Path, tmp_path: Path, name: str, values: dict[str, object]
+) -> None:
     """Grouping loss, centre, teacher, student and collapse figures; the views are the same ones."""
-    one = _train(tmp_path, "one", freeze=True, **GROUPING_ONLY)
-    ours, theirs = (checkpoint.load(RunFolder(run).last).tensors for run in (two / "grouping", one.run.path))
+    one = _train(tmp_path, "one", freeze=True, **GROUPING_ONLY, **values)
+    ours, theirs = (checkpoint.load(RunFolder(run).last).tensors for run in (two / name, one.run.path))
     assert ours.keys() == theirs.keys()
     start = build_model(one.config).state_dict()
     assert not torch.allclose(theirs["teacher.prototypes.weight"], start["teacher.prototypes.weight"], atol=1e-3)
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor, atol=2e-4, rtol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
-    for line, expected in zip(_metrics(two / "grouping"), _metrics(one.run.path), strict=True):
+    for key, tensor in theirs.items():
+        torch.testing.assert_close(ours[key], tensor, atol=2e-4, rtol=1e-3, msg=lambda m, key=key: f"{key}: {m}")
+    for line, expected in zip(_metrics(two / name), _metrics(one.run.path), strict=True):
         expected.pop("slot_loss"), expected.pop("photos_per_second")
-        assert {name: line[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+        assert {key: line[key] for key in expected} == pytest.approx(expected, abs=1e-4)
 
 
-def test_one_set_of_files_and_one_log(two: Path) -> None:
-    run = RunFolder(two / "photos")
+@pytest.mark.parametrize("name", ["photos", "kept-photos"])
+def test_one_set_of_files_and_one_log(two: Path, name: str) -> None:
+    run = RunFolder(two / name)
     assert [line["step"] for line in _metrics(run.path)] == [1, 2, 3, 4]
     assert run.log.read_text().count("prototypes were merged") == 1
     listed = [json.loads(line)["error"] for line in run.failures.read_text().splitlines()]

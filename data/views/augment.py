@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,6 +47,11 @@ class Augmentation:
         """Draw for some of the images."""
         fields: dict[str, Any] = {name: value[part] for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **fields)
+
+
+def seed_of(*parts: int) -> int:
+    """A seed for torch made of several numbers; zeros at the end change nothing."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
 
 
 def draw_augmentation(number: int, view: int, config: ViewsConfig, generator: torch.Generator) -> Augmentation:

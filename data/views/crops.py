@@ -1,11 +1,12 @@
-"""The two views of a photo and their exact geometry.
+"""The views of a photo, two or more, and their exact geometry.
 
 A crop box is in pixels of the photo. An overlap box is xyxy in [0, 1] of its own view, after the view's flip.
 The published code redraws the second crop a few times and can end without any overlap. Here, the first box then
-takes its place, so two views always overlap. Letters: S side of a view in pixels.
+takes its place, so two views always overlap. Letters: V views, S side of a view in pixels.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,18 @@ BoxXYXY = tuple[int, int, int, int]
 """Box as left, top, right, bottom in pixels of the photo, right and bottom excluded."""
 
 ATTEMPTS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Crops of one photo that overlap each other, not yet augmented in colour."""
+
+    images: Tensor
+    """RGB views, uint8, ``(V, 3, S, S)``."""
+    crops: tuple[BoxXYXY, ...]
+    """Crop box of each view, before its flip."""
+    flips: NDArray[np.bool_]
+    """Whether each view is mirrored left-right, ``(V,)``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +74,24 @@ def draw_crop(
     return x, y, x + w, y + h
 
 
-def draw_crop_pair(size_hw: tuple[int, int], config: ViewsConfig, rng: np.random.Generator) -> tuple[BoxXYXY, BoxXYXY]:
-    """Draw two crop boxes that overlap by at least ``config.min_overlap`` of the second's area.
+def draw_crops(
+    size_hw: tuple[int, int], config: ViewsConfig, rng: np.random.Generator, number: int = 2
+) -> tuple[BoxXYXY, ...]:
+    """Draw crop boxes, each of which overlaps all earlier ones by at least ``config.min_overlap`` of its own area.
 
-    The second is redrawn until they do, ``ATTEMPTS`` times at most. After that, the first box takes its place.
+    A box is redrawn until it does, ``ATTEMPTS`` times at most. After that, the first box takes its place.
     """
-    first = draw_crop(size_hw, config.area, config.aspect, rng)
-    for _ in range(ATTEMPTS):
-        second = draw_crop(size_hw, config.area, config.aspect, rng)
-        if _area(_intersection(first, second)) >= max(1, config.min_overlap * _area(second)):
-            return first, second
-    return first, first
+    crops = [draw_crop(size_hw, config.area, config.aspect, rng)]
+    while len(crops) < number:
+        for _ in range(ATTEMPTS):
+            crop = draw_crop(size_hw, config.area, config.aspect, rng)
+            least = max(1, config.min_overlap * _area(crop))
+            if all(_area(_intersection(earlier, crop)) >= least for earlier in crops):
+                break
+        else:
+            crop = crops[0]
+        crops.append(crop)
+    return tuple(crops)
 
 
 def overlap_box(crop: BoxXYXY, other: BoxXYXY, flip: bool) -> NDArray[np.float32]:
@@ -86,35 +106,46 @@ def overlap_box(crop: BoxXYXY, other: BoxXYXY, flip: bool) -> NDArray[np.float32
 
 
 def make_views(photo: Photo, config: ViewsConfig, rng: np.random.Generator) -> ViewPair:
-    """Draw two overlapping, randomly mirrored crops of a photo.
+    """Draw two overlapping, randomly mirrored crops of a photo, as ``cut_views`` does."""
+    views = cut_views(photo, config, rng, 2)
+    crops, flips = views.crops, views.flips
+    boxes = [overlap_box(crops[i], crops[1 - i], bool(flips[i])) for i in (0, 1)]
+    return ViewPair(
+        images=views.images,
+        overlap_boxes=torch.from_numpy(np.stack(boxes)),
+        flips=torch.from_numpy(flips),
+    )
 
-    The photo is decoded once, as small as possible: both crops keep at least ``config.image_size`` pixels a side, if
+
+def cut_views(photo: Photo, config: ViewsConfig, rng: np.random.Generator, number: int) -> Views:
+    """Draw overlapping, randomly mirrored crops of a photo.
+
+    The photo is decoded once, as small as possible: all crops keep at least ``config.image_size`` pixels a side, if
     they have them at full size.
 
     Args:
         photo: Photo to cut the crops from.
         config: Sizes and ranges.
         rng: Random generator, the only source of randomness.
+        number: V, the number of crops.
 
     Raises:
         DataError: If the photo cannot be decoded.
     """
-    crops = draw_crop_pair(photo.size_hw, config, rng)
-    flips = rng.random(2) < config.flip
-    boxes = [overlap_box(crops[i], crops[1 - i], bool(flips[i])) for i in (0, 1)]
+    crops = draw_crops(photo.size_hw, config, rng, number)
+    flips = rng.random(number) < config.flip
     reduction = coarsest_reduction(crops, config.image_size)
     pixels = photo.pixels(reduction)
     if pixels.shape[:2] == photo.size_hw:
         reduction = 1
-    views = [_render(pixels, reduced_box(crops[i], reduction), bool(flips[i]), config.image_size) for i in (0, 1)]
-    return ViewPair(
-        images=torch.stack(views),
-        overlap_boxes=torch.from_numpy(np.stack(boxes)),
-        flips=torch.from_numpy(flips),
-    )
+    images = [
+        _render(pixels, reduced_box(crop, reduction), bool(flip), config.image_size)
+        for crop, flip in zip(crops, flips, strict=True)
+    ]
+    return Views(images=torch.stack(images), crops=crops, flips=flips)
 
 
-def coarsest_reduction(crops: tuple[BoxXYXY, BoxXYXY], size: int) -> int:
+def coarsest_reduction(crops: Sequence[BoxXYXY], size: int) -> int:
     """Largest of ``REDUCTIONS`` that leaves each crop ``size`` pixels a side, or 1."""
     side = min(min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in crops)
     return next((r for r in REDUCTIONS if side >= r * size), 1)

@@ -73,11 +73,13 @@ def measure_stages(
     cost = measure_cost(config, plan.source, device=device, workers=workers)
     painting = _measure_painting(config, sample, device)
     steps = cost.num_photos // config.batch_size
-    clustered = min(INITIAL_STEPS, steps) * config.batch_size if config.model.prototype_init == "kmeans" else 0
+    looks_for_start = config.model.prototype_init == "kmeans" and not config.views.kept
+    clustered = min(INITIAL_STEPS, steps) * config.batch_size if looks_for_start else 0
     counted = min(COUNTED_PHOTOS, len(plan.source)) if config.model.trained_prototypes else 0
     memory = cost.memory
     if resolve_device(device).type == "cpu":  # where the trial's batches may have been smaller
-        memory = max(peak_memory(CPU), before + (cost.memory - before) * config.batch_size // cost.batch)
+        of_steps = (cost.memory - cost.kept_memory - before) * config.batch_size // cost.batch
+        memory = max(peak_memory(CPU), before + of_steps) + cost.kept_memory
     return StageCosts(
         steps=steps,
         photos_per_second=cost.photos_per_second,

@@ -196,15 +196,17 @@ class SlotCon(nn.Module):
             self.teacher.backbone.eval()
         return self
 
-    def forward(self, images: Pair, overlap_boxes: Pair, flips: Pair) -> SlotConOutput:
+    def forward(self, images: Pair, overlap_boxes: Pair, flips: Pair, *, mapped: bool = False) -> SlotConOutput:
         """Losses of a batch of view pairs.
 
         Args:
             images: Normalised view 1 and 2, each ``(B, 3, H, W)``.
             overlap_boxes: Overlap with the other view, xyxy in [0, 1] of its own view, each ``(B, 4)``.
             flips: Whether a view is mirrored left-right, boolean, each ``(B,)``.
+            mapped: Whether ``images`` are a frozen backbone's maps of the views, each ``(B, channels, h, w)``.
         """
-        maps = self._backbone_maps(self.student, images)
+        assert self.config.freeze_backbone or not mapped
+        maps = images if mapped else self._backbone_maps(self.student, images)
         student = self._group(self.student, maps, overlap_boxes, flips)
         with torch.no_grad():
             if not self.config.freeze_backbone:  # frozen: student and teacher see the same map

@@ -179,16 +179,20 @@ def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Remark]:
 
 def describe_cost(cost: Cost) -> Iterator[Remark]:
     """Remarks that put the measured cost into words."""
-    by_loader = cost.reading / max(cost.workers, 1) > cost.step
     parts = {"copies": cost.copying, "colours": cost.coloring, "networks and losses": cost.computing}
     shares = ", ".join(f"{name} {seconds / cost.step:.0%}" for name, seconds in parts.items())
     yield ok("speed", f"{cost.photos_per_second:.3g} photos/s in {cost.precision}, tried with {cost.batch} a step")
     yield ok("step", f"{1000 * cost.step:.3g} ms a photo: {shares}")
+    beside = "looking" if cost.num_looked else "step"
     processes = "1 process does" if cost.workers == 1 else f"{cost.workers} processes do"
-    yield ok("reading", f"{1000 * cost.reading:.3g} ms a photo on one core; {processes} it beside the step")
-    if by_loader:
+    if cost.num_looked:
+        looked = f"{cost.num_looked:,} photos are looked at"
+        yield ok("looking", f"{1000 * cost.looking:.3g} ms a photo, all of its views: {looked}, steps take their maps")
+    yield ok("reading", f"{1000 * cost.reading:.3g} ms a photo on one core; {processes} it beside the {beside}")
+    if cost.by_loader:
         yield note("reading", "reading sets the pace: more --workers or more cores would help, or smaller JPEG files")
-    yield ok("memory", f"{size(cost.memory)} at most, besides the loader's processes")
+    kept = f", of which maps take {size(cost.kept_memory)}" if cost.num_looked else ""
+    yield ok("memory", f"{size(cost.memory)} at most{kept}, besides the loader's processes")
     yield ok("time", f"{duration(cost.seconds)} for the whole run: {cost.num_photos:,} photos, counted each time")
 
 

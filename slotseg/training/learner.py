@@ -6,16 +6,15 @@ random state, and a resumed run equals an uninterrupted one, bit for bit on the 
 processes share each batch and see the very views that one would see.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from slotseg import distributed
 from slotseg.config import TrainConfig
-from slotseg.data.views.augment import augment, draw_augmentation, normalize
+from slotseg.data.views.augment import augment, draw_augmentation, normalize, seed_of
 from slotseg.data.views.batches import ViewBatch, steps_per_epoch, view_batches
 from slotseg.data.views.sources import Source
 from slotseg.devices import autocast, keep_freed_memory, precision_name, resolve_device, resolve_workers
@@ -28,6 +27,7 @@ from slotseg.networks.backbones import Backbone
 from slotseg.runs.checkpoint import Checkpoint
 from slotseg.training.checkpoints import State, optimizer_tensors, restore_model, restore_optimizer
 from slotseg.training.guard import Guard
+from slotseg.training.kept_maps import KeptMaps
 from slotseg.training.precision import choose_precision
 from slotseg.values import to_dict
 
@@ -48,6 +48,7 @@ class Learner:
         step: Steps done.
         total_steps: Steps of the whole training.
         per_epoch: Steps of a pass over the photos.
+        kept: The maps that batches are drawn from, where they are kept.
 
     Raises:
         ConfigError: If settings don't fit each other, the machine or the photos.
@@ -84,8 +85,26 @@ class Learner:
         self.model.train()
         share = len(range(config.batch_size)[self.part])
         self.precision = choose_precision(
-            self._precision_before(resume), self.model, share, config.views.image_size, self.device
+            self._precision_before(resume),
+            self.model,
+            share,
+            config.views.image_size,
+            self.device,
+            config.views.kept > 0,
         )
+        self.kept: KeptMaps | None = None
+        if config.views.kept:
+            assert isinstance(self.model.student.backbone, Backbone)
+            self.kept = KeptMaps(
+                config,
+                source,
+                self.model.student.backbone,
+                total_steps=self.total_steps,
+                device=self.device,
+                precision=self.precision,
+                workers=self.workers,
+                part=self.part,
+            )
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         if resume is not None:
@@ -104,8 +123,18 @@ class Learner:
         finally:
             self.parallel = self.model
 
-    def batches(self, first_step: int, total_steps: int) -> Iterator[ViewBatch]:
-        """This process's share of the batches of some steps, on the CPU."""
+    def batches(
+        self, first_step: int, total_steps: int, stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[ViewBatch]:
+        """This process's share of the batches of some steps, on the CPU; maps that are kept, on the device.
+
+        Args:
+            first_step: First step.
+            total_steps: Step to end before.
+            stopped: Function that says whether to end early where photos are looked at; see ``KeptMaps.batches``.
+        """
+        if self.kept is not None:
+            return self.kept.batches(first_step, total_steps, stopped)
         return view_batches(
             self.source,
             self.config.views,
@@ -119,9 +148,14 @@ class Learner:
         )
 
     def prepare(self, batch: ViewBatch, step: int) -> tuple[Tensor, Tensor]:
-        """Augment and normalise both views. Each process draws for the whole batch and uses its own part."""
-        torch.manual_seed(_seed(self.config.seed, step, distributed.rank()))  # dropout and the like
-        generator = torch.Generator().manual_seed(_seed(self.config.seed, step))
+        """Augment and normalise both views. Each process draws for the whole batch and uses its own part.
+
+        Where the batch has maps, the result is these, in float32.
+        """
+        if batch.mapped:
+            return batch.images[0].float(), batch.images[1].float()
+        torch.manual_seed(seed_of(self.config.seed, step, distributed.rank()))  # dropout and the like
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, step))
         backbone = self.config.backbone
         prepared = []
         for view, images in enumerate(batch.images):
@@ -145,7 +179,7 @@ class Learner:
         self.guard.remember()
         self.model.update_teacher(self.teacher_momentum(self.step))
         with autocast(self.device, self.precision):
-            output: SlotConOutput = self.parallel(images, batch.overlap_boxes, batch.flips)
+            output: SlotConOutput = self.parallel(images, batch.overlap_boxes, batch.flips, mapped=batch.mapped)
         self.optimizer.zero_grad()
         self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
         self.model.update_center(output)
@@ -265,8 +299,3 @@ def part_of(batch_size: int, name: str = "batch_size") -> slice:
             f"{name} is {batch_size} for {number} processes; expected a multiple: it is divided among them"
         )
     return slice(rank * share, (rank + 1) * share)
-
-
-def _seed(*parts: int) -> int:
-    """A seed for torch made of several numbers; zeros at the end change nothing."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1

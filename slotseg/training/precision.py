@@ -19,7 +19,7 @@ BF16_GAIN = 1.2
 
 
 def choose_precision(
-    name: str, model: SlotCon, batch: int, image_size: int, device: torch.device
+    name: str, model: SlotCon, batch: int, image_size: int, device: torch.device, mapped: bool = False
 ) -> torch.dtype | None:
     """The autocast type to train in, the same in all processes; None for plain float32.
 
@@ -32,28 +32,34 @@ def choose_precision(
         batch: Photos of this process in a step.
         image_size: Side of a view in pixels.
         device: Device of the model.
+        mapped: Whether steps are taken on kept maps.
 
     Raises:
         ConfigError: As ``resolve_precision``.
     """
     if name == "auto" and device.type == "cpu" and _has_bf16():
-        times = time_precisions(model, min(batch, TRIED_PHOTOS), image_size, device)
+        times = time_precisions(model, min(batch, TRIED_PHOTOS), image_size, device, mapped)
         fp32, bf16 = distributed.once(lambda: times)  # all processes measure, as a step needs all of them
         name = "bf16" if bf16 * BF16_GAIN < fp32 else "fp32"
         log.info("A step in bf16 takes %.2f times as long as in fp32 here: training in %s", bf16 / fp32, name)
     return resolve_precision(name, device)
 
 
-def time_precisions(model: SlotCon, batch: int, image_size: int, device: torch.device) -> tuple[float, float]:
+def time_precisions(
+    model: SlotCon, batch: int, image_size: int, device: torch.device, mapped: bool = False
+) -> tuple[float, float]:
     """Seconds of a forward and backward in fp32 and in bf16, on a copy of the model."""
     model = copy.deepcopy(model)
     view = torch.randn(batch, 3, image_size, image_size, device=device).contiguous(memory_format=torch.channels_last)
+    if mapped:
+        with torch.no_grad():
+            view = model.student.backbone(view)
     box = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device).expand(batch, 4)
     flip = torch.zeros(batch, dtype=torch.bool, device=device)
 
     def step(precision: torch.dtype | None) -> None:
         with autocast(device, precision):
-            output = model((view, view), (box, box), (flip, flip))
+            output = model((view, view), (box, box), (flip, flip), mapped=mapped)
         output.loss.backward()
 
     fp32, bf16 = shortest_times(partial(step, None), partial(step, torch.bfloat16))

@@ -8,6 +8,7 @@ Letters: P prototypes, K concepts, D projection dimension, N cells, B images, h 
 
 import copy
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 import torch
@@ -35,8 +36,12 @@ COUNTED_PHOTOS = 100
 
 
 @torch.no_grad()
-def start_prototypes(learner: Learner) -> None:
+def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: False) -> None:
     """Put the prototypes where the features of the first views are, before anything is trained.
+
+    Args:
+        learner: The model, untrained.
+        stopped: Function that says whether to leave it at that; see ``Learner.batches``.
 
     Raises:
         ConfigError: If the views have fewer cells than there are prototypes.
@@ -44,10 +49,13 @@ def start_prototypes(learner: Learner) -> None:
     number, teacher = learner.config.model.num_trained, learner.model.teacher
     log.info("Clustering the first views for %d prototypes", number)
     directions = []
-    for step, batch in enumerate(learner.batches(0, min(INITIAL_STEPS, learner.total_steps))):
+    steps = min(INITIAL_STEPS, learner.kept.rounds.first_step(1) if learner.kept else learner.total_steps)
+    for step, batch in enumerate(learner.batches(0, steps, stopped)):
         for view in learner.prepare(batch.to(learner.device), step):
-            projections = teacher.projector(teacher.backbone(view))
+            projections = teacher.projector(view if batch.mapped else teacher.backbone(view))
             directions.append(distributed.gather(sample_directions(projections)))
+    if not directions:
+        return  # stopped
     start = distributed.once(lambda: kmeans_prototypes(torch.cat(directions), number, learner.config.seed))
     learner.model.start_from(*start)
 

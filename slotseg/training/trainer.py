@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
@@ -113,10 +114,13 @@ class Trainer:
     def _train_slotcon(self, received: Sequence[int], watch: Watch) -> None:
         """The first stage: student and teacher."""
         learner = self.learner
+        if learner.kept:
+            log.info("%s", learner.kept.summary)
         if learner.step == 0:
             self.checkpoints.keep()  # from here on the run can be resumed, and the disk has room
             if self.config.model.prototype_init == "kmeans":
-                start_prototypes(learner)
+                with self._kept_if_unread(received):
+                    start_prototypes(learner, lambda: distributed.anywhere(bool(received))[0])
         first_step, started = learner.step, time.monotonic()
         for batch, output in self._steps(received):
             interrupted, unreadable = distributed.anywhere(bool(received), bool(batch.unreadable))
@@ -181,23 +185,37 @@ class Trainer:
         return tensors, {"kind": "run", **info, **steps, **self.notes}
 
     def _steps(self, received: Sequence[int]) -> Iterator[tuple[ViewBatch, SlotConOutput]]:
-        """Each batch and the output of its step. Where no further batch can be read, a checkpoint is written."""
+        """Each batch and the output of its step. A signal between them ends the run; one in a step does not."""
         learner, first_step, quiet = self.learner, self.learner.step, distributed.quiet()
         total = learner.total_steps
-        with tqdm(total=total, initial=first_step, unit="step", disable=quiet, smoothing=0.1) as bar:
-            try:
-                for batch in learner.batches(first_step, total):
-                    output = learner.train_step(batch.to(learner.device))
-                    bar.update()
-                    if learner.step % self.config.log_every == 0:
-                        bar.set_postfix(loss=f"{output.loss.item():.3f}")
-                    yield batch, output
-            except DataError:
-                if learner.step > first_step:
-                    self.checkpoints.attempt(self.run.last)
-                if received:  # the signal came to the loader processes as well, which died of it
-                    self._end_interrupted()
-                raise
+        bar = tqdm(total=total, initial=first_step, unit="step", disable=quiet, smoothing=0.1)
+        with bar, self._kept_if_unread(received):
+            for batch in learner.batches(first_step, total, lambda: distributed.anywhere(bool(received))[0]):
+                output = learner.train_step(batch.to(learner.device))
+                bar.update()
+                if learner.step % self.config.log_every == 0:
+                    bar.set_postfix(loss=f"{output.loss.item():.3f}")
+                yield batch, output
+            if learner.step < total:  # a signal came while photos were looked at
+                self._keep_steps(first_step)
+                self._end_interrupted()
+
+    @contextmanager
+    def _kept_if_unread(self, received: Sequence[int]) -> Iterator[None]:
+        """Write a checkpoint where photos can no longer be read in the block."""
+        first_step = self.learner.step
+        try:
+            yield
+        except DataError:
+            self._keep_steps(first_step)
+            if received:  # the signal came to the loader processes as well, which died of it
+                self._end_interrupted()
+            raise
+
+    def _keep_steps(self, first_step: int) -> None:
+        """Write a checkpoint if steps were done."""
+        if self.learner.step > first_step:
+            self.checkpoints.attempt(self.run.last)
 
     def _end_interrupted(self) -> NoReturn:
         log.info("Interrupted at step %d; continue with --resume %s", self.step, self.run.path)

@@ -1,4 +1,7 @@
-"""The cost of a training on this machine, measured on a few steps: photos a second, memory, hours."""
+"""The cost of a training on this machine, measured on a few steps: photos a second, memory, hours.
+
+Where maps are kept, the trial looks at a few photos once, and its steps draw from their maps.
+"""
 
 import resource
 import statistics
@@ -12,10 +15,13 @@ from typing import TypeVar
 import torch
 
 from slotseg.config import TrainConfig
+from slotseg.data.reading.photos import Photo
 from slotseg.data.views.batches import ViewPairs
+from slotseg.data.views.kept_views import KeptViews
 from slotseg.data.views.sources import Source
 from slotseg.devices import precision_name, resolve_device
 from slotseg.errors import ConfigError, DataError
+from slotseg.training.kept_maps import KeptMaps, photos_of_block
 from slotseg.training.learner import Learner, total_steps
 
 T = TypeVar("T")
@@ -26,16 +32,21 @@ WARM_UP = 2
 MEASURED_STEPS = 10
 SECONDS = 15.0
 """Seconds after which no further step is measured; at least three are."""
+KEPT_BLOCKS = 3
+"""Blocks of photos, spread over the source, whose maps a trial keeps."""
 LARGEST_ON_CPU = 8
 """Most photos in a step of a trial on a CPU; from a few on, time grows with their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Measured cost of a training, in seconds a photo, and what follows for the whole run."""
+    """Measured cost of a training, in seconds a photo, and what follows for the whole run.
+
+    Where maps are kept, photos are read and looked at, and steps draw from the maps.
+    """
 
     reading: float
-    """Seconds to decode and crop a photo on one core; ``workers`` processes do it beside the steps."""
+    """Seconds to decode and crop a photo on one core; ``workers`` processes do it beside the steps, or the looking."""
     copying: float
     """Seconds to copy the views of a photo to the device."""
     coloring: float
@@ -51,7 +62,13 @@ class Cost:
     memory: int
     """Peak of memory in bytes, of the GPU or else of the process."""
     num_photos: int
-    """Photos that the whole run looks at, counted each time."""
+    """Photos in all steps of the whole run, counted each time."""
+    looking: float = 0.0
+    """Seconds to look at a photo whose maps are kept: copy, colours and backbone, all of its views."""
+    num_looked: int = 0
+    """Photos that are looked at, counted each time, where maps are kept."""
+    kept_memory: int = 0
+    """Bytes of the maps that are kept; they are part of ``memory``."""
 
     @property
     def step(self) -> float:
@@ -59,14 +76,22 @@ class Cost:
         return self.copying + self.coloring + self.computing
 
     @property
+    def by_loader(self) -> bool:
+        """Whether reading takes longer than what it is done beside."""
+        return self.reading / max(self.workers, 1) > (self.looking if self.num_looked else self.step)
+
+    @property
     def photos_per_second(self) -> float:
-        """Photos a second of the whole loop; the slower of loader and step sets the pace."""
-        return 1 / max(self.step, self.reading / max(self.workers, 1))
+        """Photos a second of the whole loop, the looking included; the slower of loader and step sets the pace."""
+        return self.num_photos / self.seconds
 
     @property
     def seconds(self) -> float:
         """Seconds that the whole run will take at this rate."""
-        return self.num_photos / self.photos_per_second
+        reading = self.reading / max(self.workers, 1)
+        if not self.num_looked:
+            return self.num_photos * max(self.step, reading)
+        return self.num_looked * max(self.looking, reading) + self.num_photos * self.step
 
 
 def measure_cost(config: TrainConfig, source: Source, *, device: str = "auto", workers: int | None = None) -> Cost:
@@ -93,8 +118,9 @@ def measure_cost(config: TrainConfig, source: Source, *, device: str = "auto", w
         optimizer=replace(config.optimizer, warmup_epochs=0),
     )
     try:
-        learner = Learner(trial, source, device=device, workers=workers)
-        return _measure(learner, steps * config.batch_size)
+        if not config.views.kept:
+            return _measure(Learner(trial, source, device=device, workers=workers), steps * config.batch_size)
+        return _measure_kept(trial, source, steps, config.batch_size, device=device, workers=workers)
     except torch.cuda.OutOfMemoryError as error:
         raise ConfigError(
             f"a batch of {config.batch_size} photos does not fit into the memory of the device; "
@@ -128,13 +154,63 @@ def _measure(learner: Learner, num_photos: int) -> Cost:
     )
 
 
+def _measure_kept(
+    trial: TrainConfig, source: Source, steps: int, batch_size: int, *, device: str, workers: int | None
+) -> Cost:
+    """Measure a learner of a few photos, and reckon with all of them."""
+    number = KEPT_BLOCKS * photos_of_block(trial.batch_size, trial.views.kept)
+    learner = Learner(trial, _Some(source, number), device=device, workers=workers)
+    assert learner.kept is not None
+    looking = [
+        _timed(partial(learner.kept.maps_of, block.images, 0, number), learner.device)[0] / len(block.images)
+        for number, block in enumerate(learner.kept.blocks(0))
+    ]
+    cost = _measure(learner, steps * batch_size)
+    whole = KeptMaps(
+        replace(trial, batch_size=batch_size),
+        source,
+        learner.kept.backbone,
+        total_steps=steps,
+        device=learner.device,
+        precision=learner.precision,
+        workers=learner.workers,
+    )
+    fewer = whole.rounds.num_views / learner.kept.rounds.num_views
+    return replace(
+        cost,
+        reading=cost.reading * fewer,
+        looking=min(looking) * fewer,
+        num_looked=whole.rounds.num_looked,
+        kept_memory=whole.num_bytes,
+        memory=cost.memory - learner.kept.num_bytes + whole.num_bytes,
+    )
+
+
+class _Some:
+    """A few photos of a source, spread over it."""
+
+    def __init__(self, source: Source, number: int) -> None:
+        self.source, self.number = source, min(number, len(source))
+
+    def __len__(self) -> int:
+        return self.number
+
+    def name(self, index: int) -> str:
+        return self.source.name(index * len(self.source) // self.number)
+
+    def open(self, index: int) -> Photo:
+        return self.source.open(index * len(self.source) // self.number)
+
+
 def _reading(learner: Learner) -> float:
-    pairs = ViewPairs(learner.source, learner.config.views, learner.config.seed)
+    views: ViewPairs | KeptViews = ViewPairs(learner.source, learner.config.views, learner.config.seed)
+    if learner.kept:
+        views = KeptViews(learner.source, learner.config.views, learner.kept.rounds.num_views, learner.config.seed)
     start, number = time.perf_counter(), 0
     for index in range(0, len(learner.source), -(-len(learner.source) // READ_PHOTOS)):
-        pair = pairs[0, index]
-        if isinstance(pair, DataError):
-            raise pair
+        read = views[0, index]
+        if isinstance(read, DataError):
+            raise read
         number += 1
     return (time.perf_counter() - start) / number
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError
 from slotseg.exchange.weights import adopt, load_into, read_weights
-from slotseg.method.backbones import Backbone
+from slotseg.networks.backbones import Backbone
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "efficientnet_lite0.py"
 SPEC = importlib.util.spec_from_file_location("efficientnet_lite0", FILE)

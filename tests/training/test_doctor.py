@@ -149,6 +149,21 @@ def test_cost_in_words() -> None:
     assert "more --workers" in texts(doctor.describe_cost(cost(reading=0.04)), "note")
 
 
+def test_photos_that_are_looked_at_once_are_a_cost_of_their_own() -> None:
+    once = cost(num_looked=1000, looking=0.4, reading=0.1, kept_memory=200_000_000)
+    assert once.seconds == pytest.approx(1000 * 0.4 + 360_000 * 0.01)
+    assert once.photos_per_second == pytest.approx(90)
+    assert not once.by_loader
+    found = list(doctor.describe_cost(once))
+    assert "400 ms a photo, all of its views: 1,000 photos are looked at, steps take their maps" in texts(found, "ok")
+    assert "3.0 GB at most, of which maps take 200.0 MB" in texts(found, "ok")
+    assert "2 processes do it beside the looking" in texts(found, "ok")
+    assert not texts(found, "note")
+    slow = cost(num_looked=1000, looking=0.4, reading=1.0)
+    assert slow.seconds == pytest.approx(1000 * 0.5 + 360_000 * 0.01)
+    assert "more --workers" in texts(doctor.describe_cost(slow), "note")
+
+
 def test_a_trial_measures_and_writes_nothing(
     tmp_path: Path, tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

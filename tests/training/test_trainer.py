@@ -306,8 +306,9 @@ def test_without_a_number_of_concepts_there_are_as_many_as_stay_distinct(
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler
-def test_compiled_run_learns_what_the_plain_one_does(trainer: Build) -> None:
-    values = {**PHOTOS_LIKE, "steps": 3, "log_every": 1}
+@pytest.mark.parametrize("kept", [{}, {"model.freeze_backbone": True, "views.kept": 4}], ids=["views", "kept maps"])
+def test_compiled_run_learns_what_the_plain_one_does(trainer: Build, kept: dict[str, object]) -> None:
+    values = {**PHOTOS_LIKE, "steps": 3, "log_every": 1, **kept}
     plain, compiled = trainer("plain", values=values), trainer("compiled", values={**values, "compile": True})
     for run in (plain, compiled):
         run.train()

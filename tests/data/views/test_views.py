@@ -5,7 +5,7 @@ import torch
 from slotseg.config import ViewsConfig
 from slotseg.data.reading.photos import ArrayPhoto
 from slotseg.data.views import crops as views
-from slotseg.data.views.crops import coarsest_reduction, draw_crop, draw_crop_pair, make_views, overlap_box, reduced_box
+from slotseg.data.views.crops import coarsest_reduction, draw_crop, draw_crops, make_views, overlap_box, reduced_box
 from slotseg.method.alignment import align
 
 SIZE = 64
@@ -106,7 +106,7 @@ def test_aligned_maps_hold_the_photo_coordinates_of_the_overlap(size_hw):
     rng, cells = np.random.default_rng(0), 7
     steps = (np.arange(cells) + 0.5) / cells
     for _ in range(50):
-        crops = draw_crop_pair(size_hw, CONFIG, rng)
+        crops = draw_crops(size_hw, CONFIG, rng)
         shared = *np.maximum(*crops)[:2], *np.minimum(*crops)[2:]
         for crop, other in (crops, crops[::-1]):
             flip = bool(rng.random() < 0.5)
@@ -144,7 +144,7 @@ def test_crops_lie_in_the_photo_and_overlap(size_hw, min_overlap):
     config = ViewsConfig(min_overlap=min_overlap)
     rng = np.random.default_rng(0)
     for _ in range(1000):
-        pair = draw_crop_pair(size_hw, config, rng)
+        pair = draw_crops(size_hw, config, rng)
         for x1, y1, x2, y2 in pair:
             assert 0 <= x1 < x2 <= size_hw[1]
             assert 0 <= y1 < y2 <= size_hw[0]
@@ -181,7 +181,7 @@ def test_the_second_box_is_redrawn_until_it_overlaps_and_is_the_first_if_it_neve
     for drawn, second in (([first, apart, apart, near], near), ([first] + [apart] * views.ATTEMPTS, first)):
         boxes = iter(drawn)
         monkeypatch.setattr(views, "draw_crop", lambda *_, boxes=boxes: next(boxes))
-        assert draw_crop_pair((100, 100), CONFIG, np.random.default_rng(0)) == (first, second)
+        assert draw_crops((100, 100), CONFIG, np.random.default_rng(0)) == (first, second)
         assert next(boxes, None) is None
 
 
