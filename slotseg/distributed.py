@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from slotseg.errors import SlotSegError
+from slotseg.errors import ConfigError, SlotSegError
 
 T = TypeVar("T")
 
@@ -81,6 +81,20 @@ def local_rank() -> int:
 def local_world_size() -> int:
     """Number of processes on this machine, as torchrun counts them."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def part(batch_size: int, name: str = "batch_size") -> slice:
+    """This process's share of a batch, whose size is the setting ``name``.
+
+    Raises:
+        ConfigError: If the processes cannot share it evenly.
+    """
+    share, rest = divmod(batch_size, world_size())
+    if rest:
+        raise ConfigError(
+            f"{name} is {batch_size} for {world_size()} processes; expected a multiple: it is divided among them"
+        )
+    return slice(rank() * share, (rank() + 1) * share)
 
 
 def gather(tensor: Tensor) -> Tensor:

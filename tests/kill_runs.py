@@ -151,7 +151,7 @@ def main() -> None:
 def lines(run: RunFolder) -> list[dict[str, float]]:
     """The metrics, but for the speed."""
     found = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "photos_per_second"} for line in found]
+    return [{k: v for k, v in line.items() if not k.endswith("_per_second")} for line in found]
 
 
 if __name__ == "__main__":

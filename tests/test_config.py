@@ -66,6 +66,11 @@ PAPER = {  # the published COCO recipe
 }
 NOT_OF_THE_PAPER = {
     "segment.field_strength",
+    "decoder.steps",
+    "decoder.rounds",
+    "decoder.photos",
+    "decoder.learning_rate",
+    "decoder.field_strength",
     "backbone.in_chans",
     "seed",
     "precision",

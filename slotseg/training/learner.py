@@ -67,7 +67,7 @@ class Learner:
         self.config, self.source, self.step = config, source, 0
         self.device = resolve_device(device)
         self.workers = resolve_workers(workers)
-        self.part = part_of(config.batch_size)
+        self.part = distributed.part(config.batch_size)
         self.per_epoch = steps_per_epoch(len(source), config.batch_size)
         self.total_steps = total_steps(config, len(source))
         self.warmup_steps = round(config.optimizer.warmup_epochs * self.per_epoch)
@@ -284,18 +284,3 @@ def total_steps(config: TrainConfig, num_photos: int) -> int:
     if config.steps is None and config.epochs is None:
         raise ConfigError("neither epochs nor steps are given; expected one of them")
     return config.steps or (config.epochs or 0) * steps_per_epoch(num_photos, config.batch_size)
-
-
-def part_of(batch_size: int, name: str = "batch_size") -> slice:
-    """This process's share of a batch, whose size is the setting ``name``.
-
-    Raises:
-        ConfigError: If the processes cannot share it evenly.
-    """
-    rank, number = distributed.rank(), distributed.world_size()
-    share, rest = divmod(batch_size, number)
-    if rest:
-        raise ConfigError(
-            f"{name} is {batch_size} for {number} processes; expected a multiple: it is divided among them"
-        )
-    return slice(rank * share, (rank + 1) * share)

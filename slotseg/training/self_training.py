@@ -27,7 +27,7 @@ from slotseg.networks.decoder import Decoder
 from slotseg.segmenting.looks import resample
 from slotseg.segmenting.refinement import TEMPERATURE, refine
 from slotseg.training.kept_photos import KeptPhoto, Place, keep_photos, logits_of, windows
-from slotseg.training.learner import Learner, part_of
+from slotseg.training.learner import Learner
 from slotseg.training.prototypes import merge
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class SelfTraining:
     ) -> None:
         self.config, self.model, self.device = learner.config, learner.model, learner.device
         self.step, self.total_steps, self.stop = step, learner.config.decoder.steps, stop
-        self.part = part_of(BATCH, "the decoder's batch")
+        self.part = distributed.part(BATCH, "the decoder's batch")
         self.agreement: float | None = None
         self.photos, self.held_out = photos, photos[HELD_OUT - 1 :: HELD_OUT]
         self.learned = [photo for i, photo in enumerate(photos) if i % HELD_OUT != HELD_OUT - 1]

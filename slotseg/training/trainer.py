@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from tqdm import tqdm
 
 from slotseg import distributed
@@ -71,7 +70,7 @@ class Trainer:
         self.learner = Learner(config, source, device=device, workers=workers, resume=resume)
         kept = resume is not None and self.learner.model.teacher.decoder is not None
         self.decoder_step = int(resume.info["decoder_step"]) if resume and kept else 0
-        self.decoder_optimizer: Optimizer | None = None
+        self.stage: SelfTraining | None = None
         self.resumed = resume if kept else None
         self.checkpoints = Checkpoints(run, config, self.state)
 
@@ -145,12 +144,12 @@ class Trainer:
         def stopped() -> bool:
             return distributed.anywhere(bool(received))[0]
 
-        stage = SelfTraining.begin(self.learner, step=self.decoder_step, stop=stopped)
+        stage = self.stage = SelfTraining.begin(self.learner, step=self.decoder_step, stop=stopped)
         if stage is None:
             self._end_interrupted()
-        self.decoder_optimizer = stage.optimizer
         if self.resumed:
             restore_optimizer(self.learner.model, stage.optimizer, self.resumed)
+            stage.agreement = self.resumed.info["decoder_agreement"]
         first_step, started = stage.step, time.monotonic()
         with (
             stage.joined(),
@@ -161,7 +160,7 @@ class Trainer:
                     self._end_interrupted()
                 loss = stage.train_step()
                 bar.update()
-                self.decoder_step, self.decoder_optimizer = stage.step, stage.optimizer
+                self.decoder_step = stage.step
                 last = stage.step == stage.total_steps
                 if last or stage.step % self.config.log_every == 0:
                     self._add_decoder_metrics(stage, loss, (stage.step - first_step) / (time.monotonic() - started))
@@ -179,9 +178,10 @@ class Trainer:
     def state(self) -> State:
         """Tensors and header of a checkpoint of this moment."""
         tensors, info = self.learner.state()
-        if self.decoder_optimizer is not None:
-            tensors = {**tensors, **optimizer_tensors(self.learner.model, self.decoder_optimizer)}
-        steps = {"step": self.step, "total_steps": self.total_steps, "decoder_step": self.decoder_step}
+        if self.stage:
+            tensors = {**tensors, **optimizer_tensors(self.learner.model, self.stage.optimizer)}
+            info = {**info, "decoder_step": self.stage.step, "decoder_agreement": self.stage.agreement}
+        steps = {"step": self.step, "total_steps": self.total_steps}
         return tensors, {"kind": "run", **info, **steps, **self.notes}
 
     def _steps(self, received: Sequence[int]) -> Iterator[tuple[ViewBatch, SlotConOutput]]:

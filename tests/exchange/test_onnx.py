@@ -22,6 +22,7 @@ from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.onnx_export import KEY, TOLERANCE, Network, export_onnx, members
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap, palette
+from slotseg.method.building import add_decoder
 from slotseg.method.model import Encoder
 from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
@@ -57,6 +58,7 @@ def make(
     segment: SegmentConfig | None = None,
     num_prototypes: int = 12,
     trained: int | None = None,
+    decoded: bool = False,
 ) -> Segmenter:
     """A segmenter whose random network gives maps of several prototypes: they are cells of its own maps."""
     torch.manual_seed(0)
@@ -80,6 +82,8 @@ def make(
     if trained:
         assert encoder.concepts is not None
         encoder.concepts.copy_(torch.cat([torch.arange(num_prototypes), torch.zeros(trained - num_prototypes)]))
+    if decoded:
+        torch.nn.init.normal_(add_decoder(encoder, torch.arange(1, number, 2)).head.weight, std=0.5)
     return Segmenter(encoder, config, labels=labels, size=96, device="cpu")
 
 
@@ -121,7 +125,8 @@ def assert_same(segmenter: Segmenter, session: Any, image: Tensor) -> None:
         assert its_classes.shape == truth.shape == (height, width)
         wrong = torch.from_numpy(its_classes != truth)
         assert wrong.float().mean() <= 1e-4 or wrong.sum() <= 1
-        upsampled = F.interpolate(expected[None], scale_factor=float(segmenter.stride), mode="bilinear")[0]
+        factor = segmenter.stride / segmenter.encoder.points
+        upsampled = F.interpolate(expected[None], scale_factor=factor, mode="bilinear")[0]
         upsampled = upsampled[:, :height, :width]
         allowed = table[:, None, None] == torch.from_numpy(its_classes)[None]
         best = upsampled.masked_fill(~allowed, -2).amax(0)
@@ -129,6 +134,15 @@ def assert_same(segmenter: Segmenter, session: Any, image: Tensor) -> None:
 
 
 # What the file computes
+
+
+@pytest.mark.parametrize("name", ["resnet", "resnet that repeats edges", "ViT", "DINOv2"])
+@pytest.mark.parametrize("trained", [None, 20])
+def test_with_a_decoder_the_file_gives_what_is_painted(name: str, trained: int | None) -> None:
+    segmenter = make(BACKBONES[name], trained=trained, decoded=True)
+    session = exported(segmenter)
+    for shape in SHAPES:
+        assert_same(segmenter, session, images(*shape))
 
 
 @pytest.mark.parametrize("name", BACKBONES)
