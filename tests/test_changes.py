@@ -14,7 +14,7 @@ from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.presets import MAY_CHANGE, changed
 from slotseg.runs import checkpoint
-from slotseg.training.checkpoints import state_tensors
+from slotseg.training.checkpoints import optimizer_tensors
 from slotseg.training.launch import new_training, resumed_training
 from slotseg.training.trainer import Trainer
 from slotseg.values import flatten, to_dict
@@ -88,7 +88,7 @@ def test_momenta_stay_with_their_parameters_where_groups_change(run: Path) -> No
     file = run / "checkpoints" / "last.safetensors"
     before = checkpoint.load(file).part("optimizer.")
     trainer = resumed(run, values={"optimizer.backbone_scale": 0.5, "optimizer.weight_decay": 0.0, "steps": 4})
-    after = state_tensors(trainer.learner.model, trainer.learner.optimizer)
+    after = optimizer_tensors(trainer.learner.model, trainer.learner.optimizer)
     assert {key for key in after if key.startswith("optimizer.")} == {f"optimizer.{key}" for key in before}
     assert all(torch.equal(after[f"optimizer.{key}"], value) for key, value in before.items())
 
