@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -241,7 +241,16 @@ def test_ctrl_c_while_looking_keeps_the_steps_done(
     assert_equal(resumed, whole)
 
 
-@pytest.mark.usefixtures("small_memory")
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads do not survive a fork, and sums of one thread are not those of two."""
+    number = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(number)
+
+
+@pytest.mark.usefixtures("small_memory", "one_thread")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
 @pytest.mark.parametrize("opened", [2, 7, 15])
 def test_a_run_killed_while_looking_goes_on(
@@ -252,7 +261,6 @@ def test_a_run_killed_while_looking_goes_on(
     whole.train()
     pid = os.fork()
     if not pid:
-        torch.set_num_threads(1)
         kill = partial(os.kill, os.getpid(), signal.SIGKILL)
         trainer("part", eventful_scenes({opened: kill}), values).train()
         os._exit(1)
