@@ -157,6 +157,7 @@ class Trainer:
         ):
             while stage.step < stage.total_steps:
                 if not stage.ready():
+                    self.checkpoints.attempt(self.run.last)
                     self._end_interrupted()
                 loss = stage.train_step()
                 bar.update()

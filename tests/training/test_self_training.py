@@ -116,6 +116,28 @@ def test_a_ctrl_c_between_the_stages_loses_nothing(
     assert [name for name, ours in tensors(resumed).items() if not torch.equal(ours, theirs[name])] == []
 
 
+def test_a_ctrl_c_while_targets_are_made_keeps_every_step(
+    trainer: Build, whole: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = trainer("part", values={"checkpoint_every": 100})
+    make = self_training.SelfTraining._targets
+
+    def targets(stage: self_training.SelfTraining, photos: object) -> object:
+        if stage.step == 4:  # the second round's
+            signal.raise_signal(signal.SIGINT)
+        return make(stage, photos)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(self_training.SelfTraining, "_targets", targets)
+        with pytest.raises(KeyboardInterrupt):
+            part.train()
+    assert checkpoint.read_header(part.run.last)["step"] == 8
+    resumed = trainer("part", resume=part.run.last)
+    resumed.train()
+    theirs = tensors(whole)
+    assert [name for name, ours in tensors(resumed).items() if not torch.equal(ours, theirs[name])] == []
+
+
 def test_the_second_stage_changes_the_decoder_and_the_merging_alone(trainer: Build, whole: Trainer) -> None:
     first_stage = trainer("without", values={"decoder.steps": 0})
     first_stage.train()
