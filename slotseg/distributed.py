@@ -83,8 +83,8 @@ def local_world_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def part(batch_size: int, name: str = "batch_size") -> slice:
-    """This process's share of a batch, whose size is the setting ``name``.
+def part(batch_size: int) -> slice:
+    """This process's share of a batch.
 
     Raises:
         ConfigError: If the processes cannot share it evenly.
@@ -92,7 +92,7 @@ def part(batch_size: int, name: str = "batch_size") -> slice:
     share, rest = divmod(batch_size, world_size())
     if rest:
         raise ConfigError(
-            f"{name} is {batch_size} for {world_size()} processes; expected a multiple: it is divided among them"
+            f"batch_size is {batch_size} for {world_size()} processes; expected a multiple: it is divided among them"
         )
     return slice(rank() * share, (rank() + 1) * share)
 

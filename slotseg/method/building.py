@@ -54,7 +54,10 @@ def compile_networks(model: SlotCon) -> None:
 
 
 def compile_encoder(encoder: Encoder) -> None:
-    """Let backbone, projector and decoder of one branch go through ``torch.compile`` at their next call."""
+    """Let backbone, projector and decoder of one branch go through ``torch.compile`` at their next call.
+
+    A backbone that is read level by level, for a decoder, is not compiled.
+    """
     encoder.backbone.compile()
     encoder.projector.compile()
     if encoder.decoder is not None:

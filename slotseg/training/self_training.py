@@ -9,7 +9,6 @@ random state, and a resumed run equals an uninterrupted one. Letters: U prototyp
 feature cells, p points along a cell's side.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -30,8 +29,6 @@ from slotseg.training.kept_photos import KeptPhoto, Place, keep_photos, logits_o
 from slotseg.training.learner import Learner
 from slotseg.training.prototypes import merge
 
-log = logging.getLogger(__name__)
-
 IN_USE = 0.001
 """Least share of the cells that a prototype wins to get an output of the decoder."""
 HELD_OUT = 10
@@ -41,7 +38,7 @@ CELLS_EVERY = 17
 LEAST = 0.02
 """Least assignment somewhere in a photo for a prototype to take part in the photo's mean field."""
 BATCH = 8
-"""Windows in a step, over all processes."""
+"""Windows in a step, over all processes; a few more where they cannot share them evenly."""
 WINDOW = 10
 """Most cells along a side of a window."""
 WARM_UP = 30
@@ -72,7 +69,9 @@ class SelfTraining:
     ) -> None:
         self.config, self.model, self.device = learner.config, learner.model, learner.device
         self.step, self.total_steps, self.stop = step, learner.config.decoder.steps, stop
-        self.part = distributed.part(BATCH, "the decoder's batch")
+        processes = distributed.world_size()
+        self.batch_size = -(-BATCH // processes) * processes  # no number of processes ends a run at its second stage
+        self.part = distributed.part(self.batch_size)
         self.agreement: float | None = None
         self.photos, self.held_out = photos, photos[HELD_OUT - 1 :: HELD_OUT]
         self.learned = [photo for i, photo in enumerate(photos) if i % HELD_OUT != HELD_OUT - 1]
@@ -96,7 +95,6 @@ class SelfTraining:
             The training; None if it was stopped.
 
         Raises:
-            ConfigError: If the processes cannot share a batch evenly.
             DataError: If fewer than two photos can be read.
         """
         teacher = learner.model.teacher
@@ -181,7 +179,7 @@ class SelfTraining:
         rng = np.random.default_rng([self.config.seed, SEED, self.step])
         most = min(WINDOW, *(side for photo in self.learned for side in photo.cells))
         places = []
-        for index in rng.integers(len(self.learned), size=BATCH).tolist():
+        for index in rng.integers(len(self.learned), size=self.batch_size).tolist():
             height, width = self.learned[index].cells
             top, left = int(rng.integers(height - most + 1)), int(rng.integers(width - most + 1))
             places.append(Place(index, top, left, (most, most), mirrored=bool(rng.random() < 0.5)))

@@ -62,6 +62,12 @@ def tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
     return checkpoint.load(trainer.run.last).tensors
 
 
+def assert_equal(one: Trainer, other: Trainer) -> None:
+    ours, theirs = tensors(one), tensors(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+
+
 def ctrl_c_after(trainer: Trainer, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train until a Ctrl-C that comes in a step of the decoder."""
     take = self_training.SelfTraining.train_step
@@ -89,9 +95,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     resumed = trainer("part", resume=part.run.last)
     resumed.train()
 
-    ours, theirs = tensors(resumed), tensors(whole)
-    assert ours.keys() == theirs.keys()
-    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+    assert_equal(resumed, whole)
 
 
 def test_a_ctrl_c_between_the_stages_loses_nothing(
@@ -112,8 +116,7 @@ def test_a_ctrl_c_between_the_stages_loses_nothing(
     assert checkpoint.read_header(part.run.last)["step"] == 4
     resumed = trainer("part", resume=part.run.last)
     resumed.train()
-    theirs = tensors(whole)
-    assert [name for name, ours in tensors(resumed).items() if not torch.equal(ours, theirs[name])] == []
+    assert_equal(resumed, whole)
 
 
 def test_a_ctrl_c_while_targets_are_made_keeps_every_step(
@@ -134,8 +137,7 @@ def test_a_ctrl_c_while_targets_are_made_keeps_every_step(
     assert checkpoint.read_header(part.run.last)["step"] == 8
     resumed = trainer("part", resume=part.run.last)
     resumed.train()
-    theirs = tensors(whole)
-    assert [name for name, ours in tensors(resumed).items() if not torch.equal(ours, theirs[name])] == []
+    assert_equal(resumed, whole)
 
 
 def test_the_second_stage_changes_the_decoder_and_the_merging_alone(trainer: Build, whole: Trainer) -> None:
@@ -155,8 +157,7 @@ def test_a_finished_run_gets_a_decoder_afterwards(trainer: Build, whole: Trainer
     run.train()
     later = trainer("run", resume=run.run.last)
     later.train()
-    theirs = tensors(whole)
-    assert [name for name, ours in tensors(later).items() if not torch.equal(ours, theirs[name])] == []
+    assert_equal(later, whole)
 
 
 def test_a_run_that_is_trained_longer_learns_its_decoder_anew(trainer: Build, whole: Trainer) -> None:
