@@ -1,11 +1,12 @@
 """Dense maps of two views brought onto their overlap.
 
+It is ROI-align (He et al., "Mask R-CNN", ICCV 2017, section 3) with one sample in each cell of the result, as the paper
+has it. Interpolation is separable, so it is two small matrix products here.
 Letters: B images, K prototypes, h w feature cells.
 """
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
 
 
 def align(scores: Tensor, overlap_box: Tensor, flip: Tensor) -> Tensor:
@@ -20,11 +21,18 @@ def align(scores: Tensor, overlap_box: Tensor, flip: Tensor) -> Tensor:
     Returns:
         Aligned maps, shape ``(B, K, h, w)``: the overlap alone, upright.
     """
-    num_images, _, height, width = scores.shape
-    index = torch.arange(num_images, dtype=scores.dtype, device=scores.device)
     x1, y1, x2, y2 = overlap_box.to(scores).unbind(dim=1)
-    boxes = torch.stack([index, x1 * width, y1 * height, x2 * width, y2 * height], dim=1)
+    left, right = torch.where(flip, x2, x1), torch.where(flip, x1, x2)
     with torch.autocast(scores.device.type, enabled=False):
-        cropped = roi_align(scores, boxes, output_size=(height, width), aligned=True)
-    upright: Tensor = torch.where(flip.bool()[:, None, None, None], cropped.flip(3), cropped)
-    return upright
+        rows, columns = _interpolation(y1, y2, scores.shape[2]), _interpolation(left, right, scores.shape[3])
+        cells = scores.movedim(1, 3)  # (B, h, w, K), as it lies in memory
+        aligned = (rows @ cells.flatten(2)).unflatten(2, cells.shape[2:])
+        return (columns[:, None] @ aligned).movedim(3, 1)
+
+
+def _interpolation(start: Tensor, end: Tensor, length: int) -> Tensor:
+    """Weight of each cell of an axis in each cell of the result, ``(B, length, length)``; ends are in [0, 1]."""
+    cells = torch.arange(length, dtype=start.dtype, device=start.device)
+    places = start[:, None] + (end - start)[:, None] * (cells + 0.5) / length  # centres of the result's cells
+    places = (length * places - 0.5).clamp(0, length - 1)  # beyond the centres at its ends a map stays the same
+    return (1 - (places[:, :, None] - cells).abs()).clamp(min=0)

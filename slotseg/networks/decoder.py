@@ -49,7 +49,7 @@ class Decoder(nn.Module):
         self.register_buffer("used", torch.zeros(num_outputs, dtype=torch.int64))
         self.readers = nn.ModuleList(_Reader(level) for level in backbone.levels)
         self.scores = nn.Conv2d(num_outputs, WIDTH, 1)
-        self.stem = nn.Sequential(_strided(3, 32), nn.GELU(), _strided(32, WIDTH))
+        self.stem = nn.Conv2d(3, WIDTH, POINT, stride=POINT)
         self.coarse = nn.Sequential(*(_Block() for _ in range(COARSE_BLOCKS)))
         self.fine = nn.Sequential(*(_Block() for _ in range(FINE_BLOCKS)))
         self.head = nn.Conv2d(WIDTH, num_outputs, 1)
@@ -74,7 +74,7 @@ class Decoder(nn.Module):
             features = _resized(features, level.shape[2:]) + level
         grid = (self.points * scores.shape[2], self.points * scores.shape[3])
         pixels = _resized(images, (POINT * grid[0], POINT * grid[1]), "bilinear")
-        features = self.fine(F.gelu(self.stem(pixels) + _resized(features, grid)))
+        features = self.fine(F.relu(self.stem(pixels) + _resized(features, grid)))
         added: Tensor = self.head(features)
         return added + _resized(logits, grid, "bilinear")
 
@@ -120,12 +120,8 @@ class _Block(nn.Module):
         nn.init.zeros_(self.narrow.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = self.narrow(F.gelu(self.widen(self.spread(x))))
+        added: Tensor = self.narrow(F.relu(self.widen(self.spread(x))))
         return x + added
-
-
-def _strided(in_dim: int, out_dim: int) -> EdgeConv2d:
-    return EdgeConv2d(nn.Conv2d(in_dim, out_dim, 3, stride=2, padding=1))
 
 
 def _resized(x: Tensor, size: Sequence[int], mode: str = "nearest") -> Tensor:

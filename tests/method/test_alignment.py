@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import roi_align
 
 from slotseg.method.alignment import align
 
@@ -63,3 +64,14 @@ def test_float32_under_autocast_and_with_gradient() -> None:
     aligned.sum().backward()
     assert maps.grad is not None
     assert maps.grad.sum().item() == pytest.approx(3 * H * W, rel=1e-5)
+
+
+def test_it_is_the_published_operation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(20, 3, H, W, generator=generator, dtype=torch.float64)
+    low, high = torch.rand(2, 20, 2, generator=generator, dtype=torch.float64).sort(dim=0).values
+    boxes, flips = torch.cat([low, high], dim=1), torch.arange(20) % 2 == 0
+    places = torch.cat([torch.arange(20.0)[:, None], boxes * torch.tensor([W, H, W, H])], dim=1).to(maps)
+    published = roi_align(maps, places, output_size=(H, W), aligned=True)
+    published = torch.where(flips[:, None, None, None], published.flip(3), published)
+    torch.testing.assert_close(align(maps, boxes, flips), published)
