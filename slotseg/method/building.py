@@ -48,16 +48,17 @@ def add_decoders(model: SlotCon, used: Tensor) -> None:
 
 
 def compile_networks(model: SlotCon) -> None:
-    """Let backbones and projectors go through ``torch.compile`` at their next call. Names of parameters stay."""
+    """Let backbones and projectors go through ``torch.compile`` at their next call. Names of parameters stay.
+
+    Decoders do not: with channels_last maps, torch compiles no gradient of their repeated edges that it accepts.
+    """
     for encoder in (model.student, model.teacher):
-        compile_encoder(encoder)
+        encoder.backbone.compile()
+        encoder.projector.compile()
 
 
 def compile_encoder(encoder: Encoder) -> None:
-    """Let backbone, projector and decoder of one branch go through ``torch.compile`` at their next call.
-
-    A backbone that is read level by level, for a decoder, is not compiled.
-    """
+    """Let backbone, projector and decoder of a trained branch go through ``torch.compile`` at their next call."""
     encoder.backbone.compile()
     encoder.projector.compile()
     if encoder.decoder is not None:

@@ -65,19 +65,17 @@ class Backbone(nn.Module):
             repeat_edges(model)
         self.model = model
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Dense map ``(B, channels, h, w)`` of normalised images ``(B, 3, H, W)``."""
-        dense: Tensor = self._maps(images, [self.stage])[0]
-        return dense
-
-    def pyramid(self, images: Tensor) -> list[Tensor]:
-        """Maps of ``levels`` of normalised images ``(B, 3, H, W)``; the last is the dense map."""
-        return self._maps(images, [level.stage for level in self.levels])
-
-    def _maps(self, images: Tensor, stages: list[int]) -> list[Tensor]:
+    def forward(self, images: Tensor, *, pyramid: bool = False) -> Tensor | list[Tensor]:
+        """Dense map ``(B, channels, h, w)`` of normalised images ``(B, 3, H, W)``, or the maps of ``pyramid``."""
+        stages = [level.stage for level in self.levels] if pyramid else [self.stage]
         maps: list[Tensor] = self.model.forward_intermediates(
             images, indices=stages, norm=self.norm, stop_early=True, intermediates_only=True
         )
+        return maps if pyramid else maps[0]
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Maps of ``levels`` of normalised images ``(B, 3, H, W)``; the last is the dense map."""
+        maps: list[Tensor] = self(images, pyramid=True)  # through a call, which may be compiled
         return maps
 
 

@@ -3,6 +3,7 @@
 import inspect
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from slotseg.data.reading.windows import ArrayWindows
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
 from slotseg.labels.label_map import LabelMap
+from slotseg.method.building import add_decoder, compile_encoder
 from slotseg.method.model import Encoder, SlotCon
 from slotseg.segmenting.scorer import Scorer, ScorerOptions
 from slotseg.segmenting.segmenter import Segmenter
@@ -94,10 +96,38 @@ def test_a_lower_precision_gives_nearly_the_same_scores(make_segmenter: Make) ->
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler
-def test_a_compiled_network_gives_the_same_scores(make_segmenter: Make) -> None:
-    plain, compiled = make_segmenter(), make_segmenter(compiled=True)
+@pytest.mark.parametrize("with_decoder", [False, True], ids=["scores", "decoder"])
+def test_a_compiled_network_gives_the_same_scores(make_segmenter: Make, with_decoder: bool) -> None:
+    plain, compiled = make_segmenter(), make_segmenter()
+    for each in (plain, compiled):
+        if with_decoder:
+            torch.manual_seed(0)
+            torch.nn.init.normal_(add_decoder(each.encoder, torch.arange(4)).head.weight)
+    compile_encoder(compiled.encoder)
     for size in ((60, 90), (90, 60)):
         torch.testing.assert_close(compiled.scores(photo(*size))[0], plain.scores(photo(*size))[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("decoder", [[], ["Decoder"]], ids=["scores", "decoder"])
+def test_all_of_a_network_is_compiled(
+    make_segmenter: Make, monkeypatch: pytest.MonkeyPatch, decoder: list[str]
+) -> None:
+    called = []
+
+    def compiled(call: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            called.append(type(call.__self__).__name__)  # type: ignore[attr-defined]
+            return call(*args, **kwargs)
+
+        return noted
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    ours = make_segmenter(compiled=not decoder)
+    if decoder:
+        add_decoder(ours.encoder, torch.arange(4))
+        compile_encoder(ours.encoder)
+    ours.scores(photo(60, 90))
+    assert called == ["Backbone", "Sequential", *decoder]
 
 
 def test_padding_repeats_the_edge(make_segmenter: Make) -> None:
