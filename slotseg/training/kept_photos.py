@@ -88,6 +88,8 @@ def keep_photos(
 ) -> list[KeptPhoto]:
     """Look at some photos of a source, spread over it. Those that cannot be read are left out.
 
+    If none of these can be read, the first of the others that can be is the only one.
+
     Args:
         teacher: Encoder whose backbone and heads are not trained any more. It stays as it is.
         used: Index of each prototype in use, ``(U,)``.
@@ -98,8 +100,9 @@ def keep_photos(
     """
     encoder = copy.deepcopy(teacher).eval()
     number, kept = config.decoder.photos, list[KeptPhoto]()
-    for index in sorted({i * len(source) // number for i in range(number)}):
-        if stop():
+    spread = sorted({i * len(source) // number for i in range(number)})
+    for i, index in enumerate((*spread, *range(len(source)))):
+        if stop() or (kept and i >= len(spread)):
             break
         with suppress(DataError):  # training has named it
             kept.append(_keep(encoder, used, _read(source.open(index), default_size(config)), config, device))

@@ -36,7 +36,7 @@ HELD_OUT = 10
 CELLS_EVERY = 17
 """Number of cells of which one is taken for the mean and deviation of a level."""
 LEAST = 0.02
-"""Least assignment somewhere in a photo for a prototype to take part in the photo's mean field."""
+"""Least assignment somewhere in a photo for a prototype to take part in its mean field. The largest always does."""
 BATCH = 8
 """Windows in a step, over all processes; a few more where they cannot share them evenly."""
 WINDOW = 10
@@ -95,15 +95,15 @@ class SelfTraining:
             The training; None if it was stopped.
 
         Raises:
-            DataError: If fewer than two photos can be read.
+            DataError: If no photo can be read any more.
         """
         teacher = learner.model.teacher
         used = teacher.decoder.used if teacher.decoder else prototypes_in_use(teacher, learner.config)
         photos = keep_photos(teacher, used, learner.source, learner.config, learner.device, stop)
         if stop():
             return None
-        if len(photos) < 2:
-            raise DataError(f"{len(photos)} of the photos can be read; expected two or more for the decoder")
+        if not photos:
+            raise DataError("none of the photos can be read any more; expected one at least for the decoder")
         return cls(learner, photos, used, step, stop)
 
     @property
@@ -201,7 +201,8 @@ class SelfTraining:
         points = self.teacher.points
         stride = photo.pixels.shape[1] // photo.cells[0]
         height, width = photo.image.shape[0] * points / stride, photo.image.shape[1] * points / stride
-        some = (logits.softmax(dim=0).flatten(1).amax(dim=1) > LEAST).nonzero()[:, 0]
+        most = logits.softmax(dim=0).flatten(1).amax(dim=1)
+        some = (most >= most.max().clamp(max=LEAST)).nonzero()[:, 0]  # one at least
         strength = self.config.decoder.field_strength
         scores = logits[some] * TEMPERATURE
         refined, covered = refine(scores, (height, width), photo.image, strength, points=points)
@@ -233,7 +234,8 @@ class SelfTraining:
         torch.manual_seed(self.config.seed)
         add_decoders(self.model, used)
         levels = zip(*(photo.levels for photo in self.photos), strict=True)
-        cells = [torch.cat([m.flatten(1)[:, ::CELLS_EVERY].T for m in maps]).float() for maps in levels]
+        every = CELLS_EVERY if len(self.photos) > 1 else 1  # one small photo has few cells
+        cells = [torch.cat([m.flatten(1)[:, ::every].T for m in maps]).float() for maps in levels]
         for decoder in (self.student, self.teacher):
             decoder.standardise(cells)
 

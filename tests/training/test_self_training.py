@@ -1,6 +1,7 @@
 """The second stage of training: exact resumption, what it changes and what not, its place in a run's files."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,14 @@ import pytest
 import torch
 
 from slotseg.config import TrainConfig
+from slotseg.data.reading.photos import Photo
 from slotseg.data.scenes import draw_scene
-from slotseg.data.views.sources import Scenes
+from slotseg.data.views.sources import Scenes, Source
+from slotseg.errors import DataError
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.record import read_run
+from slotseg.segmenting.looks import scaled
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training import self_training
 from slotseg.training.trainer import Trainer
@@ -37,10 +41,12 @@ SETTINGS = {
 def trainer(tmp_path: Path, tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch) -> Build:
     monkeypatch.setattr(self_training, "HELD_OUT", 3)
 
-    def build(folder: str = "run", *, values: object = None, resume: Path | None = None) -> Trainer:
+    def build(
+        folder: str = "run", *, values: object = None, resume: Path | None = None, source: Source | None = None
+    ) -> Trainer:
         return Trainer(
             tiny_config({**SETTINGS, **(values or {})}),  # type: ignore[dict-item]
-            Scenes(8),
+            source or Scenes(8),
             RunFolder(tmp_path / folder),
             device="cpu",
             workers=0,
@@ -191,3 +197,79 @@ def test_a_segmenter_paints_by_the_decoder(whole: Trainer, tmp_path: Path) -> No
     assert (again(image).class_map == segmenter(image).class_map).all()
     merged = Segmenter.load(whole.run.path, num_prototypes=2)
     assert set(merged(image).class_map.flatten().tolist()) <= {0, 1}
+
+
+class Broken(Scenes):
+    """Eight scenes of which some can be read."""
+
+    def __init__(self, readable: set[int]) -> None:
+        super().__init__(8)
+        self.readable = readable
+
+    def open(self, index: int) -> Photo:
+        if index not in self.readable:
+            raise DataError(f"photo {index} is broken")
+        return super().open(index)
+
+
+@pytest.mark.parametrize("readable", [4, 5], ids=["one of those that are chosen", "another one"])
+@pytest.mark.parametrize("stride", [8, 32], ids=["many cells", "few cells"])
+def test_one_readable_photo_is_enough(trainer: Build, readable: int, stride: int) -> None:
+    values = {"decoder.photos": 2, "decoder.steps": 3, "backbone.stride": stride}  # 0 and 4 are chosen
+    run = trainer(source=Broken({readable}), values=values)
+    run.train()
+    assert run.stage is not None
+    (photo,) = run.stage.photos
+    seen = scaled([Scenes(8).open(readable).pixels()], photo.image.shape[:2], torch.device("cpu"))
+    assert (255 * seen[0]).round().byte().permute(1, 2, 0).equal(torch.from_numpy(photo.image))
+    assert all(tensor.isfinite().all() for name, tensor in tensors(run).items() if ".decoder." in name)
+    assert read_run(run.run.path).state == "finished"
+
+
+def test_photos_that_are_gone_cost_no_step(trainer: Build, whole: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Broken(set(range(8)))
+    run = trainer(source=source)
+    look = self_training.keep_photos
+
+    def gone(*arguments: object) -> object:
+        source.readable = set()
+        return look(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(self_training, "keep_photos", gone)
+        with pytest.raises(DataError, match="none of the photos can be read any more"):
+            run.train()
+    resumed = trainer(resume=run.run.last)
+    resumed.train()
+    assert_equal(resumed, whole)
+
+
+def test_targets_need_no_prototype_that_stands_out(trainer: Build) -> None:
+    """Among many prototypes that are all alike, no assignment is large."""
+    run = trainer(values={"model.trained_prototypes": None, "model.num_prototypes": 60})
+    stage = self_training.SelfTraining.begin(run.learner, stop=lambda: False)
+    assert stage is not None
+    photo = stage.photos[0]
+    height, width = (stage.teacher.points * side for side in photo.cells)
+    logits = torch.zeros(60, height, width)
+    logits[7] = 1e-3
+    refined = stage._refined(logits, photo)
+    torch.testing.assert_close(refined[7], torch.ones(height, width))
+    assert refined.sum() == refined[7].sum()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler
+def test_a_compiled_run_learns_the_decoder_too_and_can_be_resumed(
+    trainer: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"model.trained_prototypes": None, "model.num_prototypes": 6, "log_every": 1}
+    plain, compiled = trainer("plain", values=values), trainer("compiled", values={**values, "compile": True})
+    plain.train()
+    ctrl_c_after(compiled, 3, monkeypatch)
+    resumed = trainer("compiled", values={**values, "compile": True}, resume=compiled.run.last)
+    resumed.train()
+    ours, expected = ([line.get("decoder_loss") for line in run.journal.metrics] for run in (resumed, plain))
+    assert ours[4:] == pytest.approx(expected[4:], rel=1e-3)
+    assert tensors(resumed).keys() == tensors(plain).keys()
