@@ -6,12 +6,14 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from slotseg import distributed
 from slotseg.errors import ConfigError
+
+T = TypeVar("T")
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -97,6 +99,15 @@ def shortest_times(*functions: Callable[[], None], repetitions: int = 3) -> tupl
             function()
             taken.append(time.perf_counter() - start)
     return tuple(min(taken[1:]) for taken in times)
+
+
+def timed(function: Callable[[], T], device: torch.device) -> tuple[float, T]:
+    """Seconds of a call, the device's work included, and its result."""
+    start = time.perf_counter()
+    result = function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start, result
 
 
 def keep_freed_memory() -> None:

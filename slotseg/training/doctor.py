@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import slotseg
-from slotseg.amounts import duration, size
+from slotseg.amounts import count, duration, size
 from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Source
 from slotseg.devices import num_cores, resolve_device
@@ -22,6 +22,7 @@ from slotseg.exchange.weights import read_weights
 from slotseg.method.building import build_model
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint, run_of
+from slotseg.training.decoder_trial import DecoderCost
 from slotseg.training.trial import Cost
 from slotseg.values import from_dict
 
@@ -191,9 +192,20 @@ def describe_cost(cost: Cost) -> Iterator[Remark]:
     yield ok("reading", f"{1000 * cost.reading:.3g} ms a photo on one core; {processes} it beside the {beside}")
     if cost.by_loader:
         yield note("reading", "reading sets the pace: more --workers or more cores would help, or smaller JPEG files")
-    kept = f", of which maps take {size(cost.kept_memory)}" if cost.num_looked else ""
-    yield ok("memory", f"{size(cost.memory)} at most{kept}, besides the loader's processes")
+    kept = [f"maps take {size(cost.kept_memory)}"] if cost.num_looked else []
+    if cost.decoder:
+        kept.append(f"photos for the decoder take {size(cost.decoder.memory)}")
+        yield ok("decoder", _of_decoder(cost.decoder))
+    of_which = f", of which {' and '.join(kept)}" if kept else ""
+    yield ok("memory", f"{size(cost.memory)} at most{of_which}, besides the loader's processes")
     yield ok("time", f"{duration(cost.seconds)} for the whole run: {cost.num_photos:,} photos, counted each time")
+
+
+def _of_decoder(cost: DecoderCost) -> str:
+    """The measured cost of a second stage in words."""
+    photos, steps, times = count(cost.num_photos, "photo"), count(cost.steps, "step"), count(cost.rounds, "time")
+    each = f"{1000 * cost.stepping:.3g} ms a step, {1000 * cost.assigning:.3g} ms a photo for targets, made {times}"
+    return f"{duration(cost.seconds)} for {steps} on {photos} after the others: {each}"
 
 
 def _installed(name: str) -> bool:

@@ -1,16 +1,15 @@
 """The cost of a training on this machine, measured on a few steps: photos a second, memory, hours.
 
-Where maps are kept, the trial looks at a few photos once, and its steps draw from their maps.
+Where maps are kept, the trial looks at a few photos once, and its steps draw from their maps. The second stage is
+measured in ``slotseg.training.decoder_trial``.
 """
 
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
 import torch
 
@@ -19,12 +18,11 @@ from slotseg.data.reading.photos import Photo
 from slotseg.data.views.batches import ViewPairs
 from slotseg.data.views.kept_views import KeptViews
 from slotseg.data.views.sources import Source
-from slotseg.devices import precision_name, resolve_device
+from slotseg.devices import precision_name, resolve_device, timed
 from slotseg.errors import ConfigError, DataError
+from slotseg.training.decoder_trial import DecoderCost, measure_decoder
 from slotseg.training.kept_maps import KeptMaps, photos_of_block
 from slotseg.training.learner import Learner, total_steps
-
-T = TypeVar("T")
 
 READ_PHOTOS = 50
 """Photos, spread over the source, that are read to time the reading."""
@@ -60,7 +58,7 @@ class Cost:
     workers: int
     """Loader processes."""
     memory: int
-    """Peak of memory in bytes, of the GPU or else of the process."""
+    """Peak of memory in bytes, of the GPU or else of the process, with all that is kept."""
     num_photos: int
     """Photos in all steps of the whole run, counted each time."""
     looking: float = 0.0
@@ -69,6 +67,8 @@ class Cost:
     """Photos that are looked at, counted each time, where maps are kept."""
     kept_memory: int = 0
     """Bytes of the maps that are kept; they are part of ``memory``."""
+    decoder: DecoderCost | None = None
+    """Cost of the second stage, where there is one; its photos are part of ``memory``."""
 
     @property
     def step(self) -> float:
@@ -82,12 +82,25 @@ class Cost:
 
     @property
     def photos_per_second(self) -> float:
-        """Photos a second of the whole loop, the looking included; the slower of loader and step sets the pace."""
-        return self.num_photos / self.seconds
+        """Photos a second of the whole loop, the looking included; the slower of loader and step sets the pace.
+
+        The second stage is no part of it.
+        """
+        return self.num_photos / self.first_stage
 
     @property
     def seconds(self) -> float:
         """Seconds that the whole run will take at this rate."""
+        return self.first_stage + (self.decoder.seconds if self.decoder else 0.0)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all that is kept: maps, and photos of the second stage."""
+        return self.kept_memory + (self.decoder.memory if self.decoder else 0)
+
+    @property
+    def first_stage(self) -> float:
+        """Seconds that the first stage will take at this rate: all but the decoder."""
         reading = self.reading / max(self.workers, 1)
         if not self.num_looked:
             return self.num_photos * max(self.step, reading)
@@ -119,7 +132,7 @@ def measure_cost(config: TrainConfig, source: Source, *, device: str = "auto", w
     )
     try:
         if not config.views.kept:
-            return _measure(Learner(trial, source, device=device, workers=workers), steps * config.batch_size)
+            return _measure(Learner(trial, source, device=device, workers=workers), source, steps * config.batch_size)
         return _measure_kept(trial, source, steps, config.batch_size, device=device, workers=workers)
     except torch.cuda.OutOfMemoryError as error:
         raise ConfigError(
@@ -128,19 +141,20 @@ def measure_cost(config: TrainConfig, source: Source, *, device: str = "auto", w
         ) from error
 
 
-def _measure(learner: Learner, num_photos: int) -> Cost:
+def _measure(learner: Learner, source: Source, num_photos: int) -> Cost:
     batch, device = learner.config.batch_size, learner.device
     reading = _reading(learner)
     copies, steps = [], []
     start = time.monotonic()
     for loaded in learner.batches(0, WARM_UP + MEASURED_STEPS):
-        copied, on_device = _timed(partial(loaded.to, device), device)
+        copied, on_device = timed(partial(loaded.to, device), device)
         copies.append(copied)
-        steps.append(_timed(partial(learner.train_step, on_device), device)[0])
+        steps.append(timed(partial(learner.train_step, on_device), device)[0])
         if len(steps) >= WARM_UP + 3 and time.monotonic() - start > SECONDS:
             break
     copying, stepping = (statistics.median(times[WARM_UP:]) / batch for times in (copies, steps))
-    coloring = min(_timed(partial(learner.prepare, on_device, 0), device)[0] / batch, stepping)
+    coloring = min(timed(partial(learner.prepare, on_device, 0), device)[0] / batch, stepping)
+    decoder = measure_decoder(learner, source)
     return Cost(
         reading=reading,
         copying=copying,
@@ -149,8 +163,9 @@ def _measure(learner: Learner, num_photos: int) -> Cost:
         batch=batch,
         precision=precision_name(learner.precision),
         workers=learner.workers,
-        memory=peak_memory(device),
+        memory=peak_memory(device) + (decoder.memory if decoder else 0),
         num_photos=num_photos,
+        decoder=decoder,
     )
 
 
@@ -162,10 +177,10 @@ def _measure_kept(
     learner = Learner(trial, _Some(source, number), device=device, workers=workers)
     assert learner.kept is not None
     looking = [
-        _timed(partial(learner.kept.maps_of, block.images, 0, number), learner.device)[0] / len(block.images)
+        timed(partial(learner.kept.maps_of, block.images, 0, number), learner.device)[0] / len(block.images)
         for number, block in enumerate(learner.kept.blocks(0))
     ]
-    cost = _measure(learner, steps * batch_size)
+    cost = _measure(learner, source, steps * batch_size)
     whole = KeptMaps(
         replace(trial, batch_size=batch_size),
         source,
@@ -213,15 +228,6 @@ def _reading(learner: Learner) -> float:
             raise read
         number += 1
     return (time.perf_counter() - start) / number
-
-
-def _timed(function: Callable[[], T], device: torch.device) -> tuple[float, T]:
-    """Seconds of a call, the device's work included, and its result."""
-    start = time.perf_counter()
-    result = function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start, result
 
 
 def peak_memory(device: torch.device) -> int:

@@ -16,6 +16,7 @@ from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training import doctor, trial
+from slotseg.training.decoder_trial import DecoderCost
 from slotseg.training.learner import Learner
 from slotseg.training.trainer import Trainer
 from slotseg.training.trial import Cost, measure_cost
@@ -127,7 +128,7 @@ def test_foreign_checkpoints_say_what_they_are(tmp_path: Path) -> None:
 # what it would cost
 
 
-def cost(**changes: float) -> Cost:
+def cost(**changes: object) -> Cost:
     values = {"reading": 0.004, "copying": 0.0, "coloring": 0.001, "computing": 0.009, "memory": 3_000_000_000}
     values |= {"batch": 8, "workers": 2, "num_photos": 360_000, **changes}
     return Cost(precision="fp32", **values)  # type: ignore[arg-type]
@@ -162,6 +163,46 @@ def test_photos_that_are_looked_at_once_are_a_cost_of_their_own() -> None:
     slow = cost(num_looked=1000, looking=0.4, reading=1.0)
     assert slow.seconds == pytest.approx(1000 * 0.5 + 360_000 * 0.01)
     assert "more --workers" in texts(doctor.describe_cost(slow), "note")
+
+
+DECODER = DecoderCost(
+    looking=0.03,
+    assigning=0.04,
+    deciding=0.01,
+    stepping=0.06,
+    num_photos=160,
+    steps=400,
+    rounds=5,
+    photo_bytes=2_000_000,
+)
+
+
+def test_a_second_stage_is_a_cost_of_its_own() -> None:
+    both = cost(decoder=DECODER)
+    assert DECODER.seconds == pytest.approx(160 * (0.03 + 5 * 0.04 + 1.6 * 0.01) + 400 * 0.06)
+    assert both.seconds == pytest.approx(3600 + DECODER.seconds)
+    assert both.photos_per_second == pytest.approx(100)
+    found = list(doctor.describe_cost(both))
+    assert "1 min for 400 steps on 160 photos after the others: 60 ms a step, 40 ms a photo for targets, " in texts(
+        found, "ok"
+    )
+    assert "made 5 times" in texts(found, "ok")
+    assert "3.0 GB at most, of which photos for the decoder take 320.0 MB" in texts(found, "ok")
+    once = cost(decoder=DECODER, num_looked=1000, looking=0.4, kept_memory=200_000_000)
+    assert once.kept_bytes == 520_000_000
+    assert "maps take 200.0 MB and photos for the decoder take 320.0 MB" in texts(doctor.describe_cost(once), "ok")
+    assert "decoder" not in {remark.subject for remark in doctor.describe_cost(cost())}
+
+
+@pytest.mark.parametrize("kept", [{}, {"model.freeze_backbone": True, "views.kept": 4}], ids=["views", "kept maps"])
+def test_a_trial_measures_the_second_stage(tiny_config: Callable[..., TrainConfig], kept: dict[str, object]) -> None:
+    config = tiny_config({"steps": 100, "decoder.steps": 40, "decoder.photos": 500, **kept})
+    whole = measure_cost(config, Scenes(700), device="cpu", workers=0)
+    assert whole.decoder is not None
+    assert (whole.decoder.num_photos, whole.decoder.steps) == (500, 40)
+    assert whole.kept_bytes == whole.kept_memory + whole.decoder.memory
+    assert whole.memory > whole.kept_bytes + (100 << 20)
+    assert measure_cost(tiny_config({"steps": 100, **kept}), Scenes(700), device="cpu", workers=0).decoder is None
 
 
 def test_a_trial_measures_and_writes_nothing(
