@@ -11,9 +11,10 @@ import torch
 from slotseg.config import TrainConfig
 from slotseg.data.finding.inputs import Input
 from slotseg.devices import resolve_device
-from slotseg.method.building import build_model
+from slotseg.method.building import add_decoder, build_model
 from slotseg.painting.render import mask_png, overlay, save_picture
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.training.decoder_trial import TYPICAL_IN_USE
 from slotseg.training.launch import Plan
 from slotseg.training.prototypes import COUNTED_PHOTOS, INITIAL_STEPS
 from slotseg.training.trial import measure_cost, peak_memory
@@ -37,12 +38,20 @@ class StageCosts:
     """Photos that the training uses per second."""
     training: float
     """Seconds that the training will take, with clustering before the first step and counting after the last."""
+    decoder: float = 0.0
+    """Seconds that its second stage will take on top; 0 where there is none."""
     concepts: float
     """Seconds that it will take to look at every photo."""
     masks: float
     """Seconds that it will take to look at every photo and to write its mask and its overlay."""
     memory: int
     """Peak memory of the process, or of the GPU, bytes."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each stage, as in ``slotseg.discovery.record.STAGES``."""
+        decoder = {"decoder": self.decoder} if self.decoder else {}
+        return {"training": self.training, **decoder, "concepts": self.concepts, "masks": self.masks}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +87,13 @@ def measure_stages(
     counted = min(COUNTED_PHOTOS, len(plan.source)) if config.model.trained_prototypes else 0
     memory = cost.memory
     if resolve_device(device).type == "cpu":  # where the trial's batches may have been smaller
-        of_steps = (cost.memory - cost.kept_memory - before) * config.batch_size // cost.batch
-        memory = max(peak_memory(CPU), before + of_steps) + cost.kept_memory
+        of_steps = (cost.memory - cost.kept_bytes - before) * config.batch_size // cost.batch
+        memory = max(peak_memory(CPU), before + of_steps) + cost.kept_bytes
     return StageCosts(
         steps=steps,
         photos_per_second=cost.photos_per_second,
         training=(cost.num_photos + clustered) / cost.photos_per_second + counted * painting.looking,
+        decoder=cost.decoder.seconds if cost.decoder else 0.0,
         concepts=num_photos * painting.looking,
         masks=num_photos * (painting.looking + painting.writing),
         memory=memory,
@@ -95,6 +105,8 @@ def _measure_painting(config: TrainConfig, sample: Sequence[Input], device: str)
     teacher = build_model(config).teacher
     if teacher.confusion is not None:
         teacher.merge(config.model.num_prototypes or min(TYPICAL_CONCEPTS, config.model.num_trained))
+    if config.decoder.steps:
+        add_decoder(teacher, torch.arange(min(TYPICAL_IN_USE, config.model.num_trained)))
     segmenter = Segmenter(teacher, config, device=device, precision="auto")
     start = time.perf_counter()
     _paint(segmenter, sample[:1])

@@ -110,16 +110,13 @@ def _begin(
     number, digest = listed
     log.info("Trying out what %d photos cost here ...", number)
     costs = measure_stages(plan, _spread(inputs, number), number, device=device, workers=workers)
-    seconds = {"training": costs.training, "concepts": costs.concepts, "masks": costs.masks}
-    log.info(
-        "This will take: training %s (%d steps at %.3g photos/s), concepts %s, masks %s; about %s of memory",
-        amounts.about_duration(costs.training),
-        costs.steps,
-        costs.photos_per_second,
-        amounts.about_duration(costs.concepts),
-        amounts.about_duration(costs.masks),
-        amounts.about_size(costs.memory),
-    )
+    decoder = plan.config.decoder
+    details = {
+        "training": f" ({costs.steps} steps at {costs.photos_per_second:.3g} photos/s)",
+        "decoder": f" ({decoder.steps} steps on {min(decoder.photos, number)} photos)",
+    }
+    stages = [f"{name} {amounts.about_duration(s)}{details.get(name, '')}" for name, s in costs.seconds.items()]
+    log.info("This will take: %s; about %s of memory", ", ".join(stages), amounts.about_size(costs.memory))
     record = DiscoveryRecord(
         path=output,
         photos=[str(photo.resolve()) for photo in photos],
@@ -128,7 +125,7 @@ def _begin(
         photo_names=digest,
         command=command,
         expected_memory=costs.memory,
-        stages={name: Stage(expected_seconds=expected) for name, expected in seconds.items()},
+        stages={name: Stage(expected_seconds=expected) for name, expected in costs.seconds.items()},
     )
     record.write()
     return record

@@ -76,6 +76,8 @@ class Report:
     """Messages about photos that could not be read."""
     findings: Sequence[Finding] = ()
     """Findings of the monitor on the run."""
+    learned: str = ""
+    """Sentence on what the decoder has learned; empty where that is not known."""
     scores: Sequence[str] = ()
     """Sentence for each data set with labels that the run was scored on."""
 

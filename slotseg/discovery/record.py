@@ -19,8 +19,8 @@ from slotseg.files import remove_leftovers, write_json, writing
 
 FORMAT = 1
 """Version of the file's format."""
-STAGES = ("training", "concepts", "masks")
-"""Names of the stages, in order."""
+STAGES = ("training", "decoder", "concepts", "masks")
+"""Names of the stages, in order. The decoder is the second stage of a training, and left out where there is none."""
 
 
 T = TypeVar("T", "Stage", "DiscoveryRecord")
@@ -61,7 +61,7 @@ class DiscoveryRecord:
     expected_memory: int
     """Peak memory that was expected, bytes."""
     stages: dict[str, Stage]
-    """Stages by name, those of ``STAGES``."""
+    """Stages by name, those of ``STAGES`` in order."""
     figure: list[int] = field(default_factory=list)
     """Concepts in the columns of the figure."""
     figure_cells: list[list[BoxXYXY]] = field(default_factory=list)
@@ -141,7 +141,8 @@ def read_record(path: Path) -> DiscoveryRecord | None:
         if values.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         values.pop("version")
-        stages = {name: _checked(Stage(**values["stages"][name])) for name in STAGES}
+        given = values["stages"]
+        stages = {name: _checked(Stage(**given[name])) for name in STAGES if name in given or name != "decoder"}
         record = _checked(DiscoveryRecord(path=path, **{**values, "stages": stages}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(

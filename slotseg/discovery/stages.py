@@ -29,7 +29,7 @@ from slotseg.runs.results import read_results
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training.launch import new_training, resumed_training
 from slotseg.watching.diagnosis import diagnose
-from slotseg.watching.run_page import write_run_page
+from slotseg.watching.run_page import decoder_sentence, write_run_page
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +88,9 @@ class Stages:
 
     def left(self) -> list[str]:
         """Words for each stage that is left, with the time that it will take."""
-        training, labelling = self._training_left(), self._labelling()
+        labelling = self._labelling()
         masks = self._masks_left(labelling) if labelling else 1.0
-        shares = {"training": training, "concepts": float(labelling is None), "masks": masks}
+        shares = {**self._training_left(), "concepts": float(labelling is None), "masks": masks}
         return [
             f"{stage} {amounts.about_duration(share * self.record.stages[stage].expected_seconds)}"
             for stage, share in shares.items()
@@ -99,8 +99,9 @@ class Stages:
 
     def train(self) -> None:
         """Train the run, or continue it."""
-        if not self._training_left():
+        if self._trained:
             return
+        decoder = self.record.stages.get("decoder")
         with self.record.working("training") as stage:
             if self.run.last.is_file():
                 trainer = resumed_training(self.run.path, device=self.device, workers=self.workers)
@@ -113,8 +114,15 @@ class Stages:
                     device=self.device,
                     workers=self.workers,
                 )
-            trainer.train()
+            try:
+                trainer.train()
+            finally:
+                if decoder:
+                    decoder.seconds += trainer.decoder_seconds
+                    stage.seconds -= trainer.decoder_seconds
             stage.num_failures, stage.whole = len(trainer.journal.unreadable), True
+            if decoder:
+                decoder.whole = True
 
     def find_concepts(self) -> Labelling:
         """Look at all photos for the best segments of each concept, and choose the labels to paint with."""
@@ -173,6 +181,7 @@ class Stages:
             examples=examples(self.outputs),
             failures=[str(line.get("error", "")) for line in read_json_lines(self.outputs.failures)],
             findings=findings,
+            learned=decoder_sentence(run),
             scores=[of.sentence() for of in read_results(self.run.last, labelling.labels.num_prototypes)],
         )
         write_report(file, report)
@@ -181,7 +190,7 @@ class Stages:
     def _labelling(self) -> Labelling | None:
         """Concepts and labels, or None as long as training or concepts are not whole."""
         stage, files = self.record.stages["concepts"], self.concepts
-        if self._training_left() or not stage.whole or stage.made_of != checkpoint.digest(self.run.last):
+        if not self._trained or not stage.whole or stage.made_of != checkpoint.digest(self.run.last):
             return None
         if not all(file.is_file() for file in (files.page, files.data, files.figure)):
             return None
@@ -192,12 +201,22 @@ class Stages:
         labels = self.naming.label_map(number) if self.naming else LabelMap.prototypes(number)
         return Labelling(collection=collection, labels=labels)
 
-    def _training_left(self) -> float:
-        """Share of the steps that are left to do."""
+    @property
+    def _trained(self) -> bool:
+        """Whether the training is over."""
+        return not any(self._training_left().values())
+
+    def _training_left(self) -> dict[str, float]:
+        """Share of its steps that each stage of the training has left to do."""
+        known = [name for name in ("training", "decoder") if name in self.record.stages]
         if not self.run.last.is_file():
-            return 1.0
+            return dict.fromkeys(known, 1.0)
         header = checkpoint.read_header(self.run.last)
-        return 1 - min(1.0, int(header["step"]) / int(header["total_steps"]))
+        done, total = int(header["step"]), int(header["total_steps"])
+        if "decoder" not in known:  # a run may have got one later
+            return {"training": _left(done, total)}
+        of_decoder, steps = int(header.get("decoder_step", 0)), int(header["config"]["decoder"]["steps"])
+        return {"training": _left(done - of_decoder, total - steps), "decoder": _left(of_decoder, steps)}
 
     def _masks_left(self, labelling: Labelling) -> float:
         """Share of the photos that are left to paint."""
@@ -215,6 +234,10 @@ class Stages:
         with writing(self.outputs.folder):
             for file in (*files, *self.outputs.common):
                 file.unlink(missing_ok=True)
+
+
+def _left(done: int, total: int) -> float:
+    return 1 - min(1.0, done / total) if total else 0.0
 
 
 def _begin_stage(stage: Stage, made_of: str) -> None:

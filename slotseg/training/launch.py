@@ -161,7 +161,7 @@ def resumed_training(
         resume=content,
         notes={**notes, "photos": where, "sources": {**notes["sources"], **options}},
     )
-    lines = [f"Continuing {path} at step {step} of {trainer.learner.total_steps}."]
+    lines = [f"Continuing {path} at step {step} of {trainer.total_steps}."]
     if photos and where != notes["photos"]:
         lines.append(f"  photos: {_listed(where)}, before {_listed(notes['photos'])}")
     lines += [f"  {name}: {after}, before {before}" for name, (before, after) in differences.items()]

@@ -48,6 +48,7 @@ class Trainer:
     Attributes:
         learner: Model in training, with its steps.
         journal: Files that the run writes beside its checkpoints.
+        decoder_seconds: Seconds that ``train`` spent on the decoder.
 
     Raises:
         ConfigError: If settings don't fit each other, the machine or the photos.
@@ -70,6 +71,7 @@ class Trainer:
         self.learner = Learner(config, source, device=device, workers=workers, resume=resume)
         kept = resume is not None and self.learner.model.teacher.decoder is not None
         self.decoder_step = int(resume.info["decoder_step"]) if resume and kept else 0
+        self.decoder_seconds = 0.0
         self.stage: SelfTraining | None = None
         self.resumed = resume if kept else None
         self.checkpoints = Checkpoints(run, config, self.state)
@@ -106,7 +108,11 @@ class Trainer:
                 with self.learner.joined():
                     self._train_slotcon(received, watch)
             if self.decoder_step < self.config.decoder.steps:
-                self._train_decoder(received, watch)
+                started = time.monotonic()
+                try:
+                    self._train_decoder(received, watch)
+                finally:
+                    self.decoder_seconds = time.monotonic() - started
         if received:
             raise KeyboardInterrupt
 

@@ -110,10 +110,11 @@ def summary(run: RunRecord) -> str:
         where = f" on {computed.get('device', 'an unknown device')} in {computed.get('precision', 'unknown precision')}"
     started, ago = amounts.date(run.started), amounts.duration(run.now - run.heard)
     left = "" if run.seconds_left is None else f" About {amounts.duration(run.seconds_left)} left at its speed so far."
-    left += _of_decoder(run)
+    learned = f" {sentence}" if (sentence := decoder_sentence(run)) else ""
+    left += learned
     ended, took = amounts.date(run.heard), amounts.duration(run.heard - run.started)
     return {
-        "finished": f"Finished {ended}{where}; it took {took} since it was last started.{_of_decoder(run)}",
+        "finished": f"Finished {ended}{where}; it took {took} since it was last started.{learned}",
         "imported": f"Imported {started} and not trained further; --resume goes on from there.",
         "interrupted": f"Interrupted {ended}, after {took}{where}; --resume goes on from there.{left}",
         "running": f"Running since {started}{where}, last heard of {ago} ago.{left}",
@@ -121,13 +122,13 @@ def summary(run: RunRecord) -> str:
     }[run.state]
 
 
-def _of_decoder(run: RunRecord) -> str:
+def decoder_sentence(run: RunRecord) -> str:
     """Sentence on what the decoder has learned; empty where that is not known."""
     agreement = run.decoder_agreement
     if agreement is None or agreement[0] == agreement[1]:
         return ""
     first, last = map(amounts.percent, agreement)
-    return f" The decoder agrees with its targets in {last} of held-out photos, {first} before it learned."
+    return f"The decoder agrees with its targets in {last} of held-out photos, {first} before it learned."
 
 
 def points(drawings: Sequence[Drawing], steps_per_epoch: int | None) -> dict[str, Any]:

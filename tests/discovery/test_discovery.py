@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,14 @@ from slotseg.discovery.stages import run_in
 from slotseg.errors import ConfigError, DataError
 from slotseg.files import LEFTOVERS
 from slotseg.labels.label_map import IGNORE
+from slotseg.method.model import Encoder
 from slotseg.runs import checkpoint
+from slotseg.runs.record import read_run
 from slotseg.runs.results import write_result
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.training import self_training
 from slotseg.training.launch import plan_training, resumed_training
+from slotseg.watching.run_page import decoder_sentence
 
 NUMBER = 6
 SETTINGS = {
@@ -54,6 +59,7 @@ SETTINGS = {
     "previews": 0,
     "log_every": 1,
 }
+DECODER = {"decoder.steps": 4, "decoder.rounds": 2, "decoder.learning_rate": 0.1}
 COSTS = StageCosts(steps=4, photos_per_second=20.0, training=8.0, concepts=1.0, masks=2.0, memory=10**9)
 
 
@@ -222,7 +228,7 @@ def test_ctrl_c_in_any_stage_leaves_whole_files_and_the_next_call_goes_on(
             find(photos, out)
     record = read_record(out)
     assert record is not None
-    assert [stage for stage in STAGES if record.stages[stage].whole] == done
+    assert [name for name, stage in record.stages.items() if stage.whole] == done
     assert not [p for pattern in LEFTOVERS for p in out.rglob(pattern)]
     for path in (*out.rglob("*.png"), *out.rglob("*.jpg")):
         with Image.open(path) as image:
@@ -432,10 +438,71 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(photos:
     assert not (tmp_path / "found").exists()
 
 
+def test_a_decoder_is_a_stage_of_its_own(
+    photos: Path, tmp_path: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is announced, continued, timed and told of on the page."""
+    costs = replace(COSTS, decoder=120.0)
+    monkeypatch.setattr("slotseg.discovery.discover.measure_stages", lambda *_, **__: costs)
+    monkeypatch.setattr(self_training, "HELD_OUT", 2)
+    out, settings = tmp_path / "found", {**SETTINGS, **DECODER}
+    with caplog.at_level("INFO", "slotseg"):
+        with monkeypatch.context() as patch:
+            interrupt(patch, (*STEP, SETTINGS["steps"] + 2))
+            with pytest.raises(KeyboardInterrupt):
+                find(photos, out, settings)
+        begun = read_record(out)
+        assert find(photos, out).anything_done
+    assert "This will take: training about 10 s (4 steps at 20 photos/s), decoder about 2 min (4 steps" in caplog.text
+    assert f"Going on with {out}: decoder about 1 min, concepts about 10 s" in caplog.text  # 2 of 4 steps are left
+    assert f"Continuing {out / 'run'} at step 6 of 8." in caplog.text
+    record = read_record(out)
+    assert begun is not None
+    assert record is not None
+    assert list(record.stages) == list(STAGES)
+    assert all(stage.whole for stage in record.stages.values())
+    assert min(stage.seconds for stage in record.stages.values()) > 0
+    assert begun.stages["decoder"].seconds < record.stages["decoder"].seconds
+    page = (out / "index.html").read_text()
+    assert page.count('<a href="run/report.html">decoder</a>') == 1
+    sentence = decoder_sentence(read_run(out / "run"))
+    assert sentence
+    assert f"<p>{sentence}</p>" in page
+    assert not find(photos, out).anything_done
+
+
+def test_a_run_that_got_a_decoder_later_is_gone_on_with(
+    photos: Path, found: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, (*STEP, 2))
+        with pytest.raises(KeyboardInterrupt):
+            resumed_training(found / "run", values=DECODER, device="cpu", workers=0).train()
+    assert find(photos, found).anything_done
+    assert checkpoint.read_header(run_in(found).last)["decoder_step"] == 4
+    assert not find(photos, found).anything_done
+
+
+def test_a_decoder_is_measured_and_painted_with(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_training(Photos([photos]), {**SETTINGS, **DECODER}, preset="photos")
+    painting = []
+
+    def segmenter(encoder: Encoder, *arguments: Any, **options: Any) -> Segmenter:
+        painting.append(encoder.decoder)
+        return Segmenter(encoder, *arguments, **options)
+
+    monkeypatch.setattr("slotseg.discovery.costs.Segmenter", segmenter)
+    costs = measure_stages(plan, list(Inputs([photos])), NUMBER, device="cpu", workers=0)
+    assert [len(decoder.used) for decoder in painting if decoder] == [8]
+    assert costs.decoder > 0
+    assert list(costs.seconds) == list(STAGES)
+
+
 def test_costs_grow_with_the_photos(photos: Path) -> None:
     plan = plan_training(Photos([photos]), SETTINGS, preset="photos")
     costs = measure_stages(plan, list(Inputs([photos])), 60_000, device="cpu", workers=0)
     assert costs.steps == 4
+    assert list(costs.seconds) == ["training", "concepts", "masks"]
     assert costs.masks > costs.concepts > 1
     assert 0 < costs.training < costs.concepts
     assert costs.memory > 1e8

@@ -99,6 +99,10 @@ def test_what_the_page_says(report: Report) -> None:
     ):
         assert words in page, words
     assert "Unreadable" not in page
+    assert "decoder about 2 min 2 min concepts" in page
+    assert "agrees" not in page
+    learned = replace(report, learned="The decoder agrees with its targets in 95 % of held-out photos.")
+    assert "masks about 2 min 2 min The decoder agrees with its targets in 95 %" in text(render(learned))
     unnamed = text(render(replace(report, labels=LabelMap.prototypes(4), naming=None)))
     assert "Each colour is a concept that has no name yet." in unnamed
     assert "concepts named" not in unnamed
