@@ -26,8 +26,8 @@ def align(scores: Tensor, overlap_box: Tensor, flip: Tensor) -> Tensor:
     with torch.autocast(scores.device.type, enabled=False):
         rows, columns = _interpolation(y1, y2, scores.shape[2]), _interpolation(left, right, scores.shape[3])
         cells = scores.movedim(1, 3)  # (B, h, w, K), as it lies in memory
-        aligned = (rows @ cells.flatten(2)).unflatten(2, cells.shape[2:])
-        return (columns[:, None] @ aligned).movedim(3, 1)
+        upright: Tensor = columns[:, None] @ (rows @ cells.flatten(2)).view(cells.shape)
+    return upright.movedim(3, 1)
 
 
 def _interpolation(start: Tensor, end: Tensor, length: int) -> Tensor:

@@ -28,6 +28,8 @@ from slotseg.segmenting.looks import default_size, padded, scaled, working_size
 class KeptPhoto:
     """A photo at the working size, and what the teacher makes of it."""
 
+    index: int
+    """Index in the source."""
     image: NDArray[np.uint8]
     """RGB pixels, ``(H, W, 3)``."""
     pixels: Tensor
@@ -105,13 +107,14 @@ def keep_photos(
         if stop() or (kept and i >= len(spread)):
             break
         with suppress(DataError):  # training has named it
-            kept.append(_keep(encoder, used, _read(source.open(index), default_size(config)), config, device))
+            pixels = read_pixels(source.open(index), default_size(config))
+            kept.append(_keep(encoder, used, index, pixels, config, device))
     return kept
 
 
 @torch.no_grad()
 def _keep(
-    encoder: Encoder, used: Tensor, image: NDArray[np.uint8], config: TrainConfig, device: torch.device
+    encoder: Encoder, used: Tensor, index: int, image: NDArray[np.uint8], config: TrainConfig, device: torch.device
 ) -> KeptPhoto:
     backbone = encoder.backbone
     assert isinstance(backbone, Backbone)
@@ -120,6 +123,7 @@ def _keep(
     pixels = padded(seen, backbone.stride)
     levels = backbone.pyramid(_normalised(pixels, config.backbone))
     return KeptPhoto(
+        index=index,
         image=_bytes(seen[0]).permute(1, 2, 0).cpu().numpy(),
         pixels=_bytes(pixels[0]),
         levels=[level[0].half() for level in levels],
@@ -150,8 +154,12 @@ def logits_of(decoder: Decoder, photo: KeptPhoto, config: BackboneConfig) -> Ten
     return logits
 
 
-def _read(photo: Photo, short_side: int) -> NDArray[np.uint8]:
-    """Pixels of a photo, decoded as small as the network allows."""
+def read_pixels(photo: Photo, short_side: int) -> NDArray[np.uint8]:
+    """Pixels of a photo, ``(H, W, 3)``, decoded as small as its short side may be.
+
+    Raises:
+        DataError: If it cannot be decoded.
+    """
     return photo.pixels(next((r for r in REDUCTIONS if min(photo.size_hw) // r >= short_side), 1))
 
 

@@ -25,6 +25,7 @@ from slotseg.method.schedules import learning_rate
 from slotseg.networks.decoder import Decoder
 from slotseg.segmenting.looks import resample
 from slotseg.segmenting.refinement import TEMPERATURE, refine
+from slotseg.training.counting import count_looks
 from slotseg.training.kept_photos import KeptPhoto, Place, keep_photos, logits_of, windows
 from slotseg.training.learner import Learner
 from slotseg.training.prototypes import merge
@@ -67,7 +68,8 @@ class SelfTraining:
     def __init__(
         self, learner: Learner, photos: Sequence[KeptPhoto], used: Tensor, step: int, stop: Callable[[], bool]
     ) -> None:
-        self.config, self.model, self.device = learner.config, learner.model, learner.device
+        self.config, self.model, self.source = learner.config, learner.model, learner.source
+        self.device = learner.device
         self.step, self.total_steps, self.stop = step, learner.config.decoder.steps, stop
         processes = distributed.world_size()
         self.batch_size = -(-BATCH // processes) * processes  # no number of processes ends a run at its second stage
@@ -172,7 +174,15 @@ class SelfTraining:
         self.teacher.load_state_dict(self.student.state_dict())
         self.optimizer, self.targets = self._new_optimizer(), []
         if self.step == self.total_steps:
-            merge(self.model.teacher, self._wins(), self.config)
+            self._merge()
+
+    def _merge(self) -> None:
+        """Merge the prototypes, where they are to be merged, by what looks at whole photos say of them."""
+        teacher = self.model.teacher
+        if teacher.confusion is not None:
+            wins, confusion = count_looks(teacher, self.photos, self.source, self.config)
+            teacher.confusion.value.copy_(confusion)
+            merge(teacher, wins, self.config)
 
     def _places(self) -> list[Place]:
         """Windows of the step, for all processes."""
@@ -219,15 +229,6 @@ class SelfTraining:
             same += int((best == target.argmax(dim=0)).sum())
             number += best.numel()
         return same / number
-
-    def _wins(self) -> Tensor:
-        """Share of the points of all kept photos that each prototype wins, ``(P,)``, on the CPU."""
-        wins = torch.zeros(len(self.model.teacher.prototypes.weight))
-        used = self.teacher.used.cpu()
-        for photo in self.photos:
-            best = logits_of(self.teacher, photo, self.config.backbone).argmax(dim=0).flatten().cpu()
-            wins[used] += torch.bincount(best, minlength=len(used)) / len(best)
-        return wins / wins.sum()
 
     def _add_decoders(self, used: Tensor) -> None:
         """Add untrained decoders, drawn from the seed, that know how the levels of the photos vary."""
