@@ -29,7 +29,6 @@ from slotseg.eval.metrics import score
 from slotseg.eval.predictors import Predictor, run_predictor
 from slotseg.eval.report import text_table
 from slotseg.files import write_json
-from slotseg.method.merging import merge_confused
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint
 from slotseg.training.launch import new_training
@@ -153,16 +152,15 @@ def curve(homes: Iterable[Path], benchmark: Benchmark) -> list[str]:
     """Cells of a row: the K that the rule chose, and mIoU with the prototypes merged to each K of ``MERGED``."""
     chosen, rows = [], []
     for home in homes:
-        tensors = checkpoint.load(find_checkpoint(home / "run")).tensors
-        confusion, wins = (tensors[f"teacher.confusion.{name}"].numpy() for name in ("value", "wins"))
+        wins = checkpoint.load(find_checkpoint(home / "run")).tensors["teacher.confusion.wins"]
+        predictor = run_predictor(benchmark, checkpoint=home / "run", num_prototypes=len(wins))
         file = home / "prototypes.json"
         if not file.is_file():
-            predictor = run_predictor(benchmark, checkpoint=home / "run", num_prototypes=len(wins))
             write_json(file, evaluate(predictor, benchmark).to_dict())
-        table = np.array(json.loads(file.read_text())["table"], np.int64)
+        counts = np.array(json.loads(file.read_text())["table"], np.int64)
 
-        def merged(number: int | None, parts: Any = (table, confusion, wins)) -> tuple[int, float]:
-            concepts = merge_confused(parts[1], parts[2], number)
+        def merged(number: int | None, parts: Any = (counts, predictor.segmenter.encoder)) -> tuple[int, float]:
+            concepts = parts[1].merged(number).numpy()
             table = np.zeros((concepts.max() + 1, parts[0].shape[1]), np.int64)
             np.add.at(table, concepts, parts[0])
             return len(table), 100 * _metrics(table, "hungarian")[0]

@@ -41,7 +41,7 @@ from slotseg.painting.paint import paint
 from slotseg.presets import PRESETS
 from slotseg.segmenting.looks import working_size
 from slotseg.segmenting.segmenter import Segmenter
-from slotseg.training.prototypes import kmeans_prototypes, sample_directions
+from slotseg.training.prototypes import kmeans_prototypes
 
 HEIGHT, WIDTH = 480, 640
 NUM_PROTOTYPES = 256
@@ -110,7 +110,8 @@ def make(backbone_name: str, photos: list[Path]) -> Segmenter:
     encoder.train()
     encoder.projector(encoder.backbone(images))
     encoder.eval()
-    directions = sample_directions(encoder.projector(encoder.backbone(images)))
+    cells = encoder.projector(encoder.backbone(images)).movedim(1, 3).flatten(0, 2)
+    directions = F.normalize(cells, dim=1).cpu()
     encoder.prototypes.weight.copy_(kmeans_prototypes(directions, NUM_PROTOTYPES, 0)[0])
     return segmenter
 

@@ -62,7 +62,7 @@ class ModelConfig:
     trained_prototypes: int | None = None
     """P, the number of prototypes to train if that is more than K. They are merged to K by what two views confuse."""
     prototype_init: str = "normal"
-    """Start of the prototypes: ``normal`` (random) or ``kmeans`` (centres of the first views' projected features)."""
+    """Start of the prototypes: ``normal`` (random) or ``kmeans`` (centres of whole photos' features, which the projector then keeps)."""
     projection_dim: int = 256
     """D, dimension of projected features, prototypes and slots."""
     hidden_dim: int = 4096

@@ -16,7 +16,7 @@ from slotseg.painting.render import mask_png, overlay, save_picture
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training.decoder_trial import TYPICAL_IN_USE
 from slotseg.training.launch import Plan
-from slotseg.training.prototypes import COUNTED_PHOTOS, INITIAL_STEPS
+from slotseg.training.prototypes import COUNTED_PHOTOS
 from slotseg.training.trial import measure_cost, peak_memory
 
 SECONDS = 6.0
@@ -82,9 +82,9 @@ def measure_stages(
     cost = measure_cost(config, plan.source, device=device, workers=workers)
     painting = _measure_painting(config, sample, device)
     steps = cost.num_photos // config.batch_size
-    looks_for_start = config.model.prototype_init == "kmeans" and not config.views.kept
-    clustered = min(INITIAL_STEPS, steps) * config.batch_size if looks_for_start else 0
-    counted = min(COUNTED_PHOTOS, len(plan.source)) if config.model.trained_prototypes else 0
+    merged = config.model.trained_prototypes is not None and not config.decoder.steps
+    looked_at = (config.model.prototype_init == "kmeans") + merged
+    counted = looked_at * min(COUNTED_PHOTOS, len(plan.source))
     memory = cost.memory
     if resolve_device(device).type == "cpu":  # where the trial's batches may have been smaller
         of_steps = (cost.memory - cost.kept_bytes - before) * config.batch_size // cost.batch
@@ -92,7 +92,7 @@ def measure_stages(
     return StageCosts(
         steps=steps,
         photos_per_second=cost.photos_per_second,
-        training=(cost.num_photos + clustered) / cost.photos_per_second + counted * painting.looking,
+        training=cost.num_photos / cost.photos_per_second + counted * painting.looking,
         decoder=cost.decoder.seconds if cost.decoder else 0.0,
         concepts=num_photos * painting.looking,
         masks=num_photos * (painting.looking + painting.writing),

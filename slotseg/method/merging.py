@@ -2,7 +2,7 @@
 
 This is ours and not the paper's. With more prototypes than concepts, each finds a tight group of
 cells. Prototypes that no cell needs fall out of use. The others are merged by how often the two
-views of a photo take one for the other. No label is read.
+views of a photo take one for the other, and by how alike they are. No label is read.
 Letters: P prototypes, K concepts, B images, h w cells.
 """
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,9 +20,9 @@ IN_USE = 0.1
 """Least share of the cells that a prototype in use wins, relative to an equal share of 1 / K."""
 IN_USE_OF_ALL = 0.002
 """Least share of the cells that a prototype in use wins where K is not given."""
-SIZE_EXPONENT = 0.8
+SIZE_EXPONENT = 0.7
 """Exponent of the sizes that divide a pair's confusion: at 0.5 large concepts swallow all, at 1 all grow alike."""
-CONFUSED = 0.8
+CONFUSED = 0.06
 """Least closeness (``merge_confused``) at which two prototypes are one concept where K is not given."""
 
 
@@ -60,6 +61,11 @@ class Confusion(nn.Module):
         for old, new in ((self.value, (both + both.T) / 2), (self.wins, wins)):
             old.mul_(self.momentum).add_(distributed.mean(new.to(old)), alpha=1 - self.momentum)
 
+    def of_alike(self, prototypes: Tensor) -> Tensor:
+        """Confusion of each pair times exp(cos) of the angle between its prototypes ``(P, D)``: ``(P, P)``."""
+        directions = F.normalize(prototypes.detach().float(), dim=1)
+        return self.value * (directions @ directions.T).exp()
+
 
 def merge_confused(
     confusion: NDArray[np.floating[Any]], wins: NDArray[np.floating[Any]], num_concepts: int | None
@@ -67,13 +73,13 @@ def merge_confused(
     """Agglomerate prototypes to concepts.
 
     First every prototype out of use joins the one it is confused with most. Then the pair of the
-    largest closeness c_ij / (c_i c_j)^0.8 becomes one, again and again. Here c_ij is the confusion
+    largest closeness c_ij / (c_i c_j)^0.7 becomes one, again and again. Here c_ij is the confusion
     of i and j, and c_i the sum of c_ij over j. The confusions of a merged pair are summed.
 
     Args:
         confusion: Confusion of each pair, symmetric, not negative, ``(P, P)``.
         wins: Share of the cells that each prototype wins, ``(P,)``.
-        num_concepts: K, at most P. None: merge while the largest closeness is at least 0.8.
+        num_concepts: K, at most P. None: merge while the largest closeness is at least 0.06.
 
     Returns:
         Concept of each prototype, 0..K-1 in the order of their first prototype, shape ``(P,)``.

@@ -8,6 +8,7 @@ Ours: concepts that several prototypes are merged to, and a backbone that may be
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -151,8 +152,8 @@ class Encoder(nn.Module):
             )
         if num_concepts is not None and not 2 <= num_concepts <= number:
             raise ConfigError(f"{num_concepts} concepts are asked of {number} prototypes; expected 2 to {number}")
-        confusion, wins = self.confusion.value.cpu().numpy(), self.confusion.wins.cpu().numpy()
-        return torch.from_numpy(merge_confused(confusion, wins, num_concepts))
+        confusion, wins = self.confusion.of_alike(self.prototypes.weight), self.confusion.wins
+        return torch.from_numpy(merge_confused(confusion.cpu().numpy(), wins.cpu().numpy(), num_concepts))
 
     @torch.no_grad()
     def concept_vectors(self) -> Tensor:
@@ -236,9 +237,10 @@ class SlotCon(nn.Module):
             self.teacher.confusion.update(output.teacher[0].aligned, output.teacher[1].aligned)
 
     @torch.no_grad()
-    def start_from(self, prototypes: Tensor, center: Tensor) -> None:
-        """Start student and teacher from given prototypes ``(P, D)`` and mean scores ``(P,)``."""
+    def start_from(self, projector: Mapping[str, Tensor], prototypes: Tensor, center: Tensor) -> None:
+        """Start student and teacher from a projector's state, prototypes ``(P, D)`` and mean scores ``(P,)``."""
         for encoder in (self.student, self.teacher):
+            encoder.projector.load_state_dict(projector)
             encoder.prototypes.weight.copy_(prototypes)
         self.center.value.copy_(center)
 

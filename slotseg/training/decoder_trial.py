@@ -82,11 +82,11 @@ def measure_decoder(learner: Learner, source: Source) -> DecoderCost | None:
     learner.config = config = replace(learner.config, decoder=endless)
     used = torch.arange(min(TYPICAL_IN_USE, config.model.num_trained), device=device)
     end = time.monotonic() + SECONDS
-    looks = partial(keep_photos, learner.model.teacher, used, source, config, device, lambda: time.monotonic() > end)
+    looks = partial(keep_photos, learner.model.teacher, source, config, device, lambda: time.monotonic() > end)
     looking, photos = timed(looks, device)
     if not photos:
         return None
-    few = photos[:TRIED_PHOTOS]
+    few = [photo.of(used) for photo in photos[:TRIED_PHOTOS]]
     stage = SelfTraining(learner, few, used, 0, lambda: False)
     assigning, _ = timed(stage.ready, device)
     deciding, _ = timed(lambda: [logits_of(stage.teacher, photo, config.backbone) for photo in few], device)

@@ -6,7 +6,7 @@ Letters: B windows, C channels, U prototypes in use, H W pixels, h w feature cel
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,8 +28,6 @@ from slotseg.segmenting.looks import default_size, padded, scaled, working_size
 class KeptPhoto:
     """A photo at the working size, and what the teacher makes of it."""
 
-    index: int
-    """Index in the source."""
     image: NDArray[np.uint8]
     """RGB pixels, ``(H, W, 3)``."""
     pixels: Tensor
@@ -37,12 +35,16 @@ class KeptPhoto:
     levels: list[Tensor]
     """Maps of ``Backbone.pyramid``, float16, ``(C, h', w')`` each, on the device."""
     scores: Tensor
-    """Cosines to the prototypes in use, float16, ``(U, h, w)``, on the device."""
+    """Cosines to prototypes, float16, ``(P, h, w)``, on the device; ``(U, h, w)`` after ``of``."""
 
     @property
     def cells(self) -> tuple[int, int]:
         """Height and width in cells, h and w."""
         return self.scores.shape[1], self.scores.shape[2]
+
+    def of(self, used: Tensor) -> "KeptPhoto":
+        """The photo with the scores of the prototypes in use alone, whose indices are ``(U,)``."""
+        return replace(self, scores=self.scores[used])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +83,7 @@ class Place:
 
 
 def keep_photos(
-    teacher: Encoder,
-    used: Tensor,
-    source: Source,
-    config: TrainConfig,
-    device: torch.device,
-    stop: Callable[[], bool],
+    teacher: Encoder, source: Source, config: TrainConfig, device: torch.device, stop: Callable[[], bool]
 ) -> list[KeptPhoto]:
     """Look at some photos of a source, spread over it. Those that cannot be read are left out.
 
@@ -94,7 +91,6 @@ def keep_photos(
 
     Args:
         teacher: Encoder whose backbone and heads are not trained any more. It stays as it is.
-        used: Index of each prototype in use, ``(U,)``.
         source: Photos of the run.
         config: Settings of the run.
         device: Device to compute on, and to keep the maps on.
@@ -108,13 +104,13 @@ def keep_photos(
             break
         with suppress(DataError):  # training has named it
             pixels = read_pixels(source.open(index), default_size(config))
-            kept.append(_keep(encoder, used, index, pixels, config, device))
+            kept.append(_keep(encoder, pixels, config, device))
     return kept
 
 
 @torch.no_grad()
 def _keep(
-    encoder: Encoder, used: Tensor, index: int, image: NDArray[np.uint8], config: TrainConfig, device: torch.device
+    encoder: Encoder, image: NDArray[np.uint8], config: TrainConfig, device: torch.device
 ) -> KeptPhoto:
     backbone = encoder.backbone
     assert isinstance(backbone, Backbone)
@@ -123,11 +119,10 @@ def _keep(
     pixels = padded(seen, backbone.stride)
     levels = backbone.pyramid(_normalised(pixels, config.backbone))
     return KeptPhoto(
-        index=index,
         image=_bytes(seen[0]).permute(1, 2, 0).cpu().numpy(),
         pixels=_bytes(pixels[0]),
         levels=[level[0].half() for level in levels],
-        scores=encoder.prototypes(encoder.projector(levels[-1]))[0, used].half(),
+        scores=encoder.prototypes(encoder.projector(levels[-1]))[0].half(),
     )
 
 

@@ -1,38 +1,42 @@
 """Prototypes before the first step and after the last: their start by k-means, and their merging. Both are ours.
 
-They start at the k-means centres of the projected features of some views. The features are centred first, because
-those of a fresh projector have most of their direction in common. After the last step the prototypes are merged by how
-many cells of whole photos each wins: training views keep some in use that whole photos do not need.
-Letters: P prototypes, K concepts, D projection dimension, N cells, B images, h w feature cells.
+A random projector blurs what a pretrained backbone tells apart. So it starts as a linear map: to the principal axes of
+the directions of the backbone's features, less their mean. Two hidden channels carry an axis, as gelu(x) - gelu(-x) = x
+(after Balduzzi et al., "The Shattered Gradients Problem", ICML 2017, whose networks start linear in this way).
+The prototypes start at the k-means centres of the features of whole photos that are projected so. After the last step
+they are merged by how many cells of whole photos each wins: training views keep some in use that whole photos do not
+need.
+Letters: P prototypes, K concepts, C channels, D projection dimension, N cells, B images, h w feature cells.
 """
 
 import copy
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
-from torch import Tensor
+from torch import Tensor, nn
 
 from slotseg import distributed
 from slotseg.config import TrainConfig
+from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Source
 from slotseg.errors import ConfigError, DataError
 from slotseg.method.model import Encoder
+from slotseg.networks.backbones import Backbone
+from slotseg.segmenting.looks import default_size, dense_maps, scaled, working_size
 from slotseg.segmenting.scorer import Scorer
+from slotseg.training.kept_photos import read_pixels
 from slotseg.training.learner import Learner
 
 log = logging.getLogger(__name__)
 
-INITIAL_STEPS = 30
-"""Steps whose views are clustered for the first prototypes."""
-EVERY = 3
-"""Number of cells of which one is clustered."""
 MAX_ITERATIONS = 50
 COUNTED_PHOTOS = 100
-"""Photos, spread over the source, whose cells are counted."""
+"""Photos, spread over the source, whose cells are clustered and counted."""
 
 
 @torch.no_grad()
@@ -41,29 +45,84 @@ def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: Fal
 
     Args:
         learner: The model, untrained.
-        stopped: Function that says whether to leave it at that; see ``Learner.batches``.
+        stopped: Function that says whether to leave it at that, the same in all processes. It is asked between photos.
 
     Raises:
-        ConfigError: If the views have fewer cells than there are prototypes.
+        ConfigError: If the photos have fewer cells than there are prototypes.
     """
     number, teacher = learner.config.model.num_trained, learner.model.teacher
-    log.info("Clustering the first views for %d prototypes", number)
-    directions = []
-    steps = min(INITIAL_STEPS, learner.kept.rounds.first_step(1) if learner.kept else learner.total_steps)
-    for step, batch in enumerate(learner.batches(0, steps, stopped)):
-        for view in learner.prepare(batch.to(learner.device), step):
-            projections = teacher.projector(view if batch.mapped else teacher.backbone(view))
-            directions.append(distributed.gather(sample_directions(projections)))
-    if not directions:
-        return  # stopped
-    start = distributed.once(lambda: kmeans_prototypes(torch.cat(directions), number, learner.config.seed))
-    learner.model.start_from(*start)
+    log.info("Clustering whole photos for %d prototypes", number)
+    cells, indices, processes = list[Tensor](), spread(len(learner.source)), distributed.world_size()
+    for first in range(0, len(indices), processes):
+        if stopped():
+            return
+        for index in indices[first : first + processes][distributed.rank() : distributed.rank() + 1]:
+            with suppress(DataError):  # training will name it
+                cells.append(cells_of(teacher, learner.source.open(index), learner.config, learner.device))
+    every = [c for of_process in distributed.gather_objects(cells) for c in of_process]
+    if not every:
+        return  # training will say that no photo can be read
+
+    def start() -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        cells = torch.cat(every)
+        projector = linear_projector(teacher.projector, cells)
+        directions = F.normalize(projector(cells[:, :, None, None])[:, :, 0, 0], dim=1)
+        return projector.state_dict(), *kmeans_prototypes(directions, number, learner.config.seed)
+
+    learner.model.start_from(*distributed.once(start))
 
 
-def sample_directions(projections: Tensor) -> Tensor:
-    """Unit vectors of some of the cells, ``(B, D, h, w)`` -> ``(N, D)``, float32 on the CPU."""
-    cells = projections.float().movedim(1, 3).flatten(0, 2)[::EVERY]
-    return F.normalize(cells, dim=1).cpu()
+def cells_of(encoder: Encoder, photo: Photo, config: TrainConfig, device: torch.device) -> Tensor:
+    """Features of the cells of a whole photo, ``(N, C)``, float32 on the CPU.
+
+    Raises:
+        DataError: If the photo cannot be decoded.
+    """
+    image = read_pixels(photo, default_size(config))
+    pixels = scaled([image], working_size((image.shape[0], image.shape[1]), default_size(config)), device)
+    assert isinstance(encoder.backbone, Backbone)
+    maps, covered = dense_maps(encoder.backbone, pixels, config.backbone, encoder.backbone.stride)
+    inside = maps[0, :, : max(1, int(covered[0])), : max(1, int(covered[1]))]
+    return inside.float().flatten(1).T.cpu()
+
+
+def spread(number: int) -> list[int]:
+    """Indices of up to ``COUNTED_PHOTOS`` of so many photos, spread over them."""
+    return sorted({i * number // COUNTED_PHOTOS for i in range(COUNTED_PHOTOS)})
+
+
+@torch.no_grad()
+def linear_projector(projector: nn.Module, cells: Tensor) -> nn.Module:
+    """A copy of a projector that is linear: it projects to the principal axes of features, and knows their statistics.
+
+    There are as many axes as half the hidden channels, the channels and D allow.
+
+    Args:
+        projector: Projector to ``(B, D, h, w)``, as ``slotseg.method.heads`` builds it; it is left as it is.
+        cells: Features, ``(N, C)``, on the CPU.
+    """
+    linear = copy.deepcopy(projector).cpu().train()
+    first, norm, _, second, other_norm, _, last = cast(Any, linear)
+    axes = principal_axes(cells, min(first.out_channels // 2, last.out_channels))
+    number = len(axes)
+    difference = torch.eye(number).repeat(1, 2)
+    difference[:, number:] *= -1
+    first.weight[: 2 * number, :, 0, 0] = torch.cat([axes, -axes])
+    second.weight[: 2 * number] = 0
+    second.weight[: 2 * number, : 2 * number, 0, 0] = torch.cat([difference, -difference])
+    last.weight.zero_()
+    last.weight[:number, : 2 * number, 0, 0] = (cells @ axes.T).std(dim=0)[:, None] * difference
+    momentum = norm.momentum
+    norm.momentum = other_norm.momentum = 1.0  # one pass makes the statistics those of the cells
+    linear(cells[:, :, None, None])
+    norm.momentum = other_norm.momentum = momentum
+    return linear
+
+
+def principal_axes(cells: Tensor, number: int) -> Tensor:
+    """Principal axes of the directions of features less their mean, the largest first, ``(number or C, C)``."""
+    directions = F.normalize(cells - cells.mean(dim=0), dim=1)
+    return torch.linalg.eigh(directions.T @ directions)[1].T.flip(0)[:number]
 
 
 def kmeans_prototypes(directions: Tensor, num_prototypes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -82,8 +141,8 @@ def kmeans_prototypes(directions: Tensor, num_prototypes: int, seed: int) -> tup
     """
     if len(directions) < num_prototypes:
         raise ConfigError(
-            f"the first views have {len(directions)} cells for {num_prototypes} prototypes; "
-            "expected at least as many: choose fewer prototypes or a larger batch"
+            f"the photos have {len(directions)} cells for {num_prototypes} prototypes; "
+            "expected at least as many: choose fewer prototypes or more photos"
         )
     mean = directions.mean(dim=0)
     kmeans = KMeans(num_prototypes, n_init=1, max_iter=MAX_ITERATIONS, random_state=seed % 2**32)
@@ -115,8 +174,7 @@ def count_wins(encoder: Encoder, config: TrainConfig, source: Source, device: to
     encoder.concepts.copy_(torch.arange(number))  # each on its own
     scorer = Scorer(encoder, config, device=str(device))
     wins = torch.zeros(number)
-    indices = sorted({i * len(source) // COUNTED_PHOTOS for i in range(COUNTED_PHOTOS)})
-    for index in indices[distributed.rank() :: distributed.world_size()]:
+    for index in spread(len(source))[distributed.rank() :: distributed.world_size()]:
         with suppress(DataError):  # training has named it
             scores, _ = scorer.scores(source.open(index).pixels())
             wins += torch.bincount(scores.argmax(dim=0).flatten(), minlength=number).cpu()

@@ -25,7 +25,6 @@ from slotseg.method.schedules import learning_rate
 from slotseg.networks.decoder import Decoder
 from slotseg.segmenting.looks import resample
 from slotseg.segmenting.refinement import TEMPERATURE, refine
-from slotseg.training.counting import count_looks
 from slotseg.training.kept_photos import KeptPhoto, Place, keep_photos, logits_of, windows
 from slotseg.training.learner import Learner
 from slotseg.training.prototypes import merge
@@ -68,8 +67,7 @@ class SelfTraining:
     def __init__(
         self, learner: Learner, photos: Sequence[KeptPhoto], used: Tensor, step: int, stop: Callable[[], bool]
     ) -> None:
-        self.config, self.model, self.source = learner.config, learner.model, learner.source
-        self.device = learner.device
+        self.config, self.model, self.device = learner.config, learner.model, learner.device
         self.step, self.total_steps, self.stop = step, learner.config.decoder.steps, stop
         processes = distributed.world_size()
         self.batch_size = -(-BATCH // processes) * processes  # no number of processes ends a run at its second stage
@@ -100,13 +98,15 @@ class SelfTraining:
             DataError: If no photo can be read any more.
         """
         teacher = learner.model.teacher
-        used = teacher.decoder.used if teacher.decoder else prototypes_in_use(teacher, learner.config)
-        photos = keep_photos(teacher, used, learner.source, learner.config, learner.device, stop)
+        photos = keep_photos(teacher, learner.source, learner.config, learner.device, stop)
         if stop():
             return None
         if not photos:
             raise DataError("none of the photos can be read any more; expected one at least for the decoder")
-        return cls(learner, photos, used, step, stop)
+        if teacher.decoder is None:
+            merge(teacher, _wins(photos), learner.config)
+        used = teacher.decoder.used if teacher.decoder else prototypes_in_use(teacher, learner.config)
+        return cls(learner, [photo.of(used) for photo in photos], used, step, stop)
 
     @property
     def student(self) -> Decoder:
@@ -174,15 +174,7 @@ class SelfTraining:
         self.teacher.load_state_dict(self.student.state_dict())
         self.optimizer, self.targets = self._new_optimizer(), []
         if self.step == self.total_steps:
-            self._merge()
-
-    def _merge(self) -> None:
-        """Merge the prototypes, where they are to be merged, by what looks at whole photos say of them."""
-        teacher = self.model.teacher
-        if teacher.confusion is not None:
-            wins, confusion = count_looks(teacher, self.photos, self.source, self.config)
-            teacher.confusion.value.copy_(confusion)
-            merge(teacher, wins, self.config)
+            merge(self.model.teacher, self._wins(), self.config)
 
     def _places(self) -> list[Place]:
         """Windows of the step, for all processes."""
@@ -230,6 +222,14 @@ class SelfTraining:
             number += best.numel()
         return same / number
 
+    def _wins(self) -> Tensor:
+        """Share of the points of the kept photos that each prototype wins, ``(P,)``."""
+        wins = self.teacher.used.new_zeros(len(self.model.teacher.prototypes.weight), dtype=torch.float)
+        for photo in self.photos:
+            best = logits_of(self.teacher, photo, self.config.backbone).argmax(dim=0).flatten()
+            wins[self.teacher.used] += torch.bincount(best, minlength=len(self.teacher.used)) / len(best)
+        return wins / wins.sum()
+
     def _add_decoders(self, used: Tensor) -> None:
         """Add untrained decoders, drawn from the seed, that know how the levels of the photos vary."""
         torch.manual_seed(self.config.seed)
@@ -247,6 +247,12 @@ class SelfTraining:
     def _learning_rate(self, step: int, steps: int) -> float:
         peak = self.config.decoder.learning_rate
         return learning_rate(step, base=peak, total_steps=steps, warmup_steps=min(WARM_UP, steps // 3), final=0.0)
+
+
+def _wins(photos: Sequence[KeptPhoto]) -> Tensor:
+    """Share of the cells that each prototype wins, ``(P,)``; all photos count the same."""
+    best = ((photo.scores.argmax(dim=0).flatten(), len(photo.scores)) for photo in photos)
+    return torch.stack([torch.bincount(b, minlength=number) / len(b) for b, number in best]).mean(dim=0)
 
 
 def prototypes_in_use(teacher: Encoder, config: TrainConfig) -> Tensor:

@@ -139,7 +139,7 @@ class Trainer:
                 rate = (learner.step - first_step) * self.config.batch_size / (time.monotonic() - started)
                 self.journal.add_metrics({**self._metrics(output), "photos_per_second": rate})
                 watch.add_metrics(self.journal.metrics)
-            if last:
+            if last and not self.config.decoder.steps:
                 merge_by_use(learner)
             self._after_step(watch, interrupted=interrupted, stage_ends=last)
 

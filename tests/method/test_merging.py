@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from slotseg.method.merging import CONFUSED, Confusion, merge_confused
+from slotseg.method.merging import CONFUSED, SIZE_EXPONENT, Confusion, merge_confused
 
 
 def blocks(within: float, between: float, sizes: tuple[int, ...]) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_without_a_number_merging_ends_where_concepts_are_distinct() -> None:
     assert merge_confused(distinct, distinct.sum(axis=1), None).tolist() == [0, 0, 0, 1, 2, 2]
     share = 1 / 6
     just_below = np.diag(np.full(6, share))
-    just_below[0, 1] = just_below[1, 0] = 0.99 * CONFUSED * share**1.6
+    just_below[0, 1] = just_below[1, 0] = 0.99 * CONFUSED * share ** (2 * SIZE_EXPONENT)
     assert merge_confused(just_below, np.full(6, share), None).max() == 5
 
 
@@ -112,3 +112,11 @@ def test_confusion_moves_by_its_momentum() -> None:
     torch.testing.assert_close(confusion.value, 1.75 * once)
     confusion.update(second, second)
     assert not torch.allclose(confusion.value, 1.75 * 0.75 * once + once)
+
+
+def test_alike_prototypes_count_as_confused_the_more() -> None:
+    confusion = Confusion(3, temperature=0.5)
+    confusion.value.fill_(1)
+    of_alike = confusion.of_alike(torch.tensor([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0]]))
+    expected = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]).exp()
+    torch.testing.assert_close(of_alike, expected)

@@ -250,7 +250,10 @@ def test_merging_follows_what_the_views_confuse_and_leaves_training_alone(tiny_m
 def test_start_from_given_prototypes(tiny_model: Build) -> None:
     model = tiny_model()
     prototypes, center = torch.randn(6, 8), torch.randn(6)
-    model.start_from(prototypes, center)
+    projector = {name: value + 1 for name, value in model.student.projector.state_dict().items()}
+    model.start_from(projector, prototypes, center)
+    for encoder in (model.student, model.teacher):
+        assert all(torch.equal(value, projector[name]) for name, value in encoder.projector.state_dict().items())
     for encoder in (model.student, model.teacher):
         assert torch.equal(encoder.prototypes.weight, prototypes)
     assert torch.equal(model.center.value, center)

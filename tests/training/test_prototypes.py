@@ -9,8 +9,17 @@ import torch.nn.functional as F
 from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Scenes
 from slotseg.errors import ConfigError
+from slotseg.method.heads import projector
+from slotseg.networks.backbones import Backbone
+from slotseg.segmenting.looks import default_size
 from slotseg.training.learner import Learner
-from slotseg.training.prototypes import kmeans_prototypes, sample_directions, start_prototypes
+from slotseg.training.prototypes import (
+    cells_of,
+    kmeans_prototypes,
+    linear_projector,
+    principal_axes,
+    start_prototypes,
+)
 
 
 def test_prototypes_lie_in_the_clusters() -> None:
@@ -36,15 +45,38 @@ def test_the_seed_decides() -> None:
     assert not torch.equal(a, other)
 
 
-def test_a_sample_is_unit_vectors_of_every_third_cell() -> None:
-    projections = torch.randn(2, 8, 3, 4, generator=torch.Generator().manual_seed(0))
-    sample = sample_directions(projections)
-    assert sample.shape == (8, 8)
-    torch.testing.assert_close(sample[1], F.normalize(projections[0, :, 0, 3], dim=0))
+@pytest.mark.parametrize(("channels", "hidden", "dim"), [(12, 32, 8), (12, 10, 8), (6, 32, 8)])
+def test_the_projector_starts_as_a_projection_to_principal_axes(channels: int, hidden: int, dim: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    cells = torch.randn(400, channels, generator=g) @ torch.randn(channels, channels, generator=g) + 3
+    random = projector(channels, hidden, dim)
+    before = {name: value.clone() for name, value in random.state_dict().items()}
+    linear = linear_projector(random, cells)
+    axes = principal_axes(cells, min(channels, hidden // 2, dim))
+    torch.testing.assert_close(axes @ axes.T, torch.eye(len(axes)), atol=1e-5, rtol=0)
+    expected = F.pad((cells - cells.mean(dim=0)) @ axes.T, (0, dim - len(axes)))
+    for mode in (True, False):  # with the statistics of the batch, and with those that it keeps
+        result = linear.train(mode)(cells[:, :, None, None])[:, :, 0, 0]
+        torch.testing.assert_close(result, expected, atol=0.02, rtol=0.01)
+    assert all(torch.equal(before[name], value) for name, value in random.state_dict().items())
+
+
+def test_the_axes_are_those_of_the_largest_spread() -> None:
+    cells = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.1, 3.0, 1.0]) + 5
+    assert principal_axes(cells, 2).abs().argmax(dim=1).tolist() == [1, 2]
+
+
+def test_cells_are_those_that_the_photo_covers(tiny_config: Callable[..., TrainConfig]) -> None:
+    learner = Learner(tiny_config({"optimizer.warmup_epochs": 0}), Scenes(2), device="cpu", workers=0)
+    backbone = learner.model.teacher.backbone
+    cells = cells_of(learner.model.teacher, Scenes(2).open(0), learner.config, learner.device)
+    side = default_size(learner.config)  # scenes are square
+    assert isinstance(backbone, Backbone)
+    assert cells.shape == ((side // backbone.stride) ** 2, backbone.channels)
 
 
 def test_more_prototypes_than_cells_are_refused() -> None:
-    with pytest.raises(ConfigError, match="have 5 cells for 6 prototypes; expected at least as many"):
+    with pytest.raises(ConfigError, match="the photos have 5 cells for 6 prototypes; expected at least as many"):
         kmeans_prototypes(torch.eye(5), 6, seed=0)
 
 
