@@ -62,7 +62,7 @@ class ModelConfig:
     trained_prototypes: int | None = None
     """P, the number of prototypes to train if that is more than K. They are merged to K by what two views confuse."""
     prototype_init: str = "normal"
-    """Start of the prototypes: ``normal`` (random) or ``kmeans`` (centres of whole photos' features, which the projector then keeps)."""
+    """Start of the prototypes: ``normal`` (random) or ``kmeans`` (centres of the features of whole photos)."""
     projection_dim: int = 256
     """D, dimension of projected features, prototypes and slots."""
     hidden_dim: int = 4096
@@ -193,9 +193,9 @@ class DecoderConfig:
 
     steps: int = 0
     """Optimiser steps of the decoder; 0: there is none."""
-    rounds: int = 5
+    rounds: int = 4
     """Parts of the steps. Before each, the decoder so far makes the assignments that are learned next."""
-    photos: int = 160
+    photos: int = 100
     """Most photos that are learned from."""
     learning_rate: float = 4e-3
     """Peak learning rate of AdamW in each round."""

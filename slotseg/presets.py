@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slotseg.config import BackboneConfig, ModelConfig, OptimizerConfig, TrainConfig, ViewsConfig
+from slotseg.config import BackboneConfig, DecoderConfig, ModelConfig, OptimizerConfig, TrainConfig, ViewsConfig
 from slotseg.errors import ConfigError
-from slotseg.segment_config import SEVERAL_SCALES, SegmentConfig
 from slotseg.values import flatten, to_dict, with_values
 
 
@@ -46,23 +45,25 @@ def photos() -> TrainConfig:
             grouping_weight=0.8,  # ours: among few photos the slots of others make poor negatives
             freeze_backbone=True,  # ours: a few hundred photos teach the heads, not a backbone
         ),
-        views=ViewsConfig(image_size=160, area=(0.2, 1.0)),  # ours: small photos, small batches
+        views=ViewsConfig(
+            image_size=160,  # ours: small photos, small batches
+            area=(0.2, 1.0),
+            kept=4,  # ours: a frozen backbone looks once
+        ),
         optimizer=OptimizerConfig(
             name="adamw",  # ours: LARS barely moves in hundreds of steps
             learning_rate=2e-3,
             weight_decay=1e-4,
-            warmup_epochs=1,
+            warmup_epochs=0.25,
         ),
-        segment=SegmentConfig(
-            scales=SEVERAL_SCALES,  # ours: borders finer than a cell
-            mirror=True,
-            edges="field",  # ours: borders where colours change
-        ),
+        decoder=DecoderConfig(steps=300),  # ours: borders finer than a cell, where colours change, in one look
         batch_size=16,
         epochs=None,
         steps=None,  # ours: epochs from the number of photos, see auto_epochs
-        teacher_momentum=0.95,  # ours: 0.99 follows too slowly for hundreds of steps
+        teacher_momentum=0.95,  # ours: 0.99 follows too slowly for a hundred steps
+        log_every=10,
         checkpoint_every=250,
+        previews=10,
     )
 
 
@@ -145,8 +146,8 @@ MAY_CHANGE = (
 
 
 def auto_epochs(steps_per_epoch: int) -> int:
-    """Epochs where neither they nor steps are given: 600 steps or 5 epochs, whichever is more."""
-    return max(5, -(-600 // steps_per_epoch))
+    """Epochs where neither they nor steps are given: 120 steps or one epoch, whichever is more."""
+    return max(1, -(-120 // steps_per_epoch))
 
 
 def resolve(preset: str, values: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, str]]:

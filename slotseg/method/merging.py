@@ -20,10 +20,14 @@ IN_USE = 0.1
 """Least share of the cells that a prototype in use wins, relative to an equal share of 1 / K."""
 IN_USE_OF_ALL = 0.002
 """Least share of the cells that a prototype in use wins where K is not given."""
-SIZE_EXPONENT = 0.7
+LIKENESS = 0.25
+"""Difference of two pairs' cosines at which the more alike pair counts as confused e times as much."""
+SIZE_EXPONENT = 0.8
 """Exponent of the sizes that divide a pair's confusion: at 0.5 large concepts swallow all, at 1 all grow alike."""
-CONFUSED = 0.06
+CONFUSED = 0.4
 """Least closeness (``merge_confused``) at which two prototypes are one concept where K is not given."""
+CONFUSED_IN_LOOKS = 0.1
+"""The same where confusion was counted in a decoder's looks, which confuse less than the views of training."""
 
 
 class Confusion(nn.Module):
@@ -62,24 +66,28 @@ class Confusion(nn.Module):
             old.mul_(self.momentum).add_(distributed.mean(new.to(old)), alpha=1 - self.momentum)
 
     def of_alike(self, prototypes: Tensor) -> Tensor:
-        """Confusion of each pair times exp(cos) of the angle between its prototypes ``(P, D)``: ``(P, P)``."""
+        """Confusion of each pair times exp(cos / ``LIKENESS``) of its prototypes ``(P, D)``: ``(P, P)``."""
         directions = F.normalize(prototypes.detach().float(), dim=1)
-        return self.value * (directions @ directions.T).exp()
+        return self.value * (directions @ directions.T / LIKENESS).exp()
 
 
 def merge_confused(
-    confusion: NDArray[np.floating[Any]], wins: NDArray[np.floating[Any]], num_concepts: int | None
+    confusion: NDArray[np.floating[Any]],
+    wins: NDArray[np.floating[Any]],
+    num_concepts: int | None,
+    least: float = CONFUSED,
 ) -> NDArray[np.int64]:
     """Agglomerate prototypes to concepts.
 
     First every prototype out of use joins the one it is confused with most. Then the pair of the
-    largest closeness c_ij / (c_i c_j)^0.7 becomes one, again and again. Here c_ij is the confusion
+    largest closeness c_ij / (c_i c_j)^0.8 becomes one, again and again. Here c_ij is the confusion
     of i and j, and c_i the sum of c_ij over j. The confusions of a merged pair are summed.
 
     Args:
         confusion: Confusion of each pair, symmetric, not negative, ``(P, P)``.
         wins: Share of the cells that each prototype wins, ``(P,)``.
-        num_concepts: K, at most P. None: merge while the largest closeness is at least 0.06.
+        num_concepts: K, at most P. None: merge while the largest closeness is at least ``least``.
+        least: Least closeness of two prototypes that are one concept, where K is not given.
 
     Returns:
         Concept of each prototype, 0..K-1 in the order of their first prototype, shape ``(P,)``.
@@ -102,7 +110,7 @@ def merge_confused(
         size = np.maximum(pairs[:, alive].sum(axis=1), 1e-12) ** SIZE_EXPONENT
         closeness = np.where(alive[:, None] & alive, pairs / np.outer(size, size), -1.0)
         np.fill_diagonal(closeness, -1.0)
-        if num_concepts is None and closeness.max() < CONFUSED:
+        if num_concepts is None and closeness.max() < least:
             break
         kept, lost = sorted(divmod(int(closeness.argmax()), len(pairs)))
         join(kept, lost)

@@ -60,7 +60,12 @@ def refined(
 
 
 def refine(
-    scores: Tensor, covered: tuple[float, float], image: NDArray[np.uint8], strength: float, points: int = 1
+    scores: Tensor,
+    covered: tuple[float, float],
+    image: NDArray[np.uint8],
+    strength: float,
+    points: int = 1,
+    iterations: int = ITERATIONS,
 ) -> tuple[Tensor, tuple[float, float]]:
     """Assignments that follow a photo's colours.
 
@@ -70,6 +75,7 @@ def refine(
         image: The photo, RGB, ``(H, W, 3)``.
         strength: Weight of the assignments of the other points.
         points: Points of the scores along a cell's side. ``covered`` counts them where they are more than one.
+        iterations: Number of iterations.
 
     Returns:
         Assignments ``(K, *grid)``, which sum to 1 over K, and the number of points that the photo
@@ -88,7 +94,7 @@ def refine(
     kernel = torch.exp(-torch.cdist(places.T, blocks(places).T).square().div(2).clamp(max=30))  # no denormal numbers
     kernel /= kernel.sum(dim=1, keepdim=True)
     assignments = logits.softmax(dim=0)
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         assignments = (logits + strength * (blocks(assignments) @ kernel.T)).softmax(dim=0)
     return assignments.reshape(-1, height, width), (height, width)
 

@@ -12,6 +12,7 @@ import torch
 
 from slotseg.data.views.sources import Source
 from slotseg.devices import timed
+from slotseg.training.counting import SECOND_SIZE
 from slotseg.training.kept_photos import KeptPhoto, keep_photos, logits_of
 from slotseg.training.learner import Learner
 from slotseg.training.self_training import HELD_OUT, SelfTraining
@@ -53,10 +54,12 @@ class DecoderCost:
     def seconds(self) -> float:
         """Seconds of the whole stage.
 
-        Held-out photos are decided on before the first round and after each, and all of them after the last.
+        Held-out photos are decided on before the first round and after each. After the last, all of them are looked at
+        again, larger.
         """
         decided = 1 + (self.rounds + 1) / HELD_OUT
-        each = self.looking + self.rounds * self.assigning + decided * self.deciding
+        again = SECOND_SIZE**2 * (self.looking + self.deciding)
+        each = self.looking + self.rounds * self.assigning + decided * self.deciding + again
         return self.num_photos * each + self.steps * self.stepping
 
     @property

@@ -25,6 +25,7 @@ from slotseg.method.schedules import learning_rate
 from slotseg.networks.decoder import Decoder
 from slotseg.segmenting.looks import resample
 from slotseg.segmenting.refinement import TEMPERATURE, refine
+from slotseg.training.counting import count_looks
 from slotseg.training.kept_photos import KeptPhoto, Place, keep_photos, logits_of, windows
 from slotseg.training.learner import Learner
 from slotseg.training.prototypes import merge
@@ -37,6 +38,8 @@ CELLS_EVERY = 17
 """Number of cells of which one is taken for the mean and deviation of a level."""
 LEAST = 0.02
 """Least assignment somewhere in a photo for a prototype to take part in its mean field. The largest always does."""
+ITERATIONS = 5
+"""Iterations of the mean field; the next round goes on where they end."""
 BATCH = 8
 """Windows in a step, over all processes; a few more where they cannot share them evenly."""
 WINDOW = 10
@@ -67,7 +70,8 @@ class SelfTraining:
     def __init__(
         self, learner: Learner, photos: Sequence[KeptPhoto], used: Tensor, step: int, stop: Callable[[], bool]
     ) -> None:
-        self.config, self.model, self.device = learner.config, learner.model, learner.device
+        self.config, self.model, self.source = learner.config, learner.model, learner.source
+        self.device = learner.device
         self.step, self.total_steps, self.stop = step, learner.config.decoder.steps, stop
         processes = distributed.world_size()
         self.batch_size = -(-BATCH // processes) * processes  # no number of processes ends a run at its second stage
@@ -174,7 +178,15 @@ class SelfTraining:
         self.teacher.load_state_dict(self.student.state_dict())
         self.optimizer, self.targets = self._new_optimizer(), []
         if self.step == self.total_steps:
-            merge(self.model.teacher, self._wins(), self.config)
+            self._merge()
+
+    def _merge(self) -> None:
+        """Merge the prototypes, where they are to be merged, by what looks at whole photos say of them."""
+        teacher = self.model.teacher
+        if teacher.confusion is not None:
+            wins, confusion = count_looks(teacher, self.photos, self.source, self.config)
+            teacher.confusion.value.copy_(confusion)
+            merge(teacher, wins, self.config)
 
     def _places(self) -> list[Place]:
         """Windows of the step, for all processes."""
@@ -207,7 +219,7 @@ class SelfTraining:
         some = (most >= most.max().clamp(max=LEAST)).nonzero()[:, 0]  # one at least
         strength = self.config.decoder.field_strength
         scores = logits[some] * TEMPERATURE
-        refined, covered = refine(scores, (height, width), photo.image, strength, points=points)
+        refined, covered = refine(scores, (height, width), photo.image, strength, points, ITERATIONS)
         whole = resample(refined, covered, (logits.shape[1], logits.shape[2]), (height, width))
         return torch.zeros_like(logits).index_copy_(0, some, whole)
 
@@ -221,14 +233,6 @@ class SelfTraining:
             same += int((best == target.argmax(dim=0)).sum())
             number += best.numel()
         return same / number
-
-    def _wins(self) -> Tensor:
-        """Share of the points of the kept photos that each prototype wins, ``(P,)``."""
-        wins = self.teacher.used.new_zeros(len(self.model.teacher.prototypes.weight), dtype=torch.float)
-        for photo in self.photos:
-            best = logits_of(self.teacher, photo, self.config.backbone).argmax(dim=0).flatten()
-            wins[self.teacher.used] += torch.bincount(best, minlength=len(self.teacher.used)) / len(best)
-        return wins / wins.sum()
 
     def _add_decoders(self, used: Tensor) -> None:
         """Add untrained decoders, drawn from the seed, that know how the levels of the photos vary."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from slotseg.method.merging import CONFUSED, SIZE_EXPONENT, Confusion, merge_confused
+from slotseg.method.merging import CONFUSED, LIKENESS, SIZE_EXPONENT, Confusion, merge_confused
 
 
 def blocks(within: float, between: float, sizes: tuple[int, ...]) -> np.ndarray:
@@ -118,5 +118,5 @@ def test_alike_prototypes_count_as_confused_the_more() -> None:
     confusion = Confusion(3, temperature=0.5)
     confusion.value.fill_(1)
     of_alike = confusion.of_alike(torch.tensor([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0]]))
-    expected = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]).exp()
+    expected = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]).div(LIKENESS).exp()
     torch.testing.assert_close(of_alike, expected)

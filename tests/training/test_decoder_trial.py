@@ -11,7 +11,8 @@ from slotseg.config import TrainConfig
 from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Scenes
 from slotseg.errors import DataError
-from slotseg.training import decoder_trial, kept_photos, self_training
+from slotseg.training import counting, decoder_trial, kept_photos, self_training
+from slotseg.training.counting import SECOND_SIZE
 from slotseg.training.decoder_trial import DecoderCost, measure_decoder
 from slotseg.training.learner import Learner
 from slotseg.training.self_training import SelfTraining
@@ -41,7 +42,13 @@ def test_each_part_counts_as_often_as_it_happens(learner: Make, monkeypatch: pyt
 
         monkeypatch.setattr(module, name, count)
 
-    for module, name in ((kept_photos, "_keep"), (self_training, "refine"), (self_training, "logits_of")):
+    for module, name in (
+        (kept_photos, "_keep"),
+        (self_training, "refine"),
+        (self_training, "logits_of"),
+        (counting, "logits_of"),
+        (counting, "_second_look"),
+    ):
         counted(module, name)
     ours = learner()
     stage = SelfTraining.begin(ours, stop=lambda: False)
@@ -52,9 +59,11 @@ def test_each_part_counts_as_often_as_it_happens(learner: Make, monkeypatch: pyt
 
     parts = dict.fromkeys(("looking", "assigning", "deciding", "stepping"), 0.0)
     whole = DecoderCost(**parts, num_photos=20, steps=4, rounds=2, photo_bytes=0)
-    assert replace(whole, looking=1).seconds == done["_keep"] == 20
+    larger = SECOND_SIZE**2 * done["_second_look"]
+    assert done["_keep"] == done["_second_look"] == 20
+    assert replace(whole, looking=1).seconds == pytest.approx(done["_keep"] + larger)
     assert replace(whole, assigning=1).seconds == done["refine"] == 40
-    assert replace(whole, deciding=1).seconds == pytest.approx(done["logits_of"] - done["refine"])
+    assert replace(whole, deciding=1).seconds == pytest.approx(done["logits_of"] - done["refine"] + larger)
     assert replace(whole, stepping=1).seconds == stage.step
 
 

@@ -150,7 +150,7 @@ def test_the_second_stage_changes_the_decoder_and_the_merging_alone(trainer: Bui
     first_stage = trainer("without", values={"decoder.steps": 0})
     first_stage.train()
     before, after = tensors(first_stage), tensors(whole)
-    merging = {"teacher.concepts", "teacher.confusion.wins"}
+    merging = {"teacher.concepts", "teacher.confusion.wins", "teacher.confusion.value"}
     added = {name for name in after if ".decoder." in name}
     assert before.keys() == after.keys() - added
     assert [name for name in before.keys() - merging if not torch.equal(before[name], after[name])] == []
