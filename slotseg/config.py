@@ -193,7 +193,7 @@ class DecoderConfig:
 
     steps: int = 0
     """Optimiser steps of the decoder; 0: there is none."""
-    rounds: int = 4
+    rounds: int = 3
     """Parts of the steps. Before each, the decoder so far makes the assignments that are learned next."""
     photos: int = 100
     """Most photos that are learned from."""

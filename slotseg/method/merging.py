@@ -20,11 +20,11 @@ IN_USE = 0.1
 """Least share of the cells that a prototype in use wins, relative to an equal share of 1 / K."""
 IN_USE_OF_ALL = 0.002
 """Least share of the cells that a prototype in use wins where K is not given."""
-LIKENESS = 0.25
+LIKENESS = 0.5
 """Difference of two pairs' cosines at which the more alike pair counts as confused e times as much."""
-SIZE_EXPONENT = 0.8
+SIZE_EXPONENT = 0.7
 """Exponent of the sizes that divide a pair's confusion: at 0.5 large concepts swallow all, at 1 all grow alike."""
-CONFUSED = 0.4
+CONFUSED = 0.3
 """Least closeness (``merge_confused``) at which two prototypes are one concept where K is not given."""
 CONFUSED_IN_LOOKS = 0.1
 """The same where confusion was counted in a decoder's looks, which confuse less than the views of training."""
@@ -80,7 +80,7 @@ def merge_confused(
     """Agglomerate prototypes to concepts.
 
     First every prototype out of use joins the one it is confused with most. Then the pair of the
-    largest closeness c_ij / (c_i c_j)^0.8 becomes one, again and again. Here c_ij is the confusion
+    largest closeness c_ij / (c_i c_j)^0.7 becomes one, again and again. Here c_ij is the confusion
     of i and j, and c_i the sum of c_ij over j. The confusions of a merged pair are summed.
 
     Args:

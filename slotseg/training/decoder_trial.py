@@ -47,6 +47,8 @@ class DecoderCost:
     """Steps of the decoder."""
     rounds: int
     """Times that targets are made."""
+    merging: bool
+    """Whether prototypes are merged by what the decoder makes of all photos."""
     photo_bytes: int
     """Bytes of a photo that is kept: its pixels twice, levels, scores and targets."""
 
@@ -54,11 +56,11 @@ class DecoderCost:
     def seconds(self) -> float:
         """Seconds of the whole stage.
 
-        Held-out photos are decided on before the first round and after each. After the last, all of them are looked at
-        again, larger.
+        Held-out photos are decided on before the first round and after each. Where prototypes are merged, all photos
+        are decided on after the last round, and looked at again, larger.
         """
-        decided = 1 + (self.rounds + 1) / HELD_OUT
-        again = SECOND_SIZE**2 * (self.looking + self.deciding)
+        decided = (self.rounds + 1) / HELD_OUT + self.merging
+        again = self.merging * SECOND_SIZE**2 * (self.looking + self.deciding)
         each = self.looking + self.rounds * self.assigning + decided * self.deciding + again
         return self.num_photos * each + self.steps * self.stepping
 
@@ -102,6 +104,7 @@ def measure_decoder(learner: Learner, source: Source) -> DecoderCost | None:
         num_photos=min(decoder.photos, len(source)),
         steps=decoder.steps,
         rounds=min(decoder.rounds, decoder.steps),
+        merging=learner.model.teacher.confusion is not None,
         photo_bytes=(sum(map(_num_bytes, few)) + sum(t.nbytes for t in stage.targets)) // len(few),
     )
 

@@ -124,8 +124,9 @@ class Trainer:
         if learner.step == 0:
             self.checkpoints.keep()  # from here on the run can be resumed, and the disk has room
             if self.config.model.prototype_init == "kmeans":
-                with self._kept_if_unread(received):
-                    start_prototypes(learner, lambda: distributed.anywhere(bool(received))[0])
+                start_prototypes(learner, lambda: distributed.anywhere(bool(received))[0])
+                if distributed.anywhere(bool(received))[0]:
+                    self._end_interrupted()
         first_step, started = learner.step, time.monotonic()
         for batch, output in self._steps(received):
             interrupted, unreadable = distributed.anywhere(bool(received), bool(batch.unreadable))

@@ -111,7 +111,8 @@ def test_segment_paints_with_them(model: Path) -> None:
     Image.fromarray(draw_scene(0)[0]).save(photo)
     for edges in ("none", "guided"):
         mask = model.with_name(f"{edges}.png")
-        where = ["-o", str(mask), "--checkpoint", str(model), "--device", "cpu", "--size", "64", "--tta", "flip"]
+        where = ["-o", str(mask), "--checkpoint", str(model), "--device", "cpu", "--precision", "fp32"]
+        where += ["--size", "64", "--tta", "flip"]
         painted = CliRunner().invoke(main, ["segment", str(photo), *where, "--edges", edges])
         assert painted.exit_code == 0, painted.output
         changes = quality("flip", edges)

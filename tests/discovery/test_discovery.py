@@ -502,7 +502,7 @@ def test_costs_grow_with_the_photos(photos: Path) -> None:
     plan = plan_training(Photos([photos]), SETTINGS, preset="photos")
     costs = measure_stages(plan, list(Inputs([photos])), 60_000, device="cpu", workers=0)
     assert costs.steps == 4
-    assert list(costs.seconds) == ["training", "concepts", "masks"]
+    assert list(costs.seconds) == ["training", "decoder", "concepts", "masks"]
     assert costs.masks > costs.concepts > 1
     assert 0 < costs.training < costs.concepts
     assert costs.memory > 1e8

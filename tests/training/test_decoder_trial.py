@@ -1,7 +1,7 @@
 """What the second stage would cost: each part counted as often as it happens, and the memory that is really kept."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,9 +22,9 @@ Make = Callable[..., Learner]
 
 @pytest.fixture
 def learner(tiny_config: Callable[..., TrainConfig]) -> Make:
-    def build(**values: Any) -> Learner:
+    def build(model: Mapping[str, Any] | None = None, **values: Any) -> Learner:
         decoder = {f"decoder.{name}": value for name, value in {"steps": 4, "rounds": 2, **values}.items()}
-        config = tiny_config({"optimizer.warmup_epochs": 0, **decoder})
+        config = tiny_config({"optimizer.warmup_epochs": 0, **decoder, **(model or {})})
         return Learner(config, Scenes(20), device="cpu", workers=0)
 
     return build
@@ -50,7 +50,7 @@ def test_each_part_counts_as_often_as_it_happens(learner: Make, monkeypatch: pyt
         (counting, "_second_look"),
     ):
         counted(module, name)
-    ours = learner()
+    ours = learner({"model.num_prototypes": None, "model.trained_prototypes": 8})
     stage = SelfTraining.begin(ours, stop=lambda: False)
     assert stage is not None
     while stage.step < stage.total_steps:
@@ -58,7 +58,7 @@ def test_each_part_counts_as_often_as_it_happens(learner: Make, monkeypatch: pyt
         stage.train_step()
 
     parts = dict.fromkeys(("looking", "assigning", "deciding", "stepping"), 0.0)
-    whole = DecoderCost(**parts, num_photos=20, steps=4, rounds=2, photo_bytes=0)
+    whole = DecoderCost(**parts, num_photos=20, steps=4, rounds=2, merging=True, photo_bytes=0)
     larger = SECOND_SIZE**2 * done["_second_look"]
     assert done["_keep"] == done["_second_look"] == 20
     assert replace(whole, looking=1).seconds == pytest.approx(done["_keep"] + larger)

@@ -173,13 +173,14 @@ DECODER = DecoderCost(
     num_photos=160,
     steps=400,
     rounds=5,
+    merging=False,
     photo_bytes=2_000_000,
 )
 
 
 def test_a_second_stage_is_a_cost_of_its_own() -> None:
     both = cost(decoder=DECODER)
-    assert DECODER.seconds == pytest.approx(160 * (0.03 + 5 * 0.04 + 1.6 * 0.01) + 400 * 0.06)
+    assert DECODER.seconds == pytest.approx(160 * (0.03 + 5 * 0.04 + 0.6 * 0.01) + 400 * 0.06)
     assert both.seconds == pytest.approx(3600 + DECODER.seconds)
     assert both.photos_per_second == pytest.approx(100)
     found = list(doctor.describe_cost(both))

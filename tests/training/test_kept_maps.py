@@ -27,6 +27,13 @@ from slotseg.training.trial import measure_cost
 
 KEPT = {"model.freeze_backbone": True, "views.kept": 4, "steps": 12, "optimizer.warmup_epochs": 0, "log_every": 1}
 LIKE_PHOTOS = {"model.trained_prototypes": 12, "model.prototype_init": "kmeans", "model.num_prototypes": 3}
+
+
+def clustered(values: dict[str, Any]) -> int:
+    """Photos that are opened before the first that is looked at."""
+    return 8 if "model.prototype_init" in values else 0
+
+
 NUM_ROUNDS = 4
 """Rounds of ``small_memory``: twice two of four photos, three steps each."""
 CTRL_C = partial(signal.raise_signal, signal.SIGINT)
@@ -228,6 +235,7 @@ def test_ctrl_c_while_looking_keeps_the_steps_done(
 ) -> None:
     caplog.set_level("INFO", "slotseg")
     monkeypatch.setattr(kept_maps, "MOST_AT_ONCE", 2)  # a block is one photo
+    opened += clustered(values)
     whole, part = trainer("whole", values=values), trainer("part", eventful_scenes({opened: CTRL_C}), values)
     whole.train()
     with pytest.raises(KeyboardInterrupt):
@@ -262,7 +270,7 @@ def test_a_run_killed_while_looking_goes_on(
     pid = os.fork()
     if not pid:
         kill = partial(os.kill, os.getpid(), signal.SIGKILL)
-        trainer("part", eventful_scenes({opened: kill}), values).train()
+        trainer("part", eventful_scenes({clustered(values) + opened: kill}), values).train()
         os._exit(1)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     saved = checkpoint.load(RunFolder(whole.run.path.parent / "part").last)
@@ -283,7 +291,7 @@ def _end_all() -> None:
 def test_a_signal_that_ends_the_loaders_while_looking_is_an_interruption(
     trainer: Build, values: dict[str, Any], eventful_scenes: Callable[..., Scenes]
 ) -> None:
-    run = trainer(source=eventful_scenes({2: _end_all}), workers=1, values=values)
+    run = trainer(source=eventful_scenes({clustered(values) + 2: _end_all}), workers=1, values=values)
     with pytest.raises(KeyboardInterrupt):
         run.train()
     assert checkpoint.load(run.run.last).info["step"] == run.learner.step == 0

@@ -26,8 +26,8 @@ Build = Callable[..., Trainer]
 BATCH = 4
 CTRL_C = partial(signal.raise_signal, signal.SIGINT)
 PHOTOS_LIKE = {"model.trained_prototypes": 12, "model.prototype_init": "kmeans", "model.num_prototypes": 3}
-CLUSTERED = 24
-"""Photos that are opened for the k-means start of six steps."""
+CLUSTERED = 8
+"""Photos that are opened for the k-means start."""
 
 
 @pytest.fixture
@@ -259,6 +259,20 @@ def test_kmeans_start_and_merging_are_resumed_bit_for_bit(
     ours, theirs = weights(resumed), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert ours["teacher.concepts"].unique().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("photo", [1, 5, 8])
+def test_a_ctrl_c_while_photos_are_clustered_loses_nothing(
+    trainer: Build, eventful_scenes: Callable[..., Scenes], photo: int
+) -> None:
+    whole = trainer("whole", values=PHOTOS_LIKE)
+    whole.train()
+    part = trainer("part", values=PHOTOS_LIKE, source=eventful_scenes({photo: CTRL_C}))
+    interrupted(part, 0)
+    resumed = trainer("part", values=PHOTOS_LIKE, resume=checkpoint.load(part.run.last))
+    resumed.train()
+    ours, theirs = weights(resumed), weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_whole_photos_say_which_prototypes_are_in_use(trainer: Build, eventful_scenes: Callable[..., Scenes]) -> None:
