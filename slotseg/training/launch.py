@@ -188,10 +188,11 @@ def _description(trainer: Trainer, sources: Mapping[str, str]) -> list[str]:
     reason = sources["steps" if config.steps else "epochs"]
     init, taught = config.backbone.init or "random weights", "frozen" if config.model.freeze_backbone else "trained"
     loaders = f"{learner.workers} loader process{'' if learner.workers == 1 else 'es'}"
+    decoder = f", then {config.decoder.steps} of a decoder" if config.decoder.steps else ""
     shared = "" if processes == 1 else f" for each of {processes} processes, which share every batch"
     return [
         f"{trainer.run.path}: {len(learner.source)} photos, {concepts}",
-        f"  {learner.total_steps} steps of {config.batch_size} photos, {epochs:.1f} epochs ({reason})",
+        f"  {learner.total_steps} steps of {config.batch_size} photos, {epochs:.1f} epochs ({reason})" + decoder,
         f"  {config.backbone.name} from {init}, stride {backbone.stride}, {taught}",
         f"  on {learner.device} in {precision_name(learner.precision)}, {loaders}{shared}",
     ]

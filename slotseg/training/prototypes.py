@@ -41,7 +41,7 @@ COUNTED_PHOTOS = 100
 
 @torch.no_grad()
 def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: False) -> None:
-    """Put the prototypes where the features of the first views are, before anything is trained.
+    """Put the prototypes where the features of whole photos are, before anything is trained.
 
     Args:
         learner: The model, untrained.
@@ -50,22 +50,28 @@ def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: Fal
     Raises:
         ConfigError: If the photos have fewer cells than there are prototypes.
     """
-    number, teacher = learner.config.model.num_trained, learner.model.teacher
+    config, source = learner.config, learner.source
+    number, encoder = config.model.num_trained, copy.deepcopy(learner.model.teacher).eval()
     log.info("Clustering whole photos for %d prototypes", number)
-    cells, indices, processes = list[Tensor](), spread(len(learner.source)), distributed.world_size()
+    found, indices, processes = dict[int, Tensor](), spread(len(source)), distributed.world_size()
     for first in range(0, len(indices), processes):
         if stopped():
             return
         for index in indices[first : first + processes][distributed.rank() : distributed.rank() + 1]:
             with suppress(DataError):  # training will name it
-                cells.append(cells_of(teacher, learner.source.open(index), learner.config, learner.device))
-    every = [c for of_process in distributed.gather_objects(cells) for c in of_process]
+                found[index] = cells_of(encoder, source.open(index), config, learner.device)
+    every = {index: cells for of_process in distributed.gather_objects(found) for index, cells in of_process.items()}
     if not every:
         return  # training will say that no photo can be read
 
     def start() -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        cells = torch.cat(every)
-        projector = linear_projector(teacher.projector, cells)
+        cells = torch.cat([every[index] for index in sorted(every)])
+        if len(cells) < number:
+            raise ConfigError(
+                f"the photos have {len(cells)} cells for {number} prototypes; "
+                "expected at least as many: choose fewer prototypes or more photos"
+            )
+        projector = linear_projector(encoder.projector, cells)
         directions = F.normalize(projector(cells[:, :, None, None])[:, :, 0, 0], dim=1)
         return projector.state_dict(), *kmeans_prototypes(directions, number, learner.config.seed)
 
@@ -122,7 +128,8 @@ def linear_projector(projector: nn.Module, cells: Tensor) -> nn.Module:
 def principal_axes(cells: Tensor, number: int) -> Tensor:
     """Principal axes of the directions of features less their mean, the largest first, ``(number or C, C)``."""
     directions = F.normalize(cells - cells.mean(dim=0), dim=1)
-    return torch.linalg.eigh(directions.T @ directions)[1].T.flip(0)[:number]
+    axes: Tensor = torch.linalg.eigh(directions.T @ directions)[1]  # columns, the smallest first
+    return axes.T.flip(0)[:number]
 
 
 def kmeans_prototypes(directions: Tensor, num_prototypes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -135,15 +142,7 @@ def kmeans_prototypes(directions: Tensor, num_prototypes: int, seed: int) -> tup
 
     Returns:
         Prototypes ``(P, D)``, as long as random ones are on average, and mean scores ``(P,)``.
-
-    Raises:
-        ConfigError: If there are fewer vectors than prototypes.
     """
-    if len(directions) < num_prototypes:
-        raise ConfigError(
-            f"the photos have {len(directions)} cells for {num_prototypes} prototypes; "
-            "expected at least as many: choose fewer prototypes or more photos"
-        )
     mean = directions.mean(dim=0)
     kmeans = KMeans(num_prototypes, n_init=1, max_iter=MAX_ITERATIONS, random_state=seed % 2**32)
     centers = torch.from_numpy(kmeans.fit((directions - mean).numpy()).cluster_centers_)

@@ -75,9 +75,11 @@ def test_cells_are_those_that_the_photo_covers(tiny_config: Callable[..., TrainC
     assert cells.shape == ((side // backbone.stride) ** 2, backbone.channels)
 
 
-def test_more_prototypes_than_cells_are_refused() -> None:
-    with pytest.raises(ConfigError, match="the photos have 5 cells for 6 prototypes; expected at least as many"):
-        kmeans_prototypes(torch.eye(5), 6, seed=0)
+def test_more_prototypes_than_cells_are_refused(tiny_config: Callable[..., TrainConfig]) -> None:
+    values = {"model.num_prototypes": 5000, "optimizer.warmup_epochs": 0}
+    learner = Learner(tiny_config(values), Scenes(4), device="cpu", workers=0)
+    with pytest.raises(ConfigError, match=r"the photos have \d+ cells for 5000 prototypes; expected at least as many"):
+        start_prototypes(learner)
 
 
 def test_kmeans_start_uses_more_prototypes_than_a_random_one(tiny_config: Callable[..., TrainConfig]) -> None:
