@@ -6,6 +6,7 @@ views of a photo take one for the other, and by how alike they are. No label is 
 Letters: P prototypes, K concepts, B images, h w cells.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,22 @@ IN_USE_OF_ALL = 0.002
 """Least share of the cells that a prototype in use wins where K is not given."""
 LIKENESS = 0.5
 """Difference of two pairs' cosines at which the more alike pair counts as confused e times as much."""
-SIZE_EXPONENT = 0.7
-"""Exponent of the sizes that divide a pair's confusion: at 0.5 large concepts swallow all, at 1 all grow alike."""
-CONFUSED = 0.3
-"""Least closeness (``merge_confused``) at which two prototypes are one concept where K is not given."""
-CONFUSED_IN_LOOKS = 0.1
-"""The same where confusion was counted in a decoder's looks, which confuse less than the views of training."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How confusion becomes closeness."""
+
+    size_exponent: float
+    """Exponent of the sizes that divide a pair's confusion: at 0.5 large concepts swallow all, at 1 all grow alike."""
+    least: float
+    """Least closeness at which two prototypes are one concept where K is not given."""
+
+
+IN_VIEWS = Rule(size_exponent=0.8, least=0.8)
+"""Rule for the confusion that training counts in its views."""
+IN_LOOKS = Rule(size_exponent=0.7, least=0.1)
+"""Rule for the confusion that is counted in a decoder's looks (``Confusion.of_alike``): they confuse less."""
 
 
 class Confusion(nn.Module):
@@ -75,19 +86,19 @@ def merge_confused(
     confusion: NDArray[np.floating[Any]],
     wins: NDArray[np.floating[Any]],
     num_concepts: int | None,
-    least: float = CONFUSED,
+    rule: Rule = IN_VIEWS,
 ) -> NDArray[np.int64]:
     """Agglomerate prototypes to concepts.
 
     First every prototype out of use joins the one it is confused with most. Then the pair of the
-    largest closeness c_ij / (c_i c_j)^0.7 becomes one, again and again. Here c_ij is the confusion
-    of i and j, and c_i the sum of c_ij over j. The confusions of a merged pair are summed.
+    largest closeness c_ij / (c_i c_j)^a becomes one, again and again. Here c_ij is the confusion
+    of i and j, c_i the sum of c_ij over j, and a the rule's exponent. The confusions of a merged pair are summed.
 
     Args:
         confusion: Confusion of each pair, symmetric, not negative, ``(P, P)``.
         wins: Share of the cells that each prototype wins, ``(P,)``.
-        num_concepts: K, at most P. None: merge while the largest closeness is at least ``least``.
-        least: Least closeness of two prototypes that are one concept, where K is not given.
+        num_concepts: K, at most P. None: merge while the largest closeness is at least that of the rule.
+        rule: Rule that goes with the confusion.
 
     Returns:
         Concept of each prototype, 0..K-1 in the order of their first prototype, shape ``(P,)``.
@@ -107,10 +118,10 @@ def merge_confused(
         alive[lost] = False
         join(int(np.where(alive, pairs[lost], -1.0).argmax()), int(lost))
     while alive.sum() > (num_concepts or 2):
-        size = np.maximum(pairs[:, alive].sum(axis=1), 1e-12) ** SIZE_EXPONENT
+        size = np.maximum(pairs[:, alive].sum(axis=1), 1e-12) ** rule.size_exponent
         closeness = np.where(alive[:, None] & alive, pairs / np.outer(size, size), -1.0)
         np.fill_diagonal(closeness, -1.0)
-        if num_concepts is None and closeness.max() < least:
+        if num_concepts is None and closeness.max() < rule.least:
             break
         kept, lost = sorted(divmod(int(closeness.argmax()), len(pairs)))
         join(kept, lost)

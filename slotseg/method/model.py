@@ -22,7 +22,7 @@ from slotseg.method.alignment import align
 from slotseg.method.grouping import Prototypes, slots_from_scores, winners
 from slotseg.method.heads import predictor, projector
 from slotseg.method.losses import Center, grouping_loss, slot_loss
-from slotseg.method.merging import CONFUSED, CONFUSED_IN_LOOKS, Confusion, merge_confused
+from slotseg.method.merging import IN_LOOKS, IN_VIEWS, Confusion, merge_confused
 
 if TYPE_CHECKING:  # they need timm, which a backbone of one's own does not
     from slotseg.networks.backbones import Backbone
@@ -152,9 +152,10 @@ class Encoder(nn.Module):
             )
         if num_concepts is not None and not 2 <= num_concepts <= number:
             raise ConfigError(f"{num_concepts} concepts are asked of {number} prototypes; expected 2 to {number}")
-        confusion, wins = self.confusion.of_alike(self.prototypes.weight), self.confusion.wins
-        least = CONFUSED_IN_LOOKS if self.decoder else CONFUSED
-        return torch.from_numpy(merge_confused(confusion.cpu().numpy(), wins.cpu().numpy(), num_concepts, least))
+        confusion, wins, rule = self.confusion.value, self.confusion.wins, IN_VIEWS
+        if self.decoder:
+            confusion, rule = self.confusion.of_alike(self.prototypes.weight), IN_LOOKS
+        return torch.from_numpy(merge_confused(confusion.cpu().numpy(), wins.cpu().numpy(), num_concepts, rule))
 
     @torch.no_grad()
     def concept_vectors(self) -> Tensor:
