@@ -17,8 +17,8 @@ from slotseg.training.kept_photos import KeptPhoto, keep_photos, logits_of
 from slotseg.training.learner import Learner
 from slotseg.training.self_training import HELD_OUT, SelfTraining
 
-TYPICAL_IN_USE = 70
-"""U that is reckoned with, if P is not less: runs of 128 prototypes, as the preset photos has, had 26 to 90 in use."""
+TYPICAL_IN_USE = 120
+"""U that is reckoned with, if P is not less: runs of the preset photos, with 128, had 126 or 127 in use."""
 TRIED_PHOTOS = 6
 """Most photos whose targets are made."""
 SPREAD = 50

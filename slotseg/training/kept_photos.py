@@ -100,14 +100,19 @@ def keep_photos(
     """
     encoder = copy.deepcopy(teacher).eval()
     number, kept = config.decoder.photos, list[KeptPhoto]()
-    spread = sorted({i * len(source) // number for i in range(number)})
-    for i, index in enumerate((*spread, *range(len(source)))):
-        if stop() or (kept and i >= len(spread)):
+    chosen = spread(len(source), number)
+    for i, index in enumerate((*chosen, *range(len(source)))):
+        if stop() or (kept and i >= len(chosen)):
             break
         with suppress(DataError):  # training has named it
             pixels = read_pixels(source.open(index), default_size(config))
             kept.append(_keep(encoder, index, pixels, config, device))
     return kept
+
+
+def spread(number: int, most: int) -> list[int]:
+    """Indices of up to ``most`` of so many photos, spread over them."""
+    return sorted({i * number // most for i in range(most)})
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from slotseg.method.model import Encoder
 from slotseg.networks.backbones import Backbone
 from slotseg.segmenting.looks import default_size, dense_maps, scaled, working_size
 from slotseg.segmenting.scorer import Scorer
-from slotseg.training.kept_photos import read_pixels
+from slotseg.training.kept_photos import read_pixels, spread
 from slotseg.training.learner import Learner
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: Fal
     config, source = learner.config, learner.source
     number, encoder = config.model.num_trained, copy.deepcopy(learner.model.teacher).eval()
     log.info("Clustering whole photos for %d prototypes", number)
-    found, indices, processes = dict[int, Tensor](), spread(len(source)), distributed.world_size()
+    found, indices, processes = dict[int, Tensor](), spread(len(source), COUNTED_PHOTOS), distributed.world_size()
     for first in range(0, len(indices), processes):
         if stopped():
             return
@@ -90,11 +90,6 @@ def cells_of(encoder: Encoder, photo: Photo, config: TrainConfig, device: torch.
     maps, covered = dense_maps(encoder.backbone, pixels, config.backbone, encoder.backbone.stride)
     inside = maps[0, :, : max(1, int(covered[0])), : max(1, int(covered[1]))]
     return inside.float().flatten(1).T.cpu()
-
-
-def spread(number: int) -> list[int]:
-    """Indices of up to ``COUNTED_PHOTOS`` of so many photos, spread over them."""
-    return sorted({i * number // COUNTED_PHOTOS for i in range(COUNTED_PHOTOS)})
 
 
 @torch.no_grad()
@@ -173,7 +168,7 @@ def count_wins(encoder: Encoder, config: TrainConfig, source: Source, device: to
     encoder.concepts.copy_(torch.arange(number))  # each on its own
     scorer = Scorer(encoder, config, device=str(device))
     wins = torch.zeros(number)
-    for index in spread(len(source))[distributed.rank() :: distributed.world_size()]:
+    for index in spread(len(source), COUNTED_PHOTOS)[distributed.rank() :: distributed.world_size()]:
         with suppress(DataError):  # training has named it
             scores, _ = scorer.scores(source.open(index).pixels())
             wins += torch.bincount(scores.argmax(dim=0).flatten(), minlength=number).cpu()
