@@ -1,7 +1,7 @@
 """Prototypes before the first step and after the last: their start by k-means, and their merging. Both are ours.
 
-A random projector blurs what a pretrained backbone tells apart. So it starts as a linear map: to the principal axes of
-the directions of the backbone's features, less their mean. Two hidden channels carry an axis, as gelu(x) - gelu(-x) = x
+A random projector blurs what a pretrained backbone tells apart. So it starts as a linear map: to axes that tell things
+apart (``slotseg.method.slow_features``). Two hidden channels carry an axis, as gelu(x) - gelu(-x) = x
 (after Balduzzi et al., "The Shattered Gradients Problem", ICML 2017, whose networks start linear in this way).
 The prototypes start at the k-means centres of the features of whole photos that are projected so. After the last step
 they are merged by how many cells of whole photos each wins: training views keep some in use that whole photos do not
@@ -26,6 +26,7 @@ from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Source
 from slotseg.errors import ConfigError, DataError
 from slotseg.method.model import Encoder
+from slotseg.method.slow_features import Looked, slow_axes
 from slotseg.networks.backbones import Backbone
 from slotseg.segmenting.looks import default_size, dense_maps, scaled, working_size
 from slotseg.segmenting.scorer import Scorer
@@ -35,6 +36,8 @@ from slotseg.training.learner import Learner
 log = logging.getLogger(__name__)
 
 MAX_ITERATIONS = 50
+CORNER = 0.75
+"""Share of each side of a photo that is looked at again."""
 COUNTED_PHOTOS = 100
 """Photos, spread over the source, whose cells are clustered and counted."""
 
@@ -53,58 +56,79 @@ def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: Fal
     config, source = learner.config, learner.source
     number, encoder = config.model.num_trained, copy.deepcopy(learner.model.teacher).eval()
     log.info("Clustering whole photos for %d prototypes", number)
-    found, indices, processes = dict[int, Tensor](), spread(len(source), COUNTED_PHOTOS), distributed.world_size()
+    found, indices, processes = dict[int, Looked](), spread(len(source), COUNTED_PHOTOS), distributed.world_size()
     for first in range(0, len(indices), processes):
         if stopped():
             return
-        for index in indices[first : first + processes][distributed.rank() : distributed.rank() + 1]:
+        place = first + distributed.rank()
+        if place < len(indices):
             with suppress(DataError):  # training will name it
-                found[index] = cells_of(encoder, source.open(index), config, learner.device)
-    every = {index: cells for of_process in distributed.gather_objects(found) for index, cells in of_process.items()}
+                found[place] = look_at(encoder, source.open(indices[place]), place, config, learner.device)
+    every = {place: photo for of_process in distributed.gather_objects(found) for place, photo in of_process.items()}
     if not every:
         return  # training will say that no photo can be read
 
     def start() -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        cells = torch.cat([every[index] for index in sorted(every)])
+        photos = [every[place] for place in sorted(every)]
+        cells = torch.cat([photo.cells.flatten(1).T for photo in photos])
         if len(cells) < number:
             raise ConfigError(
                 f"the photos have {len(cells)} cells for {number} prototypes; "
                 "expected at least as many: choose fewer prototypes or more photos"
             )
-        projector = linear_projector(encoder.projector, cells)
+        axes = slow_axes(photos, min(config.model.hidden_dim // 2, config.model.projection_dim))
+        projector = linear_projector(encoder.projector, cells, axes)
         directions = F.normalize(projector(cells[:, :, None, None])[:, :, 0, 0], dim=1)
         return projector.state_dict(), *kmeans_prototypes(directions, number, learner.config.seed)
 
     learner.model.start_from(*distributed.once(start))
 
 
-def cells_of(encoder: Encoder, photo: Photo, config: TrainConfig, device: torch.device) -> Tensor:
-    """Features of the cells of a whole photo, ``(N, C)``, float32 on the CPU.
+def look_at(encoder: Encoder, photo: Photo, number: int, config: TrainConfig, device: torch.device) -> Looked:
+    """Features of the cells that a whole photo covers, and of those of a mirrored corner of it, float32 on the CPU.
+
+    Args:
+        encoder: Encoder with the backbone.
+        photo: Photo to look at.
+        number: Number of the photo; each four in a row have another corner.
+        config: Settings of the run.
+        device: Device of the encoder.
 
     Raises:
         DataError: If the photo cannot be decoded.
     """
+    backbone = encoder.backbone
+    assert isinstance(backbone, Backbone)
     image = read_pixels(photo, default_size(config))
     pixels = scaled([image], working_size((image.shape[0], image.shape[1]), default_size(config)), device)
-    assert isinstance(encoder.backbone, Backbone)
-    maps, covered = dense_maps(encoder.backbone, pixels, config.backbone, encoder.backbone.stride)
-    inside = maps[0, :, : max(1, int(covered[0])), : max(1, int(covered[1]))]
-    return inside.float().flatten(1).T.cpu()
+    maps, covered = dense_maps(backbone, pixels, config.backbone, backbone.stride)
+    cells = maps[0, :, : max(1, int(covered[0])), : max(1, int(covered[1]))].float().cpu()
+    (top, bottom), (left, right) = (
+        _part(side, at_end=bool(number & bit)) for side, bit in zip(cells.shape[1:], (1, 2), strict=True)
+    )
+    stride = backbone.stride
+    corner = pixels[:, :, stride * top : stride * bottom, stride * left : stride * right].flip(3)
+    again = dense_maps(backbone, corner, config.backbone, stride)[0][0].flip(2).float().cpu()
+    return Looked(cells, cells[:, top:bottom, left:right], again)
+
+
+def _part(length: int, *, at_end: bool) -> tuple[int, int]:
+    """Start and end of ``CORNER`` of an axis of cells."""
+    part = max(1, round(CORNER * length))
+    return (length - part, length) if at_end else (0, part)
 
 
 @torch.no_grad()
-def linear_projector(projector: nn.Module, cells: Tensor) -> nn.Module:
-    """A copy of a projector that is linear: it projects to the principal axes of features, and knows their statistics.
-
-    There are as many axes as half the hidden channels, the channels and D allow.
+def linear_projector(projector: nn.Module, cells: Tensor, axes: Tensor) -> nn.Module:
+    """A copy of a projector that is linear: it projects features, less their mean, to some axes.
 
     Args:
         projector: Projector to ``(B, D, h, w)``, as ``slotseg.method.heads`` builds it; it is left as it is.
-        cells: Features, ``(N, C)``, on the CPU.
+        cells: Features, ``(N, C)``, on the CPU, whose statistics it is to know.
+        axes: Axes, ``(number, C)``, at most half as many as there are hidden channels, and at most D.
     """
     linear = copy.deepcopy(projector).cpu().train()
     first, norm, _, second, other_norm, _, last = cast(Any, linear)
-    axes = principal_axes(cells, min(first.out_channels // 2, last.out_channels))
     number = len(axes)
     difference = torch.eye(number).repeat(1, 2)
     difference[:, number:] *= -1
@@ -118,13 +142,6 @@ def linear_projector(projector: nn.Module, cells: Tensor) -> nn.Module:
     linear(cells[:, :, None, None])
     norm.momentum = other_norm.momentum = momentum
     return linear
-
-
-def principal_axes(cells: Tensor, number: int) -> Tensor:
-    """Principal axes of the directions of features less their mean, the largest first, ``(number or C, C)``."""
-    directions = F.normalize(cells - cells.mean(dim=0), dim=1)
-    axes: Tensor = torch.linalg.eigh(directions.T @ directions)[1]  # columns, the smallest first
-    return axes.T.flip(0)[:number]
 
 
 def kmeans_prototypes(directions: Tensor, num_prototypes: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,10 @@ from slotseg.networks.backbones import Backbone
 from slotseg.segmenting.looks import default_size
 from slotseg.training.learner import Learner
 from slotseg.training.prototypes import (
-    cells_of,
+    CORNER,
     kmeans_prototypes,
     linear_projector,
-    principal_axes,
+    look_at,
     start_prototypes,
 )
 
@@ -46,14 +46,13 @@ def test_the_seed_decides() -> None:
 
 
 @pytest.mark.parametrize(("channels", "hidden", "dim"), [(12, 32, 8), (12, 10, 8), (6, 32, 8)])
-def test_the_projector_starts_as_a_projection_to_principal_axes(channels: int, hidden: int, dim: int) -> None:
+def test_the_projector_starts_as_a_projection_to_axes(channels: int, hidden: int, dim: int) -> None:
     g = torch.Generator().manual_seed(0)
     cells = torch.randn(400, channels, generator=g) @ torch.randn(channels, channels, generator=g) + 3
     random = projector(channels, hidden, dim)
     before = {name: value.clone() for name, value in random.state_dict().items()}
-    linear = linear_projector(random, cells)
-    axes = principal_axes(cells, min(channels, hidden // 2, dim))
-    torch.testing.assert_close(axes @ axes.T, torch.eye(len(axes)), atol=1e-5, rtol=0)
+    axes = torch.randn(min(channels, hidden // 2, dim), channels, generator=g)
+    linear = linear_projector(random, cells, axes)
     expected = F.pad((cells - cells.mean(dim=0)) @ axes.T, (0, dim - len(axes)))
     for mode in (True, False):  # with the statistics of the batch, and with those that it keeps
         result = linear.train(mode)(cells[:, :, None, None])[:, :, 0, 0]
@@ -61,18 +60,24 @@ def test_the_projector_starts_as_a_projection_to_principal_axes(channels: int, h
     assert all(torch.equal(before[name], value) for name, value in random.state_dict().items())
 
 
-def test_the_axes_are_those_of_the_largest_spread() -> None:
-    cells = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.1, 3.0, 1.0]) + 5
-    assert principal_axes(cells, 2).abs().argmax(dim=1).tolist() == [1, 2]
-
-
-def test_cells_are_those_that_the_photo_covers(tiny_config: Callable[..., TrainConfig]) -> None:
+def test_the_second_look_sees_the_cells_of_a_corner(
+    tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backbone that knows no neighbours gives the same cells in both looks."""
     learner = Learner(tiny_config({"optimizer.warmup_epochs": 0}), Scenes(2), device="cpu", workers=0)
-    backbone = learner.model.teacher.backbone
-    cells = cells_of(learner.model.teacher, Scenes(2).open(0), learner.config, learner.device)
-    side = default_size(learner.config)  # scenes are square
+    encoder = learner.model.teacher
+    backbone = encoder.backbone
     assert isinstance(backbone, Backbone)
-    assert cells.shape == ((side // backbone.stride) ** 2, backbone.channels)
+    monkeypatch.setattr(backbone, "forward", lambda pixels: F.avg_pool2d(pixels, backbone.stride))
+    side = default_size(learner.config) // backbone.stride  # scenes are square
+    corners = set()
+    for place in range(4):
+        seen = look_at(encoder, Scenes(2).open(0), place, learner.config, learner.device)
+        assert seen.cells.shape == (3, side, side)
+        assert seen.some.shape == (3, round(CORNER * side), round(CORNER * side))
+        torch.testing.assert_close(seen.again, seen.some)
+        corners.add(tuple(seen.some[:, 0, 0].tolist()))
+    assert len(corners) == 4
 
 
 def test_more_prototypes_than_cells_are_refused(tiny_config: Callable[..., TrainConfig]) -> None:
