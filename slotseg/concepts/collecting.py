@@ -33,7 +33,7 @@ from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.data.reading.windows import Windows
 from slotseg.files import note_failure
 from slotseg.labels.label_map import palette
-from slotseg.method.merging import IN_VIEWS
+from slotseg.method.merging import IN_VIEWS, SIZE_EXPONENT
 from slotseg.segmenting.scorer import Scorer, rgb_size
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.segmenting.streaming import stream
@@ -127,14 +127,14 @@ def suggested_merges(assigned: NDArray[np.floating[Any]]) -> tuple[Merge, ...]:
     """
     pairs = (assigned + assigned.T).astype(np.float64)
     pairs /= max(pairs.sum(), 1e-12)
-    size = np.maximum(pairs.sum(axis=1), 1e-12) ** IN_VIEWS.size_exponent
+    size = np.maximum(pairs.sum(axis=1), 1e-12) ** SIZE_EXPONENT
     closeness = pairs / np.outer(size, size)
     np.fill_diagonal(closeness, 0)
     closest = closeness.argmax(axis=1)
     merges = [
         Merge(one=i, other=int(j), strength=float(closeness[i, j]))
         for i, j in enumerate(closest)
-        if i < j and closest[j] == i and closeness[i, j] >= IN_VIEWS.least
+        if i < j and closest[j] == i and closeness[i, j] >= IN_VIEWS
     ]
     return tuple(sorted(merges, key=lambda merge: -merge.strength))
 

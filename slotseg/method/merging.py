@@ -6,7 +6,6 @@ views of a photo take one for the other, and by how alike they are. No label is 
 Letters: P prototypes, K concepts, B images, h w cells.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,24 +20,14 @@ IN_USE = 0.1
 """Least share of the cells that a prototype in use wins, relative to an equal share of 1 / K."""
 IN_USE_OF_ALL = 0.002
 """Least share of the cells that a prototype in use wins where K is not given."""
-LIKENESS = 0.5
+SIZE_EXPONENT = 0.8
+"""Exponent of the sizes that divide a pair's confusion: at 0.5 large concepts swallow all, at 1 all grow alike."""
+IN_VIEWS = 0.8
+"""Least closeness at which two prototypes are one concept where K is not given, by confusion in training's views."""
+IN_LOOKS = 0.1
+"""The same by confusion in a decoder's looks at whole photos (``Confusion.of_alike``): they confuse less."""
+LIKENESS = 0.35
 """Difference of two pairs' cosines at which the more alike pair counts as confused e times as much."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How confusion becomes closeness."""
-
-    size_exponent: float
-    """Exponent of the sizes that divide a pair's confusion: at 0.5 large concepts swallow all, at 1 all grow alike."""
-    least: float
-    """Least closeness at which two prototypes are one concept where K is not given."""
-
-
-IN_VIEWS = Rule(size_exponent=0.8, least=0.8)
-"""Rule for the confusion that training counts in its views."""
-IN_LOOKS = Rule(size_exponent=0.7, least=0.1)
-"""Rule for the confusion that is counted in a decoder's looks (``Confusion.of_alike``): they confuse less."""
 
 
 class Confusion(nn.Module):
@@ -86,19 +75,19 @@ def merge_confused(
     confusion: NDArray[np.floating[Any]],
     wins: NDArray[np.floating[Any]],
     num_concepts: int | None,
-    rule: Rule = IN_VIEWS,
+    least: float = IN_VIEWS,
 ) -> NDArray[np.int64]:
     """Agglomerate prototypes to concepts.
 
     First every prototype out of use joins the one it is confused with most. Then the pair of the
     largest closeness c_ij / (c_i c_j)^a becomes one, again and again. Here c_ij is the confusion
-    of i and j, c_i the sum of c_ij over j, and a the rule's exponent. The confusions of a merged pair are summed.
+    of i and j, c_i the sum of c_ij over j, and a ``SIZE_EXPONENT``. The confusions of a merged pair are summed.
 
     Args:
         confusion: Confusion of each pair, symmetric, not negative, ``(P, P)``.
         wins: Share of the cells that each prototype wins, ``(P,)``.
-        num_concepts: K, at most P. None: merge while the largest closeness is at least that of the rule.
-        rule: Rule that goes with the confusion.
+        num_concepts: K, at most P. None: merge while the largest closeness is at least ``least``.
+        least: ``IN_VIEWS`` or ``IN_LOOKS``, as the confusion was counted.
 
     Returns:
         Concept of each prototype, 0..K-1 in the order of their first prototype, shape ``(P,)``.
@@ -118,10 +107,10 @@ def merge_confused(
         alive[lost] = False
         join(int(np.where(alive, pairs[lost], -1.0).argmax()), int(lost))
     while alive.sum() > (num_concepts or 2):
-        size = np.maximum(pairs[:, alive].sum(axis=1), 1e-12) ** rule.size_exponent
+        size = np.maximum(pairs[:, alive].sum(axis=1), 1e-12) ** SIZE_EXPONENT
         closeness = np.where(alive[:, None] & alive, pairs / np.outer(size, size), -1.0)
         np.fill_diagonal(closeness, -1.0)
-        if num_concepts is None and closeness.max() < rule.least:
+        if num_concepts is None and closeness.max() < least:
             break
         kept, lost = sorted(divmod(int(closeness.argmax()), len(pairs)))
         join(kept, lost)

@@ -152,10 +152,10 @@ class Encoder(nn.Module):
             )
         if num_concepts is not None and not 2 <= num_concepts <= number:
             raise ConfigError(f"{num_concepts} concepts are asked of {number} prototypes; expected 2 to {number}")
-        confusion, wins, rule = self.confusion.value, self.confusion.wins, IN_VIEWS
+        confusion, wins, least = self.confusion.value, self.confusion.wins, IN_VIEWS
         if self.decoder:
-            confusion, rule = self.confusion.of_alike(self.prototypes.weight), IN_LOOKS
-        return torch.from_numpy(merge_confused(confusion.cpu().numpy(), wins.cpu().numpy(), num_concepts, rule))
+            confusion, least = self.confusion.of_alike(self.prototypes.weight), IN_LOOKS
+        return torch.from_numpy(merge_confused(confusion.cpu().numpy(), wins.cpu().numpy(), num_concepts, least))
 
     @torch.no_grad()
     def concept_vectors(self) -> Tensor:

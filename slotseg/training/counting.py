@@ -1,41 +1,35 @@
 """What a trained decoder makes of whole photos: the use of each prototype, and what two looks confuse. It is ours.
 
-Each photo is looked at twice, the second time larger and mirrored. The share of the points that i wins in one look and
+Each photo is looked at twice, the second time smaller and mirrored. The share of the points that i wins in one look and
 j in the other takes the place of the confusion that training has counted in its views (``slotseg.method.merging``).
 Letters: P prototypes, U of them in use, H W pixels, h w feature cells, p points along a cell's side.
 """
 
 import copy
 from collections.abc import Sequence
-from contextlib import suppress
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from slotseg.config import TrainConfig
-from slotseg.data.views.sources import Source
-from slotseg.errors import DataError
 from slotseg.method.model import Encoder
 from slotseg.segmenting.looks import default_size, dense_maps, resample, scaled, working_size
-from slotseg.training.kept_photos import KeptPhoto, logits_of, read_pixels
+from slotseg.training.kept_photos import KeptPhoto, logits_of
 
-SECOND_SIZE = 1.4
+SECOND_SIZE = 0.85
 """Size of the second look, relative to the first."""
 LEAST = 1e-6
 """Weight of the confusion that training has counted, for pairs that no look confuses."""
 
 
 @torch.no_grad()
-def count_looks(
-    teacher: Encoder, photos: Sequence[KeptPhoto], source: Source, config: TrainConfig
-) -> tuple[Tensor, Tensor]:
+def count_looks(teacher: Encoder, photos: Sequence[KeptPhoto], config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Count what the teacher's decoder assigns in two looks at each photo.
 
     Args:
         teacher: Encoder with a decoder and a confusion. It stays as it is.
         photos: Photos that were looked at once.
-        source: Photos of the run, which are read again.
         config: Settings of the run.
 
     Returns:
@@ -52,10 +46,9 @@ def count_looks(
         logits = logits_of(teacher.decoder, photo, config.backbone)
         winners = F.one_hot(logits.argmax(dim=0), number).movedim(2, 0).float()
         wins += winners.mean(dim=(1, 2))
-        with suppress(DataError):  # training has read it, so it has changed since
-            again = _second_look(encoder, photo, source, config, (logits.shape[1], logits.shape[2]))
-            others = F.one_hot(again.argmax(dim=0), number).movedim(2, 0).float()
-            pairs += winners.flatten(1) @ others.flatten(1).T / others[0].numel()
+        again = _second_look(encoder, photo, config, (logits.shape[1], logits.shape[2]))
+        others = F.one_hot(again.argmax(dim=0), number).movedim(2, 0).float()
+        pairs += winners.flatten(1) @ others.flatten(1).T / others[0].numel()
     confusion = LEAST * _share(teacher.confusion.value)
     confusion[used[:, None], used] += _share(pairs + pairs.T)
     every = torch.zeros_like(teacher.confusion.wins)
@@ -63,16 +56,14 @@ def count_looks(
     return every, _share(confusion)
 
 
-def _second_look(
-    encoder: Encoder, photo: KeptPhoto, source: Source, config: TrainConfig, grid: tuple[int, int]
-) -> Tensor:
-    """Assignments ``(U, *grid)`` of the larger and mirrored photo, at the places of the first look's points."""
+def _second_look(encoder: Encoder, photo: KeptPhoto, config: TrainConfig, grid: tuple[int, int]) -> Tensor:
+    """Assignments ``(U, *grid)`` of the smaller and mirrored photo, at the places of the first look's points."""
     stride = photo.pixels.shape[1] // photo.cells[0]
-    image = read_pixels(source.open(photo.index), round(SECOND_SIZE * default_size(config)))
-    size_hw = working_size((image.shape[0], image.shape[1]), default_size(config), SECOND_SIZE)
-    pixels = scaled([image], size_hw, photo.pixels.device).flip(3)
+    height, width, _ = photo.image.shape
+    smaller = working_size((height, width), default_size(config), SECOND_SIZE)
+    pixels = scaled([photo.image], smaller, photo.pixels.device).flip(3)
     assignments, covered = dense_maps(encoder.assignments, pixels, config.backbone, stride)
-    its_covered = (encoder.points * photo.image.shape[0] / stride, encoder.points * photo.image.shape[1] / stride)
+    its_covered = (encoder.points * height / stride, encoder.points * width / stride)
     return resample(assignments[0], covered, grid, its_covered, mirrored=True)
 
 

@@ -57,7 +57,7 @@ class DecoderCost:
         """Seconds of the whole stage.
 
         Held-out photos are decided on before the first round and after each. Where prototypes are merged, all photos
-        are decided on after the last round, and looked at again, larger.
+        are decided on after the last round, and looked at again, smaller.
         """
         decided = (self.rounds + 1) / HELD_OUT + self.merging
         again = self.merging * SECOND_SIZE**2 * (self.looking + self.deciding)

@@ -28,8 +28,6 @@ from slotseg.segmenting.looks import default_size, padded, scaled, working_size
 class KeptPhoto:
     """A photo at the working size, and what the teacher makes of it."""
 
-    index: int
-    """Index in the source."""
     image: NDArray[np.uint8]
     """RGB pixels, ``(H, W, 3)``."""
     pixels: Tensor
@@ -106,7 +104,7 @@ def keep_photos(
             break
         with suppress(DataError):  # training has named it
             pixels = read_pixels(source.open(index), default_size(config))
-            kept.append(_keep(encoder, index, pixels, config, device))
+            kept.append(_keep(encoder, pixels, config, device))
     return kept
 
 
@@ -116,9 +114,7 @@ def spread(number: int, most: int) -> list[int]:
 
 
 @torch.no_grad()
-def _keep(
-    encoder: Encoder, index: int, image: NDArray[np.uint8], config: TrainConfig, device: torch.device
-) -> KeptPhoto:
+def _keep(encoder: Encoder, image: NDArray[np.uint8], config: TrainConfig, device: torch.device) -> KeptPhoto:
     backbone = encoder.backbone
     assert isinstance(backbone, Backbone)
     size_hw = working_size((image.shape[0], image.shape[1]), default_size(config))
@@ -126,7 +122,6 @@ def _keep(
     pixels = padded(seen, backbone.stride)
     levels = backbone.pyramid(_normalised(pixels, config.backbone))
     return KeptPhoto(
-        index=index,
         image=_bytes(seen[0]).permute(1, 2, 0).cpu().numpy(),
         pixels=_bytes(pixels[0]),
         levels=[level[0].half() for level in levels],

@@ -70,7 +70,7 @@ class SelfTraining:
     def __init__(
         self, learner: Learner, photos: Sequence[KeptPhoto], used: Tensor, step: int, stop: Callable[[], bool]
     ) -> None:
-        self.config, self.model, self.source = learner.config, learner.model, learner.source
+        self.config, self.model = learner.config, learner.model
         self.device = learner.device
         self.step, self.total_steps, self.stop = step, learner.config.decoder.steps, stop
         processes = distributed.world_size()
@@ -184,7 +184,7 @@ class SelfTraining:
         """Merge the prototypes, where they are to be merged, by what looks at whole photos say of them."""
         teacher = self.model.teacher
         if teacher.confusion is not None:
-            wins, confusion = count_looks(teacher, self.photos, self.source, self.config)
+            wins, confusion = count_looks(teacher, self.photos, self.config)
             teacher.confusion.value.copy_(confusion)
             merge(teacher, wins, self.config)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from slotseg.method.merging import IN_LOOKS, IN_VIEWS, LIKENESS, Confusion, Rule, merge_confused
+from slotseg.method.merging import IN_LOOKS, IN_VIEWS, LIKENESS, SIZE_EXPONENT, Confusion, merge_confused
 
 
 def blocks(within: float, between: float, sizes: tuple[int, ...]) -> np.ndarray:
@@ -74,14 +74,14 @@ def test_large_concepts_are_held_back() -> None:
     assert merge_confused(pairs, pairs.sum(axis=1), 3).tolist() == [0, 1, 2, 2]
 
 
-@pytest.mark.parametrize("rule", [IN_VIEWS, IN_LOOKS])
-def test_without_a_number_merging_ends_where_concepts_are_distinct(rule: Rule) -> None:
+@pytest.mark.parametrize("least", [IN_VIEWS, IN_LOOKS])
+def test_without_a_number_merging_ends_where_concepts_are_distinct(least: float) -> None:
     distinct = blocks(0.95, 0.001, (3, 1, 2))
-    assert merge_confused(distinct, distinct.sum(axis=1), None, rule).tolist() == [0, 0, 0, 1, 2, 2]
+    assert merge_confused(distinct, distinct.sum(axis=1), None, least).tolist() == [0, 0, 0, 1, 2, 2]
     share = 1 / 6
     just_below = np.diag(np.full(6, share))
-    just_below[0, 1] = just_below[1, 0] = 0.99 * rule.least * share ** (2 * rule.size_exponent)
-    assert merge_confused(just_below, np.full(6, share), None, rule).max() == 5
+    just_below[0, 1] = just_below[1, 0] = 0.99 * least * share ** (2 * SIZE_EXPONENT)
+    assert merge_confused(just_below, np.full(6, share), None, least).max() == 5
 
 
 def test_scale_does_not_matter() -> None:

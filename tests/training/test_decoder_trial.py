@@ -59,11 +59,11 @@ def test_each_part_counts_as_often_as_it_happens(learner: Make, monkeypatch: pyt
 
     parts = dict.fromkeys(("looking", "assigning", "deciding", "stepping"), 0.0)
     whole = DecoderCost(**parts, num_photos=20, steps=4, rounds=2, merging=True, photo_bytes=0)
-    larger = SECOND_SIZE**2 * done["_second_look"]
+    smaller = SECOND_SIZE**2 * done["_second_look"]
     assert done["_keep"] == done["_second_look"] == 20
-    assert replace(whole, looking=1).seconds == pytest.approx(done["_keep"] + larger)
+    assert replace(whole, looking=1).seconds == pytest.approx(done["_keep"] + smaller)
     assert replace(whole, assigning=1).seconds == done["refine"] == 40
-    assert replace(whole, deciding=1).seconds == pytest.approx(done["logits_of"] - done["refine"] + larger)
+    assert replace(whole, deciding=1).seconds == pytest.approx(done["logits_of"] - done["refine"] + smaller)
     assert replace(whole, stepping=1).seconds == stage.step
 
 
