@@ -16,7 +16,7 @@ from slotseg.painting.render import mask_png, overlay, save_picture
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training.decoder_trial import TYPICAL_IN_USE
 from slotseg.training.launch import Plan
-from slotseg.training.prototypes import COUNTED_PHOTOS
+from slotseg.training.prototypes import CORNER, COUNTED_PHOTOS
 from slotseg.training.trial import measure_cost, peak_memory
 
 SECONDS = 6.0
@@ -83,8 +83,8 @@ def measure_stages(
     painting = _measure_painting(config, sample, device)
     steps = cost.num_photos // config.batch_size
     merged = config.model.trained_prototypes is not None and not config.decoder.steps
-    looked_at = (config.model.prototype_init == "kmeans") + merged
-    counted = looked_at * min(COUNTED_PHOTOS, len(plan.source))
+    looks = (1 + CORNER**2) * (config.model.prototype_init == "kmeans") + merged
+    counted = looks * min(COUNTED_PHOTOS, len(plan.source))
     memory = cost.memory
     if resolve_device(device).type == "cpu":  # where the trial's batches may have been smaller
         of_steps = (cost.memory - cost.kept_bytes - before) * config.batch_size // cost.batch
