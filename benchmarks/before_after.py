@@ -37,6 +37,8 @@ BOUNDS = {"train": 1 / 4, "discover": 1 / 3, "paint": 1 / 5, "plain": 1.8, "memo
 GOALS = {"msrc": (31.0, 51.5), "camvid": (35.5, 70.0), "coco27": (16.0, 38.5)}
 """Marks for mIoU and pixel accuracy in per cent, one-to-one, K = classes."""
 METRICS = ("miou", "pixel_accuracy")
+NO_WARM_UP = ("--set", "optimizer.warmup_epochs=0")
+"""Options of ``memory``, whose steps are fewer than an epoch has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ class Comparison:
             photos = self.before.home.parent / f"photos-{self.many}"
             repeat_photos(list_images(self.sets[name] / SETS[name].photos), photos, self.many)
             for build in self.builds:
-                words = ("--preset", "photos", "--steps", self.steps, *build.settings)
+                words = ("--preset", "photos", "--steps", self.steps, *NO_WARM_UP, *build.settings)
                 run = build.home / self._memory
                 build.measure(self._memory, "train", photos, *words, "--out", run, makes=run)
 
