@@ -51,7 +51,7 @@ def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: Fal
         stopped: Function that says whether to leave it at that, the same in all processes. It is asked between photos.
 
     Raises:
-        ConfigError: If the photos have fewer cells than there are prototypes.
+        ConfigError: If there are more prototypes than cells, or the backbone's features are not finite.
     """
     config, source = learner.config, learner.source
     number, encoder = config.model.num_trained, copy.deepcopy(learner.model.teacher).eval()
@@ -75,6 +75,11 @@ def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: Fal
             raise ConfigError(
                 f"the photos have {len(cells)} cells for {number} prototypes; "
                 "expected at least as many: choose fewer prototypes or more photos"
+            )
+        if not all(features.isfinite().all() for photo in photos for features in photo):
+            raise ConfigError(
+                "features of the backbone are no numbers (NaN or infinite); expected numbers: "
+                "its weights are damaged, start from others with --init"
             )
         axes = slow_axes(photos, min(config.model.hidden_dim // 2, config.model.projection_dim))
         projector = linear_projector(encoder.projector, cells, axes)

@@ -87,6 +87,17 @@ def test_more_prototypes_than_cells_are_refused(tiny_config: Callable[..., Train
         start_prototypes(learner)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_backbone_whose_features_are_no_numbers_is_refused(
+    tiny_config: Callable[..., TrainConfig], value: float
+) -> None:
+    learner = Learner(tiny_config({"optimizer.warmup_epochs": 0}), Scenes(4), device="cpu", workers=0)
+    with torch.no_grad():
+        next(learner.model.teacher.backbone.parameters()).fill_(value)
+    with pytest.raises(ConfigError, match=r"features of the backbone are no numbers .* start from others with --init"):
+        start_prototypes(learner)
+
+
 def test_kmeans_start_uses_more_prototypes_than_a_random_one(tiny_config: Callable[..., TrainConfig]) -> None:
     """Over several seeds, by a margin: of 60, about 31 against 44."""
     random = clustered = 0
