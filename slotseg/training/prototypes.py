@@ -179,7 +179,6 @@ def merge(teacher: Encoder, wins: Tensor, config: TrainConfig) -> None:
     if teacher.confusion is not None:
         teacher.confusion.wins.copy_(wins)
         teacher.merge(config.model.num_prototypes)
-        log.info("%d prototypes were merged to %d concepts", config.model.num_trained, teacher.num_concepts)
 
 
 def count_wins(encoder: Encoder, config: TrainConfig, source: Source, device: torch.device) -> Tensor:

@@ -177,8 +177,10 @@ class Trainer:
 
     def _after_step(self, watch: Watch, *, interrupted: bool, stage_ends: bool) -> None:
         """Paint, save and end, as is due after a step."""
-        last = self.step == self.total_steps
-        watch.after_step(self.step, self.learner.model.teacher)
+        last, teacher = self.step == self.total_steps, self.learner.model.teacher
+        if last and teacher.confusion is not None:
+            log.info("%d prototypes were merged to %d concepts", self.config.model.num_trained, teacher.num_concepts)
+        watch.after_step(self.step, teacher)
         self.checkpoints.after_step(self.step, final=stage_ends or interrupted)
         if interrupted and not last:
             self._end_interrupted()

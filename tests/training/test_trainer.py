@@ -306,15 +306,16 @@ def test_a_numbered_checkpoint_of_the_last_step_is_the_last_one(trainer: Build) 
     assert all(torch.equal(kept[name], last[name]) for name in last)
 
 
+@pytest.mark.parametrize("decoder", [{}, {"decoder.steps": 2, "decoder.rounds": 1, "decoder.photos": 4}])
 def test_without_a_number_of_concepts_there_are_as_many_as_stay_distinct(
-    trainer: Build, caplog: pytest.LogCaptureFixture
+    trainer: Build, caplog: pytest.LogCaptureFixture, decoder: dict[str, object]
 ) -> None:
-    run = trainer(values={**PHOTOS_LIKE, "model.num_prototypes": None})
+    run = trainer(values={**PHOTOS_LIKE, "model.num_prototypes": None, **decoder})
     with caplog.at_level("INFO", "slotseg"):
         run.train()
     concepts = Segmenter.load(run.run.path, device="cpu").encoder.num_concepts
     assert 2 <= concepts < 12
-    assert f"12 prototypes were merged to {concepts} concepts" in caplog.text
+    assert [m for m in caplog.messages if "merged" in m] == [f"12 prototypes were merged to {concepts} concepts"]
 
 
 @pytest.mark.slow
