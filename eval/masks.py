@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.data.labelled.label_search import find_labels
+from slotseg.data.labelled.label_sources import IdColors
 from slotseg.data.labelled.labelled import ScoredPhoto
-from slotseg.data.reading.images import read_label
 from slotseg.errors import DataError, LabelError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.result import PredictorInfo
-from slotseg.labels.label_map import IGNORE, LabelMap
+from slotseg.labels.label_map import IGNORE, Color, LabelMap
 from slotseg.painting.render import save_legend, save_mask
 
 LEGEND = "legend.json"
@@ -28,11 +29,13 @@ class MaskFolder:
     """Masks of any tool, named as the photos are.
 
     Ids are the cluster or class numbers of the tool. The id 255 in 8-bit masks, and 65535 in 16-bit ones,
-    marks a pixel without an id. Such a pixel counts as an error.
+    marks a pixel without an id. Such a pixel counts as an error. If all masks hold nothing but this id and 0, and no
+    legend lies beside them, it is the id 1.
 
     Args:
-        folder: Folder with ``<key>.png`` for each photo, in the photos' subfolders or, if no two photos share a name,
-            all in one folder.
+        folder: Folder with a mask for each photo, in the photos' subfolders or, if no two photos share a name, all in
+            one folder. ``slotseg.data.labelled.label_search`` says what masks may look like. Those in colour need
+            the colours of the label set, or of a legend beside them.
         benchmark: Benchmark to score on. Masks of the photo's own size are scaled and cropped like its label map.
             Masks of the scored size are taken as they are.
 
@@ -43,10 +46,8 @@ class MaskFolder:
     vectors = None
 
     def __init__(self, folder: Path, benchmark: Benchmark) -> None:
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; expected the folder of masks, PNGs named as the photos")
-        self.folder, self.protocol = folder, benchmark.protocol
-        self.num_prototypes = _number_of_ids(folder / LEGEND)
+        self.protocol = benchmark.protocol
+        self.num_prototypes, id_colors = _read_legend(folder / LEGEND)
         self.info = PredictorInfo(
             name=f"masks in {folder.name}", precision="unknown", postprocessing="unknown", augmentation="unknown"
         )
@@ -54,38 +55,33 @@ class MaskFolder:
         keys = [key for dataset in sets for key in dataset.image_list.keys[: benchmark.size(dataset)]]
         if len(set(keys)) < len(keys):
             raise DataError(f"photos of both splits share names, such as {keys[0]}; expected one split, no --match-on")
-        self.flat = len({Path(key).name for key in keys}) == len(keys)
-        missing = [key for key in keys if self._find(key) is None]
-        if missing:
-            raise DataError(
-                f"{len(missing)} of {len(keys)} masks are missing in {folder}, the first is {missing[0]}.png; "
-                "expected a PNG for each photo, named as it is"
-            )
+        self.source = find_labels(
+            folder,
+            keys,
+            what="masks",
+            flat=len({Path(key).name for key in keys}) == len(keys),
+            id_colors=id_colors or benchmark.dataset.taxonomy.id_colors,
+            maybe_binary=self.num_prototypes is None,
+        )
 
     def __call__(self, photo: ScoredPhoto) -> NDArray[np.uint16]:
         """Ids ``(H, W)`` of a photo's mask, as the protocol prepares it."""
-        path = self._find(photo.key)
-        assert path is not None
         try:
-            mask = read_label(path)
+            mask = self.source.read(photo.key)
         except DataError as error:
             raise LabelError(str(error)) from error
         if mask.shape == photo.size_hw:
             mask = self.protocol.prepare_map(mask)
         if mask.shape != photo.image.shape[:2]:
-            height, width = photo.size_hw
+            (height, width), where = photo.size_hw, self.source.where(photo.key)
             raise LabelError(
-                f"{path} is {mask.shape[1]} x {mask.shape[0]} and its photo {width} x {height}; expected the photo's "
-                f"size, or {photo.image.shape[1]} x {photo.image.shape[0]} as scored"
+                f"{where} is {mask.shape[1]} x {mask.shape[0]} and its photo {width} x {height}; "
+                f"expected the photo's size, or {photo.image.shape[1]} x {photo.image.shape[0]} as scored"
             )
         ids = mask.astype(np.uint16)
         if mask.dtype == np.uint8:
             ids[mask == IGNORE] = UNASSIGNED
         return ids
-
-    def _find(self, key: str) -> Path | None:
-        names = (key, Path(key).name) if self.flat else (key,)
-        return next((p for p in (self.folder / f"{name}.png" for name in names) if p.is_file()), None)
 
 
 @dataclass(frozen=True)
@@ -122,11 +118,20 @@ class MaskSaver:
         return prototype_map
 
 
-def _number_of_ids(legend: Path) -> int | None:
-    """Number of ids that the masks may hold, if a legend beside them says so."""
+def _read_legend(legend: Path) -> tuple[int | None, IdColors]:
+    """Number of ids that the masks may hold, and their colours, if a legend beside them says so."""
     try:
-        return len(json.loads(legend.read_text(encoding="utf-8"))["classes"])
+        content = json.loads(legend.read_text(encoding="utf-8"))
+        classes = content["classes"]
+        colors = [(int(c["id"]), _color(c["color"])) for c in classes if "color" in c]
+        void = [(int(content["ignore_id"]), (0, 0, 0))] if "ignore_id" in content else []
+        return len(classes), (*colors, *void)
     except FileNotFoundError:
-        return None
+        return None, ()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{legend} cannot be used ({error!r}); expected the legend of the masks, or none") from error
+
+
+def _color(values: Any) -> Color:
+    red, green, blue = values
+    return int(red), int(green), int(blue)

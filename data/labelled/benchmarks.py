@@ -3,49 +3,57 @@
 The taxonomy of a set gives its ids their meaning. ``slotseg.eval.protocols`` fixes how it is scored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
 from slotseg.data.labelled.coco import check_not_shifted
 from slotseg.data.labelled.image_lists import ImageList, curated_list, read_image_list
-from slotseg.data.labelled.label_sources import LabelFiles
+from slotseg.data.labelled.label_sources import LabelFiles, TrainIdFiles
 from slotseg.data.labelled.labelled import LabelledPhotos
-from slotseg.data.labelled.layouts import FileLayout, JsonLayout, Layout, PanopticLayout, find_layout
+from slotseg.data.labelled.layouts import TRAIN_IDS, FileLayout, JsonLayout, Layout, PanopticLayout, find_layout
 from slotseg.data.labelled.taxonomy import load_taxonomy
 
 WHOLE = "all"
 """Split of a set that has no parts."""
 
 _BOTH = ("{split}", "images/{split}")  # where people have COCO's photos
+_STUFF_PLACES = tuple((i, f"{t}/{{split}}") for t in ("stuffthingmaps", "annotations") for i in _BOTH)
+_STUFF_TRAIN_IDS = tuple(i for c in load_taxonomy("cocostuff171").classes for i in c.ids)
 _STUFF: tuple[Layout, ...] = (
-    *(FileLayout(images=i, labels=f"{t}/{{split}}") for t in ("stuffthingmaps", "annotations") for i in _BOTH),
+    *(FileLayout(images=i, labels=m) for i, m in _STUFF_PLACES),
     *(FileLayout(images=i, labels=i) for i in _BOTH),
+    *(FileLayout(images=i, labels=m, label_suffix=TRAIN_IDS, train_ids=_STUFF_TRAIN_IDS) for i, m in _STUFF_PLACES),
     *(JsonLayout(images=i) for i in _BOTH),
 )
 _PANOPTIC: tuple[Layout, ...] = tuple(
     PanopticLayout(images=i, masks=m) for m in ("annotations/panoptic_{split}", "panoptic_{split}") for i in _BOTH
 )
-_CITYSCAPES: tuple[Layout, ...] = (
-    FileLayout(
-        images="leftImg8bit/{split}",
-        labels="gtFine/{split}",
-        image_suffixes=("_leftImg8bit.png",),
-        label_suffix="_gtFine_labelIds.png",
-    ),
+_CITYSCAPES = FileLayout(
+    images="leftImg8bit/{split}",
+    labels="gtFine/{split}",
+    image_suffixes=("_leftImg8bit.png",),
+    label_suffix="_gtFine_labelIds.png",
+)
+_CITYSCAPES_19 = replace(
+    _CITYSCAPES,
+    label_suffix=f"_gtFine{TRAIN_IDS}",
+    train_ids=tuple(i for c in load_taxonomy("cityscapes19").classes for i in c.ids),
+    train_void=0,
+)
+_NOT_27 = replace(
+    _CITYSCAPES_19, refused="train ids have 19 of the 27 classes; expected --dataset cityscapes19 for them"
 )
 _PLAIN_SPLIT = FileLayout(images="images/{split}", labels="labels/{split}", image_suffixes=IMAGE_SUFFIXES)
 _PLAIN = FileLayout(images="images", labels="labels", image_suffixes=IMAGE_SUFFIXES)
 _MSRC: tuple[Layout, ...] = (
     _PLAIN,
-    FileLayout(images="Images", labels="GroundTruth", image_suffixes=(".bmp",), label_suffix="_GT.bmp", colored=True),
+    FileLayout(images="Images", labels="GroundTruth", image_suffixes=(".bmp",), label_suffix="_GT.bmp"),
 )
 _POTSDAM: tuple[Layout, ...] = (
     _PLAIN,
     *(
-        FileLayout(
-            images="2_Ortho_RGB", labels=labels, image_suffixes=("_RGB.tif",), label_suffix="_label.tif", colored=True
-        )
+        FileLayout(images="2_Ortho_RGB", labels=labels, image_suffixes=("_RGB.tif",), label_suffix="_label.tif")
         for labels in ("5_Labels_all", "5_Labels_for_participants")
     ),
 )
@@ -86,8 +94,8 @@ SETS = {
         layouts=(FileLayout(images="images/{split}", labels="annotations/{split}"),),
         below=("ADEChallengeData2016",),
     ),
-    "cityscapes27": LabelledSet(taxonomy="cityscapes27", split="val", layouts=_CITYSCAPES),
-    "cityscapes19": LabelledSet(taxonomy="cityscapes19", split="val", layouts=_CITYSCAPES),
+    "cityscapes27": LabelledSet(taxonomy="cityscapes27", split="val", layouts=(_CITYSCAPES, _NOT_27)),
+    "cityscapes19": LabelledSet(taxonomy="cityscapes19", split="val", layouts=(_CITYSCAPES, _CITYSCAPES_19)),
     "camvid": LabelledSet(
         taxonomy="camvid11",
         split="val",
@@ -122,8 +130,9 @@ def open_set(
     whole = known.split == WHOLE and split != WHOLE  # a set without splits, parted into folders
     root, layout = find_layout((_PLAIN_SPLIT,) if whole else known.layouts, data_dir, split, name, known.below)
     taxonomy = load_taxonomy(known.taxonomy)
-    photos, source = layout.photos(root, split), layout.source(root, split, taxonomy)
-    if known.encoding_checked and isinstance(source, LabelFiles):
+    photos = layout.photos(root, split)
+    source = layout.source(root, split, taxonomy, [key for key, _ in photos])
+    if known.encoding_checked and isinstance(source, LabelFiles | TrainIdFiles):
         keys = [key for key, _ in photos if not source.missing([key])]
         check_not_shifted(source, root / "annotations" / f"instances_{split}.json", keys)
 

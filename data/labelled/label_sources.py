@@ -1,26 +1,33 @@
-"""Sources of label maps: one PNG per photo, or COCO's annotations (``slotseg.data.labelled.coco``).
+"""Sources of label maps: files of numbers or colours, or COCO's annotations (``slotseg.data.labelled.coco``).
 
 A source gives the ids as the data set stores them. A ``Taxonomy`` turns them into classes.
-Letters: H W pixels.
+``slotseg.data.labelled.label_search`` finds the source of somebody's own labels or masks. Letters: H W pixels.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.reading.images import read_image, read_label
-from slotseg.errors import DataError
-from slotseg.labels.label_map import Color
+from slotseg.data.reading.label_files import Ids, StoredLabel, read_label, read_stored
+from slotseg.errors import DataError, LabelError
+from slotseg.labels.label_map import IGNORE, IGNORE_16, Color
+
+IdColors = tuple[tuple[int, Color], ...]
+"""Ids of a label set with the colours that stand for them in label maps in colour."""
 
 
 class LabelSource(Protocol):
-    """Label maps by the key of their photo."""
+    """Label maps by the key of their photo: its path below the photos, without suffix."""
 
-    description: str
-    """Description for the result: the files and, if need be, how they are read."""
+    @property
+    def description(self) -> str:
+        """Description for the result: the files and, if need be, how they are read."""
+        ...
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Expected paths of the label maps that are absent for these photos."""
@@ -35,22 +42,39 @@ class LabelSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
 class LabelFiles:
     """One label map per photo in a folder.
 
-    Args:
-        folder: Folder with the files ``<key><suffix>``.
-        suffix: End of the file names.
-        id_colors: Id of each colour, if the files are RGB images; without it, the files hold ids.
+    Whether the files hold ids or colours is found out once, for all of them: a single black file says neither.
     """
 
-    def __init__(self, folder: Path, suffix: str = ".png", id_colors: tuple[tuple[int, Color], ...] = ()) -> None:
-        self.folder, self.suffix, self.id_colors = folder, suffix, id_colors
-        self.description = f"{folder.name}/*{suffix}"
+    folder: Path
+    """Folder of the files."""
+    keys: Sequence[str]
+    """Keys of the photos."""
+    suffix: str = ".png"
+    """End of the file names, after the key."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Name of a photo's file below the folder, where it is not key and suffix."""
+    id_colors: IdColors = ()
+    """Id of each colour, if the files may be in colour."""
+    maybe_binary: bool = False
+    """Whether files that hold 0 and 255 alone hold the ids 0 and 1."""
+    or_else: str = ""
+    """What else can be done about files in colour, for messages."""
+
+    @property
+    def description(self) -> str:
+        """The files, and how they are read if they hold no ids."""
+        suffixes = {name[len(key) :] for key, name in self.names.items() if name.startswith(key)} or {self.suffix}
+        files = ", ".join(f"*{suffix}" for suffix in sorted(suffixes))
+        how = ", by colour" if self.in_color else ", 255 is 1" if self.binary else ""
+        return f"{self.folder.name}/{files}{how}"
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Paths of the files that are absent."""
-        return [str(path) for path in map(self._path, keys) if not path.is_file()]
+        return [str(path) for path in map(self.path, keys) if not path.is_file()]
 
     def read(self, key: str) -> NDArray[Any]:
         """Ids ``(H, W)`` of a file.
@@ -58,33 +82,139 @@ class LabelFiles:
         Raises:
             DataError: If the file cannot be read, or holds a colour without an id.
         """
-        path = self._path(key)
-        return ids_of_colors(read_image(path), self.id_colors, path) if self.id_colors else read_label(path)
+        ids = self._ids(key)
+        return np.minimum(ids, 1) if self.binary else ids
 
     def where(self, key: str) -> str:
         """Path of the file."""
-        return str(self._path(key))
+        return str(self.path(key))
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}{self.suffix}"
+    def path(self, key: str) -> Path:
+        """Path of the file."""
+        return self.folder / self.names.get(key, f"{key}{self.suffix}")
+
+    @cached_property
+    def in_color(self) -> bool:
+        """Whether the files are to be read by their colours.
+
+        Files are read until one of them has colours that are no numbers, or numbers that look like no class.
+        If every file could be both, it is the colours that count: somebody declared them.
+        """
+        if not self.id_colors:
+            return False
+        differ = False
+        for path in self._present():
+            stored = read_stored(path)
+            if stored.ids is None or stored.colors is None:
+                return stored.ids is None
+            used = np.unique(stored.ids)
+            ids = _known_ids(stored.colors, self.id_colors)
+            if (ids[used] < 0).any() or all(i > IGNORE or ids[i] == i for i, _ in self.id_colors):
+                return False
+            differ |= not np.array_equal(ids[used], used)
+        return differ
+
+    @cached_property
+    def binary(self) -> bool:
+        """Whether no file holds any other id than 0 and the largest of 8 or of 16 bits, and some file holds that."""
+        if not self.maybe_binary:
+            return False
+        tops = (IGNORE, IGNORE_16)
+        found = False
+        for key in self.keys:
+            if self.path(key).is_file():
+                ids = np.unique(self._ids(key))
+                if not np.isin(ids, (0, *tops)).all():
+                    return False
+                found |= bool(np.isin(ids, tops).any())
+        return found
+
+    def _present(self) -> Iterable[Path]:
+        return (path for path in map(self.path, self.keys) if path.is_file())
+
+    def _ids(self, key: str) -> Ids:
+        path = self.path(key)
+        if self.in_color:
+            return ids_of_colors(read_stored(path), self.id_colors, path)
+        return read_label(path, or_else=self.or_else)
 
 
-def ids_of_colors(image: NDArray[np.uint8], id_colors: tuple[tuple[int, Color], ...], path: Path) -> NDArray[np.uint16]:
-    """Ids ``(H, W)`` of the colours of an RGB image ``(H, W, 3)``.
+@dataclass(frozen=True, kw_only=True)
+class TrainIdFiles:
+    """Label maps of train ids, renumbered to the ids of the data set."""
+
+    files: LabelSource
+    """The label maps."""
+    ids: tuple[int, ...]
+    """Id of each train id, from 0 on. The train id 255 stays 255."""
+    void: int
+    """Id of the data set that void pixels get."""
+
+    @property
+    def description(self) -> str:
+        """The files, and that they hold train ids."""
+        return f"{self.files.description}, train ids"
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Paths of the files that are absent."""
+        return self.files.missing(keys)
+
+    def read(self, key: str) -> NDArray[Any]:
+        """Ids ``(H, W)`` of a file.
+
+        Raises:
+            LabelError: If the file holds an id that is no train id.
+        """
+        train_ids = self.files.read(key)
+        unknown = train_ids[(train_ids >= len(self.ids)) & (train_ids != IGNORE)]
+        if unknown.size:
+            raise LabelError(
+                f"{self.where(key)} holds the id {unknown[0]}, which is no train id; expected 0 to "
+                f"{len(self.ids) - 1}, or 255 for void"
+            )
+        table = np.full(IGNORE + 1, self.void, np.uint8)
+        table[: len(self.ids)] = self.ids
+        ids: NDArray[np.uint8] = table[train_ids]
+        return ids
+
+    def where(self, key: str) -> str:
+        """Path of the file."""
+        return self.files.where(key)
+
+
+def ids_of_colors(stored: StoredLabel, id_colors: IdColors, path: Path) -> Ids:
+    """Ids ``(H, W)`` of a label map by its colours. Numbers without a colour, as deeper ones are, stay.
 
     Raises:
-        DataError: If the image has a colour that is not among them.
+        DataError: If it has a colour that is not among them, or two ids share one.
     """
-    ids, colors = zip(*sorted(id_colors, key=lambda item: item[1]), strict=True)
-    codes = _codes(np.array(colors))
-    found = _codes(image)
+    if stored.colors is None:
+        assert stored.ids is not None
+        return stored.ids
+    colors = [color for _, color in id_colors]
+    if len(set(colors)) < len(colors):
+        raise DataError(f"{path} is in colour, and two classes have the same; expected different colours")
+    ids = _known_ids(stored.colors, id_colors)
+    if stored.ids is not None:
+        ids = ids[stored.ids]
+    if (ids < 0).any():
+        pixels = stored.colors if stored.ids is None else stored.colors[stored.ids]
+        color = tuple(int(v) for v in pixels[ids < 0][0])
+        raise DataError(
+            f"{path} has the colour {color}, which is no class; expected one of the {len(colors)} colours of the label "
+            "set, in which void has one too"
+        )
+    return ids.astype(np.uint8 if max(i for i, _ in id_colors) <= IGNORE else np.uint16)
+
+
+def _known_ids(colors: NDArray[np.uint8], id_colors: IdColors) -> NDArray[np.int32]:
+    """Id of each colour ``(..., 3)``; -1 for one that stands for none."""
+    ids, known = zip(*sorted(id_colors, key=lambda item: item[1]), strict=True)
+    codes = _codes(np.array(known))
+    found = _codes(colors)
     places = np.searchsorted(codes, found).clip(max=len(codes) - 1)
-    unknown = codes[places] != found
-    if unknown.any():
-        color = tuple(int(v) for v in image[unknown][0])
-        raise DataError(f"{path} has the colour {color}, which is no class; expected the colours of the original files")
-    id_map: NDArray[np.uint16] = np.array(ids, np.uint16)[places]
-    return id_map
+    all_ids: NDArray[np.int32] = np.where(codes[places] == found, np.array(ids, np.int32)[places], -1)
+    return all_ids
 
 
 def _codes(colors: NDArray[Any]) -> NDArray[np.int32]:

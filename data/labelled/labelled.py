@@ -3,7 +3,6 @@
 ``slotseg.data.labelled.benchmarks`` knows where the sets of the field lie on disk. Letters: C classes, H W pixels.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 
 from slotseg.data.finding.listing import list_images
 from slotseg.data.labelled.image_lists import ImageList
-from slotseg.data.labelled.label_sources import LabelFiles, LabelSource
+from slotseg.data.labelled.label_search import find_labels
+from slotseg.data.labelled.label_sources import LabelSource
+from slotseg.data.labelled.own_classes import read_classes
 from slotseg.data.labelled.taxonomy import Taxonomy, plain_taxonomy
 from slotseg.data.reading.images import read_image
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import DataError, LabelError
-from slotseg.labels.label_map import IGNORE
 
 HELD_OUT_SCENES = 1_000_000
 """Seed of the first scene to score on. Training draws from 0 upwards."""
@@ -59,8 +59,11 @@ class LabelledDataset(Protocol):
     """Label set, with the classes."""
     image_list: ImageList
     """List of the photos."""
-    labels: str
-    """Description of the label maps, for the result."""
+
+    @property
+    def labels(self) -> str:
+        """Description of the label maps, for the result."""
+        ...
 
     def __len__(self) -> int:
         """Number of photos."""
@@ -137,7 +140,6 @@ class LabelledPhotos:
         image_list: ImageList | None = None,
     ) -> None:
         self.name, self.split, self.taxonomy, self.source = name, split, taxonomy, source
-        self.labels = source.description
         files = dict(photos)
         twice = next(((path, files[key]) for key, path in photos if files[key] != path), None)
         if twice:
@@ -147,6 +149,11 @@ class LabelledPhotos:
         _refuse_missing([k for k in self.image_list.keys if k not in files], "photos", self.image_list.name, name, like)
         _refuse_missing(source.missing(self.image_list.keys), "label maps", self.image_list.name, name)
         self.photos = [(key, files[key]) for key in self.image_list.keys]
+
+    @property
+    def labels(self) -> str:
+        """Description of the label maps, for the result."""
+        return self.source.description
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -186,18 +193,18 @@ class LabelledPhotos:
 
 
 def labelled_folder(images: Path, labels: Path, split: str | None = None) -> LabelledPhotos:
-    """Open a folder of photos and a folder of indexed PNGs with the same names.
+    """Open a folder of photos and a folder of label maps, with the classes of ``classes.json``.
 
-    A ``classes.json`` in the label folder or above it holds ``names``. It may hold ``ignore_index``, by default 255,
-    and ``colors``, by default the standard palette.
+    ``slotseg.data.labelled.own_classes`` says what that file may hold, and ``slotseg.data.labelled.label_search`` what
+    label maps may look like. The file lies in the label folder or above it.
 
     Args:
         images: Folder of the photos, searched recursively.
-        labels: Folder of the label maps, with the same relative paths and the suffix ``.png``.
+        labels: Folder of the label maps, with the same relative paths.
         split: Name of a folder in both. If given, only these folders are taken.
 
     Raises:
-        DataError: If a folder, ``classes.json`` or a label is missing.
+        DataError: If a folder, ``classes.json`` or a label map is missing.
     """
     if split:
         images, labels = images / split, labels / split
@@ -205,35 +212,10 @@ def labelled_folder(images: Path, labels: Path, split: str | None = None) -> Lab
         raise DataError(f"{labels} is not a folder; expected the folder of label maps")
     root = images if images.is_dir() else images.parent
     photos = [(p.relative_to(root).with_suffix("").as_posix(), p) for p in list_images([images])]
-    taxonomy = _read_classes([labels, labels.parent] + ([labels.parent.parent] if split else []))
-    return LabelledPhotos(
-        name="folder", split=split or "all", taxonomy=taxonomy, photos=photos, source=LabelFiles(labels)
-    )
-
-
-def _read_classes(folders: Sequence[Path]) -> Taxonomy:
-    path = next((f / "classes.json" for f in folders if (f / "classes.json").is_file()), None)
-    if path is None:
-        raise DataError(
-            f"there is no classes.json in {folders[0]} or beside it; "
-            'expected {"names": ["sky", "tree", ...], "ignore_index": 255}'
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-        if not isinstance(content["names"], list):
-            raise TypeError("names is no list")
-        names = tuple(str(name) for name in content["names"])
-        void = int(content.get("ignore_index", IGNORE))
-        colors = content.get("colors")
-        if colors is not None:
-            colors = tuple((int(r), int(g), int(b)) for r, g, b in colors)
-            if len(colors) != len(names):
-                raise ValueError(f"{len(names)} names and {len(colors)} colors")
-        return plain_taxonomy("folder", names, colors, (void,))
-    except (ValueError, KeyError, TypeError, DataError) as error:
-        raise DataError(
-            f'{path} cannot be used ({error!r}); expected {{"names": ["sky", "tree", ...], "ignore_index": 255}}'
-        ) from error
+    taxonomy, maybe_binary = read_classes([labels, labels.parent] + ([labels.parent.parent] if split else []))
+    keys = list(dict(photos))
+    source = find_labels(labels, keys, id_colors=taxonomy.id_colors, maybe_binary=maybe_binary)
+    return LabelledPhotos(name="folder", split=split or "all", taxonomy=taxonomy, photos=photos, source=source)
 
 
 def _refuse_missing(missing: Sequence[str], what: str, image_list: str, name: str, like: str = "") -> None:

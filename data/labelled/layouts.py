@@ -11,9 +11,13 @@ from pathlib import Path
 from slotseg.data.finding.listing import list_images
 from slotseg.data.finding.places import check_data_dir, nothing_complete
 from slotseg.data.labelled.coco import CocoAnnotations, PanopticAnnotations
-from slotseg.data.labelled.label_sources import LabelFiles, LabelSource
+from slotseg.data.labelled.label_sources import LabelFiles, LabelSource, TrainIdFiles
 from slotseg.data.labelled.taxonomy import Taxonomy
 from slotseg.errors import DataError
+from slotseg.labels.label_map import IGNORE
+
+TRAIN_IDS = "_labelTrainIds.png"
+"""End of the names of label maps that hold train ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,8 @@ class Layout(ABC):
     """Folder of the photos."""
     image_suffixes: tuple[str, ...] = (".jpg",)
     """Ends of the photos' names. The part before is the key."""
+    refused: str = ""
+    """Reason why label maps of this layout cannot be scored, if that is so."""
 
     def photo_pattern(self) -> str:
         """Path pattern of the photos."""
@@ -34,8 +40,8 @@ class Layout(ABC):
         """Paths that must exist. A name that starts with ``*`` stands for any such file."""
 
     @abstractmethod
-    def source(self, root: Path, split: str, taxonomy: Taxonomy) -> LabelSource:
-        """Source of the label maps below a data folder."""
+    def source(self, root: Path, split: str, taxonomy: Taxonomy, keys: Sequence[str]) -> LabelSource:
+        """Source of the label maps below a data folder, for the photos of some keys."""
 
     def photos(self, root: Path, split: str) -> list[tuple[str, Path]]:
         """Key and file of each photo."""
@@ -58,18 +64,25 @@ class FileLayout(Layout):
     """End of the label maps' names, after the key."""
     listing: str = ""
     """File that names the photos of the split, a key a line; empty if there is none."""
-    colored: bool = False
-    """Whether label maps are RGB images in the colours of the taxonomy."""
+    train_ids: tuple[int, ...] = ()
+    """Id of each train id, if label maps hold those."""
+    train_void: int = IGNORE
+    """Id of void pixels, if label maps hold train ids."""
 
     def needs(self, split: str) -> list[str]:
         """Paths of photos, label maps and listing."""
         paths = [self.photo_pattern(), f"{self.labels}/*{self.label_suffix}", self.listing]
         return [path.format(split=split) for path in paths if path]
 
-    def source(self, root: Path, split: str, taxonomy: Taxonomy) -> LabelSource:
-        """Source of label maps from files of ids or of colours."""
-        folder = root / self.labels.format(split=split)
-        return LabelFiles(folder, self.label_suffix, taxonomy.id_colors if self.colored else ())
+    def source(self, root: Path, split: str, taxonomy: Taxonomy, keys: Sequence[str]) -> LabelSource:
+        """Source of label maps from files of ids, of train ids, or of the colours of the taxonomy."""
+        files = LabelFiles(
+            folder=root / self.labels.format(split=split),
+            keys=keys,
+            suffix=self.label_suffix,
+            id_colors=taxonomy.id_colors,
+        )
+        return TrainIdFiles(files=files, ids=self.train_ids, void=self.train_void) if self.train_ids else files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +98,7 @@ class JsonLayout(Layout):
         """Paths of the photos and of both files."""
         return [path.format(split=split) for path in (self.photo_pattern(), self.stuff, self.instances)]
 
-    def source(self, root: Path, split: str, taxonomy: Taxonomy) -> LabelSource:
+    def source(self, root: Path, split: str, taxonomy: Taxonomy, keys: Sequence[str]) -> LabelSource:
         """Source of label maps from rasterised annotations."""
         return CocoAnnotations(root / self.stuff.format(split=split), root / self.instances.format(split=split))
 
@@ -104,7 +117,7 @@ class PanopticLayout(Layout):
         paths = (self.photo_pattern(), self.annotations, f"{self.masks}/*.png")
         return [path.format(split=split) for path in paths]
 
-    def source(self, root: Path, split: str, taxonomy: Taxonomy) -> LabelSource:
+    def source(self, root: Path, split: str, taxonomy: Taxonomy, keys: Sequence[str]) -> LabelSource:
         """Source of label maps from the category ids of the segments."""
         return PanopticAnnotations(root / self.annotations.format(split=split), root / self.masks.format(split=split))
 
@@ -122,19 +135,27 @@ def find_layout(
         below: Subfolders of ``data_dir`` that are searched too.
 
     Raises:
-        DataError: If no layout is complete, with every path that would do and which of them are missing.
+        DataError: If no layout is complete, with every path that would do and which of them are missing; or if the
+            one that is there cannot be scored.
     """
     check_data_dir(data_dir, name)
     for root in (data_dir, *(data_dir / folder for folder in below)):
         for layout in layouts:
             if all(_is_there(root / path) for path in layout.needs(split)):
+                if layout.refused:
+                    raise DataError(f"{root} has {layout.needs(split)[1]} alone: {layout.refused}")
                 return root, layout
-    error = nothing_complete(f"{name} {split}", data_dir, [layout.needs(split) for layout in layouts], _is_there)
+    rows = [layout.needs(split) for layout in layouts if not layout.refused]
+    error = nothing_complete(f"{name} {split}", data_dir, rows, _is_there)
     raise DataError(f"{error}\n(or the same below {' or '.join(below)})") if below else error
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a file exists; for a name that starts with ``*``, any such file at any depth."""
+    """Whether a file exists; for a name that starts with ``*``, any such file at any depth.
+
+    Files of train ids often lie beside files of ids, whose end ``.png`` they have too.
+    """
     if not path.name.startswith("*"):
         return path.is_file()
-    return path.parent.is_dir() and next(path.parent.rglob(path.name), None) is not None
+    fits = (f for f in path.parent.rglob(path.name) if TRAIN_IDS in path.name or not f.name.endswith(TRAIN_IDS))
+    return path.parent.is_dir() and next(fits, None) is not None

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.data.reading.label_files import MAX_ID
 from slotseg.errors import DataError, LabelError
 from slotseg.labels.label_map import IGNORE, IGNORE_16, Color, voc_color
-
-MAX_ID = 65_535
-"""Largest id that a label map can hold."""
 
 _UNKNOWN = -1
 
@@ -56,7 +54,9 @@ class Taxonomy:
     encoding: str = "value = class id"
     """Meaning of the values of a label map, for people."""
     unused: tuple[int, ...] = ()
-    """Ids that have a name but occur in no genuine label map. If one occurs, the encoding is another."""
+    """Ids that occur in no genuine label map. If one occurs, the encoding is another."""
+    mistaken: str = "counted from 1"
+    """Encoding that such ids give away, for people."""
     id_colors: tuple[tuple[int, Color], ...] = field(default=(), repr=False)
     """Ids and their colours, if label maps are also given as RGB images."""
 
@@ -125,7 +125,7 @@ class Taxonomy:
         if self.unused:
             return (
                 f"holds the id {unknown}, which no label map of {self.name} does, so it is encoded otherwise "
-                f"(counted from 1, for instance); expected {self.encoding}"
+                f"({self.mistaken}, for instance); expected {self.encoding}"
             )
         return f"holds the id {unknown}, which {self.name} does not have; expected {self.encoding}"
 
@@ -154,7 +154,7 @@ def taxonomy_from_dict(values: dict[str, Any], where: str) -> Taxonomy:
         DataError: If a key is missing, unknown or of the wrong type, or the set contradicts itself.
     """
     try:
-        unknown = values.keys() - {"name", "title", "encoding", "void", "unused", "id_colors", "classes"}
+        unknown = values.keys() - {"name", "title", "encoding", "void", "unused", "mistaken", "id_colors", "classes"}
         if unknown:
             raise ValueError(f"unknown key {min(unknown)}")
         return Taxonomy(
@@ -163,6 +163,7 @@ def taxonomy_from_dict(values: dict[str, Any], where: str) -> Taxonomy:
             encoding=str(values["encoding"]),
             void=tuple(int(i) for i in values["void"]),
             unused=tuple(int(i) for i in values.get("unused", [])),
+            mistaken=str(values.get("mistaken", "counted from 1")),
             id_colors=tuple((int(i), _color(c)) for i, c in values.get("id_colors", [])),
             classes=tuple(
                 LabelClass(
@@ -179,22 +180,36 @@ def taxonomy_from_dict(values: dict[str, Any], where: str) -> Taxonomy:
 
 
 def plain_taxonomy(
-    name: str, names: tuple[str, ...], colors: tuple[Color, ...] | None = None, void: tuple[int, ...] = (IGNORE,)
+    name: str,
+    names: tuple[str, ...],
+    colors: tuple[Color, ...] | None = None,
+    void: tuple[int, ...] = (IGNORE,),
+    ids: tuple[tuple[int, ...], ...] | None = None,
 ) -> Taxonomy:
-    """Make a label set whose label maps hold class ids.
+    """Make a label set of names. What is void is no class, wherever it stands among the names.
 
     Args:
         name: Name of the label set.
-        names: Names of the classes 0..C-1.
-        colors: Colours of the classes; by default those of Pascal VOC without its black.
-        void: Ids that are not scored. They may include class ids.
+        names: Names of the classes.
+        colors: Colours of the names, also in label maps that are in colour; by default those of Pascal VOC without
+            its black, and label maps hold ids.
+        void: Ids that are not scored.
+        ids: Ids of each name in a label map; by default its place among them.
     """
-    colors = colors or tuple(voc_color(i + 1) for i in range(len(names)))
+    ids = ids or tuple((i,) for i in range(len(names)))
+    shown = colors or tuple(voc_color(i + 1) for i in range(len(names)))
+    scored = [tuple(i for i in of_class if i not in void) for of_class in ids]
     classes = tuple(
-        LabelClass(name=n, ids=() if i in void else (i,), color=c)
-        for i, (n, c) in enumerate(zip(names, colors, strict=True))
+        LabelClass(name=n, ids=kept, color=c) for n, kept, c in zip(names, scored, shown, strict=True) if kept
     )
-    return Taxonomy(name=name, classes=classes, void=void)
+    known = ", ".join(str(i) for c in classes for i in c.ids)
+    return Taxonomy(
+        name=name,
+        classes=classes,
+        void=void,
+        encoding=f"value = class id ({known}) or void ({', '.join(map(str, void))})",
+        id_colors=tuple((of_class[0], color) for of_class, color in zip(ids, colors or (), strict=False)),
+    )
 
 
 def _color(values: Any) -> Color:

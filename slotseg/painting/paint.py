@@ -13,7 +13,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from slotseg.data.finding.inputs import Input
-from slotseg.data.reading.images import MAX_PIXELS, read_label
+from slotseg.data.reading.images import MAX_PIXELS
+from slotseg.data.reading.label_files import read_label
 from slotseg.errors import DataError
 from slotseg.files import note_failure, write_bytes, writing
 from slotseg.labels.label_map import LabelMap

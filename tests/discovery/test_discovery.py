@@ -19,7 +19,7 @@ from PIL import Image
 
 from slotseg.concepts.collection import read_concepts
 from slotseg.data.finding.inputs import Inputs
-from slotseg.data.reading.images import read_label
+from slotseg.data.reading.label_files import read_label
 from slotseg.data.scenes import draw_scene
 from slotseg.data.views.unlabelled import Photos
 from slotseg.discovery.costs import StageCosts, measure_stages

@@ -148,7 +148,7 @@ def test_a_mask_of_another_size_is_an_error(photos: LabelledPhotos, tmp_path: Pa
 
 
 def test_an_overlay_is_no_mask(photos: LabelledPhotos, tmp_path: Path) -> None:
-    write(tmp_path / "masks" / "0.png", np.zeros((96, 96, 3), np.uint8))
+    write(tmp_path / "masks" / "0.png", np.full((96, 96, 3), (0, 90, 0), np.uint8))
     benchmark = Benchmark.of(photos, limit=1)
     with pytest.raises(LabelError, match="is a colour image"):
         evaluate(MaskFolder(tmp_path / "masks", benchmark), benchmark)

@@ -145,7 +145,7 @@ def test_a_map_that_counts_from_one_is_refused_on_opening(coco, remove):
 
 
 def test_the_check_passes_genuine_maps_and_needs_the_annotations(coco):
-    source = LabelFiles(coco / "stuffthingmaps" / "val2017")
+    source = LabelFiles(folder=coco / "stuffthingmaps" / "val2017", keys=())
     check_not_shifted(source, coco / "annotations" / "instances_val2017.json", KEYS)
     check_not_shifted(source, coco / "annotations" / "gone.json", KEYS)
 

@@ -98,7 +98,7 @@ def test_an_id_outside_the_classes_names_the_label_map(folder):
 def test_void_ids_become_the_ignore_id(folder):
     write_classes(folder, {"names": ["sky", "tree", "road", "sea"], "ignore_index": 2})
     write(folder / "labels" / "a.png", np.array([[0, 1, 2, 3], [3, 2, 1, 0]], np.uint8))
-    assert opened(folder).read(0).class_map.tolist() == [[0, 1, 255, 3], [3, 255, 1, 0]]
+    assert opened(folder).read(0).class_map.tolist() == [[0, 1, 255, 2], [2, 255, 1, 0]]
 
 
 def test_a_single_photo(folder):
@@ -113,9 +113,9 @@ def test_classes_beside_the_labels_and_all_settings(folder):
     text = json.dumps({"names": ["ciel", "forêt", "道"], "colors": colors, "ignore_index": 0}, ensure_ascii=False)
     (folder / "classes.json").write_text(text, encoding="utf-8-sig")  # as Windows' editors save it
     dataset = opened(folder)
-    assert dataset.taxonomy.names == ("ciel", "forêt", "道")
-    assert dataset.taxonomy.colors == ((1, 2, 3), (4, 5, 6), (0, 0, 255))
-    assert dataset.taxonomy.void == (0,)
+    assert dataset.taxonomy.names == ("forêt", "道"), "what is ignored is no class"
+    assert dataset.taxonomy.colors == ((4, 5, 6), (0, 0, 255))
+    assert dataset.taxonomy.void == (0, 65_535)
     write_classes(folder, {"names": ["nearer"]})
     assert opened(folder).taxonomy.names == ("nearer",)
 
@@ -130,7 +130,15 @@ def test_classes_beside_the_labels_and_all_settings(folder):
         ({"classes": ["sky"]}, r"cannot be used .*'names'"),
         ({"names": 3}, "cannot be used"),
         ({"names": "sky"}, "cannot be used"),
-        ({"names": {"0": "sky"}}, "cannot be used"),
+        ({"names": {"zero": "sky"}}, "names gives 'zero' a meaning, which is no id"),
+        ({"names": {"0": "sky"}, "ids": [0]}, "names already say their ids"),
+        ({"names": ["sky", "tree"], "ids": [7]}, "2 names and 1 ids"),
+        ({"names": ["sky", "tree"], "ids": [7, 7]}, "gives id 7 two meanings"),
+        ({"names": ["sky", "tree"], "ids": [7, "8"]}, "ids has '8', which is no whole number"),
+        ({"names": ["sky", "tree"], "ids": [7, -1]}, "has the id -1"),
+        ({"names": ["sky", "tree"], "ids": 7}, "2 names and no list of ids"),
+        ({"names": ["sky"], "ignore_index": True}, "ignore_index has True, which is no whole number"),
+        ({"names": ["sky"], "ignore_index": 0}, "no class"),
         ({"names": []}, "no class"),
         ({"names": ["sky", "tree"], "colors": [[0, 0, 0]]}, "2 names and 1 colors"),
         ({"names": ["sky"], "colors": [[0, 0, 0]] * 2}, "1 names and 2 colors"),
@@ -161,7 +169,7 @@ def test_refuses_what_is_missing(folder):
     with pytest.raises(DataError, match="gone does not exist"):
         labelled_folder(folder / "gone", folder / "labels")
     (folder / "labels" / "street" / "b.png").unlink()
-    with pytest.raises(DataError, match=r"1 label maps of folder .* are absent: .*street.b\.png"):
+    with pytest.raises(DataError, match=r"1 of 3 label maps are missing in .*labels, the first is street/b\.png"):
         opened(folder)
 
 
@@ -170,7 +178,7 @@ def test_refuses_what_is_missing(folder):
     [
         (np.zeros((4, 2), np.uint8), r"labels.a\.png is 2 x 4 and its photo a\.jpg 4 x 2"),
         (np.zeros((1, 1), np.uint8), "1 x 1"),
-        (np.zeros((2, 4, 3), np.uint8), r"a\.png is a colour image"),
+        (np.full((2, 4, 3), (0, 1, 0), np.uint8), r"a\.png is a colour image.*or give the classes their \"colors\""),
     ],
 )
 def test_a_label_map_that_does_not_fit_is_never_skipped(folder, label, message):
