@@ -39,6 +39,8 @@ class EvaluationCounts:
     """Counts of all images together."""
     num_images: int = 0
     """Number of images counted."""
+    num_void: int = 0
+    """Number of void pixels, which no table holds."""
     skipped: list[str] = field(default_factory=list)
     """Messages of photos that could not be read."""
     images: list[ImageCounts] = field(default_factory=list)
@@ -48,6 +50,7 @@ class EvaluationCounts:
         """Add the counts of another part of the set."""
         self.contingency.merge(other.contingency)
         self.num_images += other.num_images
+        self.num_void += other.num_void
         self.skipped += other.skipped
         self.images += other.images
 
@@ -119,6 +122,7 @@ def _count(predictor: Predictor, benchmark: Benchmark, dataset: LabelledDataset,
         except DataError as error:
             raise LabelError(f"{labelled.key}: {error}") from error
         counted.num_images += 1
+        counted.num_void += labelled.class_map.size - int(counts.sum())
         if remember and index < MAX_REMEMBERED and counts.any():
             counted.images.append(ImageCounts.of(index, counts))
     first, *others = distributed.gather_objects(counted)
@@ -192,6 +196,7 @@ def _provenance(predictor: Predictor, benchmark: Benchmark, counted: EvaluationC
         labels=dataset.labels,
         num_images=counted.num_images,
         num_labelled_pixels=int(counted.table.sum()),
+        num_void_pixels=counted.num_void,
         num_prototypes=len(counted.contingency.table),
         num_classes=len(dataset.taxonomy.classes),
         resolution=protocol.resolution,

@@ -19,7 +19,7 @@ from slotseg.eval.examples import Example, Share, best_and_worst, example, large
 from slotseg.eval.matching import UNMATCHED
 from slotseg.eval.metrics import confusion_matrix
 from slotseg.eval.predictors import Predictor
-from slotseg.eval.report import ceiling_line
+from slotseg.eval.report import ceiling_line, truth_line
 from slotseg.eval.result import Result, citation
 from slotseg.pages import render_page, write_page
 
@@ -89,6 +89,7 @@ def render(result: Result, best: Sequence[Example] = (), worst: Sequence[Example
         {"percent": percent_number},
         result=result,
         citation=citation(result),
+        truth=truth_line(result),
         ceiling=ceiling_line(result),
         facts={"protocol": facts(protocol), "predictor": facts(predictor)},
         outcome=outcome(result),

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
-from slotseg.amounts import percent_number
+from slotseg.amounts import count, percent, percent_number
 from slotseg.eval.result import Result
 from slotseg.labels.label_map import NAMED
+
+MAX_ABSENT = 5
+"""Number of classes up to which those are named that do not occur."""
 
 
 def result_table(results: dict[str, Result]) -> str:
@@ -42,6 +45,24 @@ def ceiling_line(result: Result) -> str:
     prototypes = "the one prototype" if number == 1 else f"these {number:,} prototypes"
     reached = f"{percent_number(ceiling.miou)} mIoU / {percent_number(ceiling.pixel_accuracy)} pixel accuracy"
     return f"Perfect naming of {prototypes} could reach {reached}."
+
+
+def truth_line(result: Result) -> str:
+    """Sentences on the classes and the void pixels of the ground truth, and on pixels that masks give no id."""
+    p, true = result.protocol, result.in_truth
+    number, classes = int(true.sum()), count(len(true), "class")
+    absent = [name for name, is_true in zip(result.taxonomy.names, true, strict=True) if not is_true]
+    said = f"All {classes} occur in the ground truth." if len(true) > 1 else "The one class occurs in the ground truth."
+    if absent:
+        names = f", all but {' and '.join(absent)}" if len(absent) <= MAX_ABSENT else ""
+        mean = percent_number(result.miou_in_truth)
+        said = f"{number} of {classes} occur in the ground truth{names}; the mean IoU of those is {mean}."
+    if p.num_void_pixels:
+        said += f" {percent(p.num_void_pixels / (p.num_void_pixels + p.num_labelled_pixels))} of the pixels are void."
+    without = result.table[p.num_prototypes :].sum() / result.table.sum()
+    return said + (
+        f" {percent(without)} of the labelled ones have no id in the masks: they are errors." if without else ""
+    )
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import slotseg
-from slotseg.amounts import percent_number
+from slotseg.amounts import count, percent_number
 from slotseg.data.labelled.taxonomy import Taxonomy
 from slotseg.eval.contingency import ImageCounts
 from slotseg.eval.matching import UNMATCHED, majority
@@ -67,6 +67,8 @@ class Provenance:
     """Number of images scored."""
     num_labelled_pixels: int
     """Number of pixels counted, without void ones."""
+    num_void_pixels: int = 0
+    """Number of pixels without a class, which are not counted."""
     num_prototypes: int
     """Number of prototypes, K."""
     num_classes: int
@@ -115,6 +117,16 @@ class Result:
     """Counts of single images; empty unless they were asked for."""
 
     @property
+    def in_truth(self) -> NDArray[np.bool_]:
+        """Whether each class occurs in the ground truth, shape ``(C,)``."""
+        return self.table.any(axis=0)
+
+    @property
+    def miou_in_truth(self) -> float:
+        """Mean IoU over the classes that occur in the ground truth."""
+        return float(np.mean([self.metrics.iou_per_class[c] for c in np.flatnonzero(self.in_truth)]))
+
+    @property
     def ceiling(self) -> Metrics | None:
         """Metrics with perfect naming: each prototype has its most frequent class in the scored images.
 
@@ -131,6 +143,8 @@ class Result:
         return {
             "miou": self.metrics.miou,
             "pixel_accuracy": self.metrics.pixel_accuracy,
+            "classes_in_truth": int(self.in_truth.sum()),
+            "miou_in_truth": self.miou_in_truth,
             "ceiling": _pair(self.ceiling),
             "things": _pair(self.things),
             "stuff": _pair(self.stuff),
@@ -152,7 +166,8 @@ def citation(result: Result) -> str:
         known = {True: ", the published list", False: ", not the published list", None: ""}[p.image_list_published]
         where.append(f"{p.image_list} list {p.image_list_sha256[:8]}{known}")
     where.append(f"{p.num_images:,} images" + (f", the first {p.limit}" if p.limit else ""))
-    classes = "1 class" if p.num_classes == 1 else f"{p.num_classes} classes"
+    true, classes = int(result.in_truth.sum()), count(p.num_classes, "class")
+    classes += f", {true} of them in the ground truth" if true < p.num_classes else ""
     size = "native resolution" if p.resolution.startswith("as ") else p.resolution
     how = [
         size if p.crop == "none" else f"{size}, {p.crop}",

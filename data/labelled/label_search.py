@@ -95,19 +95,20 @@ def _candidates(folder: Path, inside: set[str], keys: set[str], flat: bool) -> M
     found: dict[str, list[str]] = defaultdict(list)
     for subfolder in sorted(inside):
         for name in _names(folder / subfolder):
-            path = os.path.join(subfolder, name) if subfolder else name
             for match in re.finditer(r"[._-]", name):
-                stem = os.path.join(subfolder, name[: match.start()]) if subfolder else name[: match.start()]
-                key = stem if stem in keys else None if subfolder else by_name.get(stem)
+                stem = name[: match.start()]
+                inside_key = f"{subfolder}/{stem}" if subfolder else stem
+                key = inside_key if inside_key in keys else None if subfolder else by_name.get(stem)
                 if key and _ENDING.fullmatch(name, match.start()):
-                    found[key].append(path)
+                    found[key].append(f"{subfolder}/{name}" if subfolder else name)
     return found
 
 
 def _chosen(key: str, names: Sequence[str]) -> str:
     """The one of several files that is sure to be meant; an empty name if none is."""
-    plain = [name for name in names if os.path.basename(name) == f"{os.path.basename(key)}.png"]
-    exact = plain or [name for name in names if not _LOSSY.search(name)] or list(names)
+    exact = [name for name in names if name == f"{key}.png"]
+    exact = exact or [name for name in names if name == f"{os.path.basename(key)}.png"]
+    exact = exact or [name for name in names if not _LOSSY.search(name)] or list(names)
     return exact[0] if len(exact) == 1 else ""
 
 

@@ -103,7 +103,7 @@ class LabelFiles:
         if not self.id_colors:
             return False
         differ = False
-        for path in self._present():
+        for path in filter(Path.is_file, map(self.path, self.keys)):
             stored = read_stored(path)
             if stored.ids is None or stored.colors is None:
                 return stored.ids is None
@@ -116,21 +116,14 @@ class LabelFiles:
 
     @cached_property
     def binary(self) -> bool:
-        """Whether no file holds any other id than 0 and the largest of 8 or of 16 bits, and some file holds that."""
-        if not self.maybe_binary:
-            return False
-        tops = (IGNORE, IGNORE_16)
-        found = False
-        for key in self.keys:
+        """Whether the files hold 0 and the largest number of 8 or of 16 bits, and nothing else."""
+        seen: set[int] = set()
+        for key in self.keys if self.maybe_binary else ():
             if self.path(key).is_file():
-                ids = np.unique(self._ids(key))
-                if not np.isin(ids, (0, *tops)).all():
-                    return False
-                found |= bool(np.isin(ids, tops).any())
-        return found
-
-    def _present(self) -> Iterable[Path]:
-        return (path for path in map(self.path, self.keys) if path.is_file())
+                seen.update(np.unique(self._ids(key)).tolist())
+            if not seen <= {0, IGNORE, IGNORE_16}:
+                return False
+        return 0 in seen and len(seen) > 1
 
     def _ids(self, key: str) -> Ids:
         path = self.path(key)

@@ -6,6 +6,7 @@ Letters: C classes, H W pixels.
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -202,14 +203,24 @@ def plain_taxonomy(
     classes = tuple(
         LabelClass(name=n, ids=kept, color=c) for n, kept, c in zip(names, scored, shown, strict=True) if kept
     )
-    known = ", ".join(str(i) for c in classes for i in c.ids)
     return Taxonomy(
         name=name,
         classes=classes,
         void=void,
-        encoding=f"value = class id ({known}) or void ({', '.join(map(str, void))})",
+        encoding=f"value = class id ({_ranges(i for c in classes for i in c.ids)}) or void ({_ranges(void)})",
         id_colors=tuple((of_class[0], color) for of_class, color in zip(ids, colors or (), strict=False)),
     )
+
+
+def _ranges(ids: Iterable[int]) -> str:
+    """Ids for people: 0..2, 7."""
+    runs: list[list[int]] = []
+    for i in sorted(ids):
+        if runs and i == runs[-1][-1] + 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
 
 
 def _color(values: Any) -> Color:

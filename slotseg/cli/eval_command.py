@@ -107,7 +107,7 @@ def command(
     from slotseg.eval.masks import MaskFolder, MaskSaver
     from slotseg.eval.page import write_result_page
     from slotseg.eval.predictors import Predictor, run_predictor
-    from slotseg.eval.report import ceiling_line, result_table
+    from slotseg.eval.report import ceiling_line, result_table, truth_line
     from slotseg.eval.result import citation
     from slotseg.files import write_json, writing
     from slotseg.labels.naming import read_names
@@ -151,8 +151,8 @@ def command(
             keep_result(result, checkpoint)
         if distributed.rank() > 0:
             return
-    said = [result_table({result.protocol.predictor.name: result}), ceiling_line(result), citation(result)]
-    click.echo("\n\n".join(filter(None, said)))
+    said = [result_table({result.protocol.predictor.name: result}), truth_line(result)]
+    click.echo("\n\n".join(filter(None, [*said, ceiling_line(result), citation(result)])))
     if json_file:
         with writing(json_file, "expected another --json"):
             write_json(json_file, result.to_dict())
