@@ -59,10 +59,10 @@ def truth_line(result: Result) -> str:
         said = f"{number} of {classes} occur in the ground truth{names}; the mean IoU of those is {mean}."
     if p.num_void_pixels:
         said += f" {percent(p.num_void_pixels / (p.num_void_pixels + p.num_labelled_pixels))} of the pixels are void."
-    without = result.table[p.num_prototypes :].sum() / result.table.sum()
-    return said + (
-        f" {percent(without)} of the labelled ones have no id in the masks: they are errors." if without else ""
-    )
+    without = float(result.table[p.num_prototypes :].sum() / result.table.sum())
+    if without:
+        said += f" {percent(without)} of the labelled ones have no id in the masks, and are errors."
+    return said
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

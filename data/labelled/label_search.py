@@ -7,19 +7,19 @@ an annotation file for all photos, is recognised at the top of ``find_labels``.
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from slotseg.data.finding.walk import IMAGE_SUFFIXES
 from slotseg.data.labelled.label_sources import IdColors, LabelFiles, LabelSource
+from slotseg.data.reading.number_files import NUMBER_SUFFIXES
 from slotseg.errors import DataError
 
-_ENDING = re.compile(
-    r"(\.\w{3,4})?"  # the photo's own suffix
-    r"([._-](masks?|labels?|labelids|labeltrainids|gt|ground_?truth|seg|segmentation|annotation|preds?|prediction))?"
-    r"\.(png|tiff?|bmp|gif|npy|npz|mat|jpe?g|webp|jp2)",
-    re.IGNORECASE,
-)
-_LOSSY = re.compile(r"\.(jpe?g|webp|jp2)$", re.IGNORECASE)
+_LOSSY = (".jpg", ".jpeg", ".webp", ".jp2")
+_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", *NUMBER_SUFFIXES, *_LOSSY)
+_TAGS = "masks?|labels?|labelids|labeltrainids|gt|ground_?truth|seg|segmentation|annotation|preds?|prediction"
+_PHOTO, _FILE = ("|".join(map(re.escape, suffixes)) for suffixes in (IMAGE_SUFFIXES, _SUFFIXES))
+_END = re.compile(rf"({_PHOTO})?(?P<end>([._-]({_TAGS}))?({_FILE}))", re.IGNORECASE)
 _FORM = (
     "an indexed or grey PNG, or a TIFF, BMP, GIF, .npy, .npz or .mat, named as the photo is, with an end such as _mask "
     "or without one"
@@ -35,6 +35,7 @@ def find_labels(
     flat: bool = False,
     id_colors: IdColors = (),
     maybe_binary: bool = False,
+    no_labels: Collection[str] = (),
 ) -> LabelSource:
     """Find the label map of each photo.
 
@@ -45,6 +46,7 @@ def find_labels(
         flat: Whether the files may also lie in the folder itself, without the photos' subfolders.
         id_colors: Id of each colour, if label maps may be in colour.
         maybe_binary: Whether maps of 0 and 255 alone hold the ids 0 and 1.
+        no_labels: Names below the folder of files that are no label maps, such as the photos themselves.
 
     Returns:
         Source with a label map for every key.
@@ -54,7 +56,7 @@ def find_labels(
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected the folder of {what}")
-    names = {} if _all_there(folder, keys) else _found(folder, keys, what, flat)
+    names = {} if _all_there(folder, keys, no_labels) else _found(folder, keys, what, flat, no_labels)
     return LabelFiles(
         folder=folder,
         keys=keys,
@@ -65,51 +67,68 @@ def find_labels(
     )
 
 
-def _all_there(folder: Path, keys: Sequence[str]) -> bool:
+def without_labels(photos: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Leave out label maps such as ``a_mask.png``, where they lie among the photos, such as ``a.jpg``."""
+    keys = {key for key, _ in photos}
+
+    def labels(key: str) -> bool:
+        dots = [dot.start() for dot in re.finditer(r"[._-]", key)]
+        return any(key[:dot] in keys and _END.fullmatch(f"{key}.png", dot) for dot in dots)
+
+    return [(key, path) for key, path in photos if not labels(key)]
+
+
+def _all_there(folder: Path, keys: Sequence[str], no_labels: Collection[str]) -> bool:
     """Whether every photo has a PNG of its own name, as most folders do."""
-    return all((folder / f"{key}.png").is_file() for key in keys)
+    return all(f"{key}.png" not in no_labels and (folder / f"{key}.png").is_file() for key in keys)
 
 
-def _found(folder: Path, keys: Sequence[str], what: str, flat: bool) -> dict[str, str]:
+def _found(folder: Path, keys: Sequence[str], what: str, flat: bool, no_labels: Collection[str]) -> dict[str, str]:
     """Name of each photo's label map below the folder."""
-    files = _candidates(folder, {os.path.dirname(key) for key in keys} | ({""} if flat else set()), set(keys), flat)
+    files = _candidates(folder, set(keys), flat, no_labels)
     absent = [key for key in keys if key not in files]
     if absent:
         raise DataError(
             f"{len(absent)} of {len(keys)} {what} are missing in {folder}, the first is {absent[0]}.png; "
             f"{_what_is_there(folder, absent[0], flat)}; expected a file for each photo: {_FORM}"
         )
-    chosen = {key: _chosen(key, names) for key, names in files.items()}
-    unsure = next((key for key in keys if not chosen[key]), None)
-    if unsure is not None:
+    chosen = {key: _chosen(key, files[key]) for key in keys}
+    several = next((key for key in keys if len(chosen[key]) > 1), None)
+    if several is not None:
         raise DataError(
-            f"{unsure} has several {what} in {folder}: {' and '.join(sorted(files[unsure]))}; expected one: move the "
-            f"others away, or name it {unsure}.png"
+            f"{several} has several {what} in {folder}: {' and '.join(chosen[several].values())}; expected one: move "
+            f"the others away, or name it {several}.png"
         )
-    return chosen
+    ends = {end: name for names in chosen.values() for end, name in names.items()}
+    if len(ends) > 1:
+        raise DataError(
+            f"{what} in {folder} end in different ways: {' and '.join(ends.values())}; expected one end for all, as "
+            "only then it is sure that they are of one kind"
+        )
+    return {key: name for key, names in chosen.items() for name in names.values()}
 
 
-def _candidates(folder: Path, inside: set[str], keys: set[str], flat: bool) -> Mapping[str, list[str]]:
-    """Names, below the folder, of the files that may be a photo's label map."""
+def _candidates(folder: Path, keys: set[str], flat: bool, no_labels: Collection[str]) -> dict[str, dict[str, str]]:
+    """Files, below the folder, that may be the label map of each photo: their names by their end."""
     by_name = {os.path.basename(key): key for key in keys} if flat else {}
-    found: dict[str, list[str]] = defaultdict(list)
-    for subfolder in sorted(inside):
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for subfolder in sorted({os.path.dirname(key) for key in keys} | ({""} if flat else set()), reverse=True):
+        inside = f"{subfolder}/" if subfolder else ""
         for name in _names(folder / subfolder):
-            for match in re.finditer(r"[._-]", name):
-                stem = name[: match.start()]
-                inside_key = f"{subfolder}/{stem}" if subfolder else stem
-                key = inside_key if inside_key in keys else None if subfolder else by_name.get(stem)
-                if key and _ENDING.fullmatch(name, match.start()):
-                    found[key].append(f"{subfolder}/{name}" if subfolder else name)
+            for dot in re.finditer(r"[._-]", name):
+                stem = name[: dot.start()]
+                key = inside + stem if inside + stem in keys else None if inside else by_name.get(stem)
+                end = _END.fullmatch(name, dot.start())
+                if key and end and inside + name not in no_labels:
+                    found[key].setdefault(end["end"].lower(), inside + name)
     return found
 
 
-def _chosen(key: str, names: Sequence[str]) -> str:
-    """The one of several files that is sure to be meant; an empty name if none is."""
-    exact = [name for name in names if name == f"{key}.png"]
-    exact = exact or [name for name in names if name == f"{os.path.basename(key)}.png"]
-    exact = exact or [name for name in names if not _LOSSY.search(name)] or list(names)
-    return exact[0] if len(exact) == 1 else ""
+def _chosen(key: str, names: dict[str, str]) -> dict[str, str]:
+    """Those of a photo's files that may be meant: a PNG of its name, else all but lossy ones, else all."""
+    if ".png" in names:
+        return {".png": names[".png"]}
+    return {end: name for end, name in names.items() if not end.endswith(_LOSSY)} or names
 
 
 def _what_is_there(folder: Path, key: str, flat: bool) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slotseg.data.finding.listing import list_images
 from slotseg.data.labelled.image_lists import ImageList
-from slotseg.data.labelled.label_search import find_labels
+from slotseg.data.labelled.label_search import find_labels, without_labels
 from slotseg.data.labelled.label_sources import LabelSource
 from slotseg.data.labelled.own_classes import read_classes
 from slotseg.data.labelled.taxonomy import Taxonomy, plain_taxonomy
@@ -213,8 +213,17 @@ def labelled_folder(images: Path, labels: Path, split: str | None = None) -> Lab
     root = images if images.is_dir() else images.parent
     photos = [(p.relative_to(root).with_suffix("").as_posix(), p) for p in list_images([images])]
     taxonomy, maybe_binary = read_classes([labels, labels.parent] + ([labels.parent.parent] if split else []))
-    keys = list(dict(photos))
-    source = find_labels(labels, keys, id_colors=taxonomy.id_colors, maybe_binary=maybe_binary)
+    names: set[str] = set()
+    if root.samefile(labels):
+        photos = without_labels(photos)
+        names = {path.relative_to(root).as_posix() for _, path in photos}
+    source = find_labels(
+        labels,
+        list(dict(photos)),
+        id_colors=taxonomy.id_colors,
+        maybe_binary=maybe_binary,
+        no_labels=names,
+    )
     return LabelledPhotos(name="folder", split=split or "all", taxonomy=taxonomy, photos=photos, source=source)
 
 

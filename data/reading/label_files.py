@@ -67,8 +67,8 @@ def read_stored(path: Path | str, max_pixels: int = MAX_PIXELS) -> StoredLabel:
     """Read a label map as its file stores it.
 
     Args:
-        path: A PNG, TIFF, BMP or GIF of any mode, or an array in a file of ``NUMBER_SUFFIXES``. A file of one bit
-            holds the numbers 0 and 1. The number -1 becomes 65535.
+        path: A PNG, TIFF or BMP of any mode, a GIF, or an array in a file of ``NUMBER_SUFFIXES``. A file of one bit
+            holds the numbers 0 and 1. The number -1 becomes 65535. Of a GIF the colours count, and greys are numbers.
         max_pixels: Largest accepted height x width.
 
     Raises:
@@ -82,7 +82,10 @@ def read_stored(path: Path | str, max_pixels: int = MAX_PIXELS) -> StoredLabel:
         raw_mode, mode, turn = _raw_mode(image), image.mode, turn_of(image)
         palette = _palette(image, raw_mode)
         image.load()  # a TIFF changes its size here
-        pixels = _upright(np.asarray(image), turn)
+        by_color = image.format == "GIF"  # whose writers number the colours anew
+        pixels = _upright(np.asarray(image.convert("RGB") if by_color else image), turn)
+    if by_color:
+        return _of_channels(pixels, path)
     if mode in ("1", "L", "P"):
         return StoredLabel(pixels.astype(np.uint8) // np.uint8(_STRETCH.get(raw_mode, 1)), palette)
     if mode in ("I", "F") or mode.startswith("I;16"):
