@@ -99,11 +99,11 @@ def _found(folder: Path, keys: Sequence[str], what: str, flat: bool, no_labels: 
             f"{several} has several {what} in {folder}: {' and '.join(chosen[several].values())}; expected one: move "
             f"the others away, or name it {several}.png"
         )
-    ends = {end: name for names in chosen.values() for end, name in names.items()}
+    ends = {end: name for key in reversed(keys) for end, name in chosen[key].items()}
     if len(ends) > 1:
         raise DataError(
-            f"{what} in {folder} end in different ways: {' and '.join(ends.values())}; expected one end for all, as "
-            "only then it is sure that they are of one kind"
+            f"{what} in {folder} end in different ways: {' and '.join(sorted(ends.values()))}; expected one end for "
+            "all: it is not sure that they are of one kind"
         )
     return {key: name for key, names in chosen.items() for name in names.values()}
 

@@ -15,10 +15,11 @@ from PIL import Image
 from slotseg.data.labelled.labelled import LabelledPhotos, LabelledScenes, ScoredPhoto, labelled_folder
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import ConfigError, LabelError
+from slotseg.eval.baselines import baseline_predictor
 from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.evaluate import evaluate, label_map
-from slotseg.eval.report import ceiling_line, result_table
+from slotseg.eval.report import ceiling_line, result_table, truth_line
 from slotseg.eval.result import PredictorInfo, Result, citation
 from slotseg.files import write_json
 from slotseg.labels.label_map import IGNORE
@@ -231,6 +232,50 @@ def test_bad_label_is_an_error_that_names_it(folder: Path, label: NDArray[np.uin
         Image.fromarray(label).save(path)
     with pytest.raises(LabelError, match=message):
         evaluate(Zeros(), Benchmark.of(opened(folder)))
+
+
+def test_what_is_ignored_takes_no_part(folder: Path) -> None:
+    """Neither in the mean, nor in the match, nor in the number of clusters of a baseline, nor in the label map."""
+    (folder / "moved").mkdir()
+    for path in sorted((folder / "labels").iterdir()):
+        with Image.open(path) as image:
+            Image.fromarray(np.asarray(image) + np.uint8(1)).save(folder / "moved" / path.name)
+    (folder / "moved" / "classes.json").write_text(json.dumps({"names": ["void", *CLASS_NAMES], "ignore_index": 0}))
+    plain, moved = opened(folder), labelled_folder(folder / "images", folder / "moved")
+    for baseline in ("colour", "random"):
+        of_plain, of_moved = (
+            evaluate(baseline_predictor(baseline, Benchmark.of(data)), Benchmark.of(data)) for data in (plain, moved)
+        )
+        assert np.array_equal(of_plain.table, of_moved.table)
+        assert of_plain.metrics == of_moved.metrics
+        assert of_moved.protocol.num_prototypes == of_moved.protocol.num_classes == len(CLASS_NAMES)
+        assert label_map(of_moved).names == CLASS_NAMES
+
+
+def test_classes_and_void_of_the_truth_are_said(folder: Path) -> None:
+    for i in range(3):
+        Image.fromarray(np.repeat(np.array([0, 0, 1, 255], np.uint8), 24)[:, None].repeat(96, 1)).save(
+            folder / "labels" / f"{i}.png"
+        )
+    (folder / "classes.json").write_text(json.dumps({"names": ["sky", "tree", "road"]}))
+
+    class Halves(Zeros):
+        def __call__(self, photo: ScoredPhoto) -> NDArray[np.int64]:
+            return np.repeat([0, 1, 2, 2], 24)[:, None].repeat(96, 1)
+
+    result = evaluate(Halves(3), Benchmark.of(opened(folder)))  # half the sky is road to the match: IoU 1/2, 0, 0
+    assert result.metrics.iou_per_class == (0.5, 1.0, 0.0)
+    assert result.metrics.miou == 0.5
+    values = result.to_dict()
+    assert (values["classes_in_truth"], values["miou_in_truth"]) == (2, 0.75)
+    assert values["protocol"]["num_void_pixels"] == 3 * 24 * 96
+    assert truth_line(result) == (
+        "2 of 3 classes occur in the ground truth, all but road; the mean IoU of those is 75.0. "
+        "25 % of the pixels are void."
+    )
+    assert "3 classes, 2 of them in the ground truth" in citation(result)
+    assert truth_line(oracle_result()) == "All 8 classes occur in the ground truth."
+    assert oracle_result().miou_in_truth == 1
 
 
 def test_table_for_people_holds_every_class_and_both_columns() -> None:

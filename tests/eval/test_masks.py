@@ -19,8 +19,11 @@ from slotseg.eval.evaluate import evaluate
 from slotseg.eval.masks import MaskFolder, MaskSaver
 from slotseg.eval.predictors import SegmenterPredictor
 from slotseg.eval.protocols import Protocol
+from slotseg.eval.report import truth_line
 from slotseg.eval.result import PredictorInfo
+from slotseg.labels.label_map import LabelMap
 from slotseg.method.model import SlotCon
+from slotseg.painting.render import save_legend
 from slotseg.segmenting.segmenter import Segmenter
 
 CROPPED = Protocol(name="full", dataset="folder", classes="folder", split="all", short_side=64, crop=64)
@@ -145,6 +148,47 @@ def test_a_mask_of_another_size_is_an_error(photos: LabelledPhotos, tmp_path: Pa
         write(tmp_path / "masks" / "0.png", np.zeros(size, np.uint8))
         with pytest.raises(LabelError, match=rf"0\.png is {size[1]} x {size[0]} and its photo 96 x 96"):
             evaluate(MaskFolder(tmp_path / "masks", benchmark), benchmark)
+
+
+@pytest.mark.parametrize("end", [".PNG", ".tif", ".npy", "_pred.png", ".png.png"])
+def test_masks_of_every_form(native: Benchmark, tmp_path: Path, end: str) -> None:
+    for i in range(len(native.dataset)):
+        labelled = native.dataset.read(i)
+        path = tmp_path / "masks" / f"{labelled.key}{end}"
+        write(path.with_name("x.png"), labelled.class_map)
+        np.save(path, labelled.class_map) if end == ".npy" else Image.fromarray(labelled.class_map).save(path)
+        path.with_name("x.png").unlink()
+    assert evaluate(MaskFolder(tmp_path / "masks", native), native).metrics.miou == 1
+
+
+def test_binary_masks_have_two_ids_unless_a_legend_says_otherwise(native: Benchmark, tmp_path: Path) -> None:
+    for i in range(len(native.dataset)):
+        labelled = native.dataset.read(i)
+        write(tmp_path / "masks" / f"{labelled.key}.png", np.where(labelled.class_map == 0, 255, 0).astype(np.uint8))
+    result = evaluate(MaskFolder(tmp_path / "masks", native), native)
+    assert result.protocol.num_prototypes == len(result.table) == 2
+    assert result.metrics.iou_per_class[0] == 1
+    (tmp_path / "masks" / "legend.json").write_text(json.dumps({"classes": [{"id": 0}], "ignore_id": 255}))
+    result = evaluate(MaskFolder(tmp_path / "masks", native), native)
+    assert (result.protocol.num_prototypes, len(result.table)) == (1, 2)
+    assert result.metrics.iou_per_class[0] == 0
+    assert "of the labelled ones have no id in the masks, and are errors." in truth_line(result)
+
+
+def test_masks_in_colour(native: Benchmark, photos: LabelledPhotos, tmp_path: Path) -> None:
+    """In the colours of a legend beside them, or of the classes, if somebody gave them some."""
+    colors = photos.taxonomy.colors
+    for i in range(len(native.dataset)):
+        labelled = native.dataset.read(i)
+        write(tmp_path / "masks" / f"{labelled.key}.png", np.array(colors, np.uint8)[labelled.class_map])
+    with pytest.raises(LabelError, match="is a colour image"):
+        evaluate(MaskFolder(tmp_path / "masks", native), native)
+    classes = {"names": CLASS_NAMES, "colors": colors}
+    (tmp_path / "classes.json").write_text(json.dumps(classes))
+    declared = Benchmark.of(labelled_folder(tmp_path / "images", tmp_path / "labels"))
+    assert evaluate(MaskFolder(tmp_path / "masks", declared), declared).metrics.miou == 1
+    save_legend(tmp_path / "masks" / "legend.json", LabelMap.of_classes(photos.taxonomy.names, colors))
+    assert evaluate(MaskFolder(tmp_path / "masks", native), native).metrics.miou == 1
 
 
 def test_an_overlay_is_no_mask(photos: LabelledPhotos, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from slotseg.eval.page import (
     render,
     write_result_page,
 )
+from slotseg.eval.report import truth_line
 from slotseg.eval.result import PredictorInfo, Provenance, Result, citation
 from slotseg.labels.label_map import LabelMap
 
@@ -263,6 +264,7 @@ class Parsed(HTMLParser):
 
 def test_page_holds_everything_that_the_score_depends_on() -> None:
     text = Parsed(render(HAND_MADE)).text
+    assert truth_line(HAND_MADE) in text
     values = asdict(HAND_MADE.protocol)
     values |= values.pop("predictor") | {"image_list_published": "no"}
     for name, value in values.items():

@@ -127,6 +127,47 @@ def test_label_maps_in_colour(tmp_path, name, photo_name, map_name, colors, expe
         open_set(name, tmp_path).read(0)
 
 
+def test_voc_in_the_colours_of_its_palette(tmp_path):
+    photos, maps, *_ = GENUINE["voc"]
+    make(tmp_path, photos, maps, (0, 0, 0), (128, 0, 0), (224, 224, 192), (0, 64, 128))
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("2007_000033\n2007_000042\n")
+    labels(tmp_path / maps[0], (0, 0, 0))  # black alone could be background or the number 0 of another class
+    dataset = open_set("voc", tmp_path)
+    assert (classes(dataset, 0), classes(dataset, 1)) == ([0] * 4, [0, 1, 255, 20])
+
+
+CITY = "{}/val/ulm/ulm_000000_000019_{}.png"
+
+
+def test_cityscapes_by_train_ids(tmp_path):
+    photo_name = CITY.format("leftImg8bit", "leftImg8bit")
+    make(tmp_path, [photo_name], [CITY.format("gtFine", "gtFine_labelTrainIds")], 0, 10, 255, 18)
+    dataset = open_set("cityscapes19", tmp_path)
+    assert (classes(dataset), dataset.labels) == ([0, 10, 255, 18], "val/*_gtFine_labelTrainIds.png, train ids")
+    with pytest.raises(DataError, match=r"alone: train ids have 19 of the 27 classes; .*cityscapes19"):
+        open_set("cityscapes27", tmp_path)
+    labels(tmp_path / CITY.format("gtFine", "gtFine_labelTrainIds"), 7, 11, 23, 26)
+    with pytest.raises(LabelError, match=r"labelTrainIds\.png holds the id 23, which is no train id; expected 0 to 18"):
+        open_set("cityscapes19", tmp_path).read(0)
+    labels(tmp_path / CITY.format("gtFine", "gtFine_labelIds"), 7, 23, 0, 33)
+    assert classes(open_set("cityscapes19", tmp_path)) == [0, 10, 255, 18], "label ids go before train ids"
+    assert classes(open_set("cityscapes27", tmp_path)) == [0, 16, 255, 26]
+
+
+@pytest.mark.parametrize("name", ["cocostuff27", "cocostuff15", "cocostuff171"])
+def test_coco_by_train_ids(tmp_path, name):
+    """The 171 ids that occur, renumbered without gaps: 11 stands for 12, and 170 for 181."""
+    photos = [f"val2017/{k}.jpg" for k in COCO]
+    make(tmp_path, photos, [f"annotations/val2017/{k}_labelTrainIds.png" for k in COCO], 0, 11, 255, 170)
+    dataset = open_set(name, tmp_path)
+    taxonomy = load_taxonomy(name)
+    assert classes(dataset) == taxonomy.class_map(np.array([0, 12, 255, 181]), "").tolist()
+    assert dataset.labels == "val2017/*_labelTrainIds.png, train ids"
+    make(tmp_path, photos, [f"annotations/val2017/{k}.png" for k in COCO], 0, 12, 255, 180)
+    assert classes(open_set(name, tmp_path)) == taxonomy.class_map(np.array([0, 12, 255, 180]), "").tolist()
+
+
 def test_voc_below_its_devkit(tmp_path):
     photos, maps, ids, _ = GENUINE["voc"]
     root = tmp_path / "VOCdevkit" / "VOC2012"

@@ -73,6 +73,13 @@ def test_cityscapes_drops_the_first_seven_and_the_licence_plate():
     assert load_taxonomy("cityscapes19").class_map(raw(9, 33), "x")[0].tolist() == [255, 18]
 
 
+@pytest.mark.parametrize("name", ["cityscapes19", "cityscapes27"])
+def test_train_ids_of_cityscapes_are_refused_by_their_void(name):
+    message = f"a.png holds the id 255, which no label map of {name} does.*train ids, for instance.*labelTrainIds"
+    with pytest.raises(LabelError, match=message):
+        load_taxonomy(name).class_map(raw(0, 10, 255), "a.png")
+
+
 def test_msrc21_drops_horse_and_mountain():
     names = set(load_taxonomy("msrc23").names) - set(load_taxonomy("msrc21").names)
     assert names == {"horse", "mountain"}
@@ -97,6 +104,16 @@ def test_more_than_255_classes_need_16_bits():
     classes = taxonomy.class_map(raw(0, 255, 299, 65_535), "x")
     assert classes.dtype == np.uint16
     assert classes[0].tolist() == [0, 255, 299, 65_535]
+
+
+def test_what_is_void_is_no_class_of_a_plain_set():
+    taxonomy = plain_taxonomy("plain", ("a", "b", "c", "d"), void=(0, 2))
+    assert (taxonomy.names, taxonomy.colors) == (("b", "d"), plain_taxonomy("plain", tuple("abcd")).colors[1::2])
+    assert taxonomy.class_map(raw(0, 1, 2, 3), "x")[0].tolist() == [255, 0, 255, 1]
+    with pytest.raises(LabelError, match=r"value = class id \(1, 3\) or void \(0, 2\)"):
+        taxonomy.class_map(raw(4), "x")
+    with pytest.raises(DataError, match="no class"):
+        plain_taxonomy("plain", ("a",), void=(0,))
 
 
 def test_empty_map():
