@@ -54,9 +54,10 @@ def truth_line(result: Result) -> str:
     absent = [name for name, is_true in zip(result.taxonomy.names, true, strict=True) if not is_true]
     said = f"All {classes} occur in the ground truth." if len(true) > 1 else "The one class occurs in the ground truth."
     if absent:
+        occur = "occurs" if number == 1 else "occur"
         names = f", all but {' and '.join(absent)}" if len(absent) <= MAX_ABSENT else ""
         mean = percent_number(result.miou_in_truth)
-        said = f"{number} of {classes} occur in the ground truth{names}; the mean IoU of those is {mean}."
+        said = f"{number} of {classes} {occur} in the ground truth{names}; the mean IoU of those is {mean}."
     if p.num_void_pixels:
         said += f" {percent(p.num_void_pixels / (p.num_void_pixels + p.num_labelled_pixels))} of the pixels are void."
     without = float(result.table[p.num_prototypes :].sum() / result.table.sum())

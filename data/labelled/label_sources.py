@@ -4,6 +4,7 @@ A source gives the ids as the data set stores them. A ``Taxonomy`` turns them in
 ``slotseg.data.labelled.label_search`` finds the source of somebody's own labels or masks. Letters: H W pixels.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from slotseg.data.reading.label_files import Ids, StoredLabel, read_label, read_stored
 from slotseg.errors import DataError, LabelError
 from slotseg.labels.label_map import IGNORE, IGNORE_16, Color
+
+log = logging.getLogger(__name__)
 
 IdColors = tuple[tuple[int, Color], ...]
 """Ids of a label set with the colours that stand for them in label maps in colour."""
@@ -67,7 +70,8 @@ class LabelFiles:
     @property
     def description(self) -> str:
         """The files, and how they are read if they hold no ids."""
-        suffixes = {name[len(key) :] for key, name in self.names.items() if name.startswith(key)} or {self.suffix}
+        ends = (name.rpartition("/")[2][len(key.rpartition("/")[2]) :] for key, name in self.names.items())
+        suffixes = set(ends) or {self.suffix}
         files = ", ".join(f"*{suffix}" for suffix in sorted(suffixes))
         how = ", by colour" if self.in_color else ", 255 is 1" if self.binary else ""
         return f"{self.folder.name}/{files}{how}"
@@ -97,22 +101,33 @@ class LabelFiles:
     def in_color(self) -> bool:
         """Whether the files are to be read by their colours.
 
-        Files are read until one of them has colours that are no numbers, or numbers that look like no class.
-        If every file could be both, it is the colours that count: somebody declared them.
+        Files are read until one tells. Its pixels have colours and no numbers, or its numbers look like no class, or a
+        number has another colour than in a file before, so numbers mean nothing.
+
+        Raises:
+            DataError: If no file tells, and the colours of a palette are those of other classes than its numbers.
         """
-        if not self.id_colors:
-            return False
-        differ = False
-        for path in filter(Path.is_file, map(self.path, self.keys)):
+        seen: dict[int, int] = {}
+        from_palette = False
+        for path in filter(Path.is_file, map(self.path, self.keys if self.id_colors else ())):
             stored = read_stored(path)
             if stored.ids is None or stored.colors is None:
                 return stored.ids is None
-            used = np.unique(stored.ids)
-            ids = _known_ids(stored.colors, self.id_colors)
+            ids, used = _known_ids(stored.colors, self.id_colors), np.unique(stored.ids)
             if (ids[used] < 0).any() or all(i > IGNORE or ids[i] == i for i, _ in self.id_colors):
                 return False
-            differ |= not np.array_equal(ids[used], used)
-        return differ
+            found = dict(zip(used.tolist(), ids[used].tolist(), strict=True))
+            if any(seen.get(number, i) != i for number, i in found.items()):
+                return True
+            seen |= found
+            from_palette |= bool(np.ptp(stored.colors[used], axis=1).any())
+        other = next((number for number, i in seen.items() if number != i), None)
+        if other is not None and from_palette:
+            raise DataError(
+                f"the files in {self.folder} are indexed, and the number {other} has the colour of the class "
+                f"{seen[other]}: it is not sure which of the two counts; expected colours saved as RGB, or grey numbers"
+            )
+        return other is not None
 
     @cached_property
     def binary(self) -> bool:
@@ -123,7 +138,10 @@ class LabelFiles:
                 seen.update(np.unique(self._ids(key)).tolist())
             if not seen <= {0, IGNORE, IGNORE_16}:
                 return False
-        return 0 in seen and len(seen) > 1
+        binary = 0 in seen and len(seen) > 1
+        if binary:
+            log.info("The files in %s hold 0 and %d alone, which is read as 1.", self.folder, max(seen))
+        return binary
 
     def _ids(self, key: str) -> Ids:
         path = self.path(key)

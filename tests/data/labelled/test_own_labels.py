@@ -229,6 +229,26 @@ def test_label_maps_in_the_colours_of_the_classes(tmp_path, convert, end):
     assert dataset.labels.endswith(", by colour")
 
 
+def indexed(palette):
+    def convert(ids):
+        image = Image.fromarray(ids)
+        image.putpalette(np.array(palette, np.uint8).tobytes())
+        return image
+
+    return convert
+
+
+def test_a_palette_of_other_classes_is_not_sure(tmp_path):
+    """Numbers and colours contradict each other, and are the same in every file."""
+    made(tmp_path, indexed(COLORS[::-1]), classes={"names": NAMES, "colors": COLORS})
+    with pytest.raises(LabelError, match=r"number 0 has the colour of the class 2: it is not sure which of the two"):
+        opened(tmp_path).read(0)
+    dataset = opened(
+        made(tmp_path, indexed(COLORS[::-1]), classes={"names": NAMES, "colors": [*COLORS[:2], [9, 9, 9]]})
+    )
+    assert class_maps(dataset) == expected(), "not all colours are those of classes"
+
+
 def test_void_has_its_colour_too(tmp_path):
     dataset = opened(made(tmp_path, rgb, classes={"names": NAMES, "colors": COLORS, "ignore_index": 0}))
     assert class_maps(dataset)["a"] == [[255, 255, 0], [1, 1, 1]]
@@ -254,14 +274,8 @@ def test_another_colour_or_one_of_two_classes_is_refused(tmp_path):
 def test_numbers_stay_numbers_where_colours_are_only_for_pictures(tmp_path, colors):
     dataset = opened(made(tmp_path, classes={"names": NAMES, "colors": colors}))
     assert class_maps(dataset) == expected()
-    palette = [0, 0, 0, 128, 0, 0, 0, 128, 0]
-
-    def indexed(ids):
-        image = Image.fromarray(ids)
-        image.putpalette(palette)
-        return image
-
-    assert class_maps(opened(made(tmp_path, indexed, classes={"names": NAMES, "colors": colors}))) == expected()
+    voc = [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
+    assert class_maps(opened(made(tmp_path, indexed(voc), classes={"names": NAMES, "colors": colors}))) == expected()
 
 
 def test_black_and_white_and_grey(tmp_path):
