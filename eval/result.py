@@ -119,7 +119,8 @@ class Result:
     @property
     def in_truth(self) -> NDArray[np.bool_]:
         """Whether each class occurs in the ground truth, shape ``(C,)``."""
-        return self.table.any(axis=0)
+        occurs: NDArray[np.bool_] = np.asarray(self.table.any(axis=0), np.bool_)
+        return occurs
 
     @property
     def miou_in_truth(self) -> float:

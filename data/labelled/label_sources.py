@@ -215,7 +215,7 @@ def ids_of_colors(stored: StoredLabel, id_colors: IdColors, path: Path) -> Ids:
             f"{path} has the colour {color}, which is no class; expected one of the {len(colors)} colours of the label "
             "set, in which void has one too"
         )
-    return ids.astype(np.uint8 if max(i for i, _ in id_colors) <= IGNORE else np.uint16)
+    return ids.astype(np.uint8) if max(i for i, _ in id_colors) <= IGNORE else ids.astype(np.uint16)
 
 
 def _known_ids(colors: NDArray[np.uint8], id_colors: IdColors) -> NDArray[np.int32]:
