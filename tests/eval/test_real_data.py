@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from slotseg.cli import main
 from slotseg.data.labelled.benchmarks import open_set
 from slotseg.data.labelled.coco import CocoAnnotations
-from slotseg.data.reading.images import read_label
+from slotseg.data.reading.label_files import read_label
 
 DATA = Path(os.environ.get("SLOTSEG_DATA_DIR", "no data"))
 
