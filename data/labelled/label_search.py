@@ -17,7 +17,10 @@ from slotseg.errors import DataError
 
 _LOSSY = (".jpg", ".jpeg", ".webp", ".jp2")
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", *NUMBER_SUFFIXES, *_LOSSY)
-_TAGS = "masks?|labels?|labelids|labeltrainids|gt|ground_?truth|seg|segmentation|annotation|preds?|prediction"
+_TAGS = (
+    "masks?|labels?|labelids|labeltrainids|gt|ground_?truth|seg|segmentation|annotation|preds?|prediction"
+    "|leftimg8bit|rgb"  # ends of photos of Cityscapes and Potsdam, whose masks are often named as the whole photo
+)
 _PHOTO, _FILE = ("|".join(map(re.escape, suffixes)) for suffixes in (IMAGE_SUFFIXES, _SUFFIXES))
 _END = re.compile(rf"({_PHOTO})?(?P<end>([._-]({_TAGS}))?({_FILE}))", re.IGNORECASE)
 _FORM = (

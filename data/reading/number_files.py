@@ -38,6 +38,8 @@ def read_numbers(path: Path, max_pixels: int) -> NDArray[Any]:
     except Exception as error:  # on damaged files NumPy, zipfile and SciPy raise nearly anything
         raise DataError(f"{path} cannot be read ({error}); expected one array of whole numbers, (H, W)") from error
     maps = {name: array for name, array in named.items() if array.dtype.kind in "buif" and array.ndim >= 2}
+    if len(maps) > 1:  # a row of numbers beside a map is a list
+        maps = {name: array for name, array in maps.items() if array.ndim > 2 or min(array.shape) > 1}
     if len(maps) != 1:
         found = ", ".join(sorted(maps)) or "none"
         raise DataError(f"{path} has several or no maps of numbers (here: {found}); expected one array (H, W)")

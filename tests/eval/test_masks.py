@@ -150,7 +150,7 @@ def test_a_mask_of_another_size_is_an_error(photos: LabelledPhotos, tmp_path: Pa
             evaluate(MaskFolder(tmp_path / "masks", benchmark), benchmark)
 
 
-@pytest.mark.parametrize("end", [".PNG", ".tif", ".npy", "_pred.png", ".png.png"])
+@pytest.mark.parametrize("end", [".PNG", ".tif", ".npy", "_pred.png", ".png.png", "_leftImg8bit.png"])
 def test_masks_of_every_form(native: Benchmark, tmp_path: Path, end: str) -> None:
     for i in range(len(native.dataset)):
         labelled = native.dataset.read(i)

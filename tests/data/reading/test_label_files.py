@@ -49,7 +49,7 @@ def test_greys_of_a_gif_are_its_numbers_as_its_writers_number_colours_anew(tmp_p
 def test_arrays(tmp_path, ids):
     np.save(tmp_path / "x.npy", ids)
     np.savez_compressed(tmp_path / "x.npz", anything=ids)
-    savemat(tmp_path / "x.mat", {"anything": ids, "number": 5, "text": "abc"})
+    savemat(tmp_path / "x.mat", {"anything": ids, "number": 5, "text": "abc", "list": np.arange(4)})
     for suffix in (".npy", ".npz", ".mat"):
         label = read_label(tmp_path / f"x{suffix}")
         assert label.dtype in (np.uint8, np.uint16)
