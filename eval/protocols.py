@@ -60,8 +60,12 @@ class Protocol:
         return self._prepare(image, Image.Resampling.BILINEAR)
 
     def prepare_map(self, ids: NDArray[Any]) -> NDArray[Any]:
-        """Scale a map of ids ``(H, W)`` by nearest neighbour, and crop it."""
-        return self._prepare(ids, Image.Resampling.NEAREST)
+        """Scale a map of ids ``(H, W)`` by nearest neighbour, and crop it.
+
+        Pillow takes other neighbours in images of 16 bits than in those of 8 and 32.
+        """
+        wide = ids.astype(np.int32) if ids.dtype == np.uint16 else ids
+        return self._prepare(wide, Image.Resampling.NEAREST).astype(ids.dtype, copy=False)
 
     def _prepare(self, pixels: NDArray[Any], resampling: Image.Resampling) -> NDArray[Any]:
         height, width = pixels.shape[:2]

@@ -77,6 +77,13 @@ def test_labels_are_never_mixed(dtype):
     assert set(np.unique(prepared)) == {0, 7, 255}
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_16_bits_are_scaled_as_8_are(size):
+    labels = np.random.default_rng(0).integers(0, 255, size).astype(np.uint8)
+    prepare = find_protocol("cocostuff27").prepare_map
+    assert np.array_equal(prepare(labels.astype(np.uint16)), prepare(labels))
+
+
 def test_large_ids_survive():
     labels = np.array([[0, 300], [2047, 65_535]], np.uint16).repeat(200, 0).repeat(200, 1)
     assert set(np.unique(find_protocol("cocostuff27").prepare_map(labels))) == {0, 300, 2047, 65_535}
