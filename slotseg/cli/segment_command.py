@@ -47,9 +47,10 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
 @click.option("--legend", is_flag=True, help="Also write names and colours as a picture.")
 @click.option(
     "--format",
-    "form",
+    "forms",
     type=click.Choice(["coco", "cvat", "labelme"]),
-    help="Also write annotations that COCO's tools, CVAT or labelme read.",
+    multiple=True,
+    help="Also write annotations that COCO's tools, CVAT or labelme read.  Can be given for each of them.",
 )
 @click.option("--json", "summary", is_flag=True, help="Also write segments.jsonl: what each photo holds.")
 @options.size
@@ -76,7 +77,7 @@ def command(
     overlay: bool,
     confidence: bool,
     legend: bool,
-    form: str | None,
+    forms: tuple[str, ...],
     summary: bool,
     size: Any,
     tile: int | None,
@@ -102,8 +103,8 @@ def command(
     from slotseg.data.finding.inputs import Inputs
     from slotseg.painting.outputs import OutputOptions, Outputs, check_existing
 
-    formats = [*([form] if form else []), *(["summary"] if summary else [])]
-    wanted = OutputOptions(overlay=overlay, confidence=confidence, legend=legend, formats=tuple(formats))
+    formats = tuple(dict.fromkeys([*forms, *(["summary"] if summary else [])]))
+    wanted = OutputOptions(overlay=overlay, confidence=confidence, legend=legend, formats=formats)
     photos = Inputs(inputs, leave_out=None if output == STDOUT else output)
     if output == STDOUT:
         _check_stdout(single=photos.single, alone=wanted == OutputOptions())
