@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.data.labelled.annotations.opening import COCO_NAME
 from slotseg.labels.label_map import LabelMap
 from slotseg.painting.regions import Region, find_regions
 from slotseg.painting.spooled import SpooledFile
@@ -25,7 +26,7 @@ class CocoWriter(SpooledFile):
     """Writes ``annotations.json``. See ``SpooledFile``."""
 
     wants_confidence = True
-    file_names = ("annotations.json",)
+    file_names = (COCO_NAME,)
     num_spools = 2
 
     def __init__(self, folder: Path, labels: LabelMap) -> None:

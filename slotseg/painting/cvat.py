@@ -6,7 +6,6 @@ turns outside and inside the class, and the first is outside (docs.cvat.ai, XML 
 before annotations are uploaded. The format has no place for a confidence. Letters: H W pixels.
 """
 
-import re
 import shutil
 from pathlib import Path
 from typing import IO, Any
@@ -15,20 +14,20 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.data.labelled.annotations.cvat import xml_text
+from slotseg.data.labelled.annotations.opening import CVAT_NAME
 from slotseg.files import write_json
 from slotseg.labels.label_map import LabelMap
 from slotseg.painting.regions import find_regions
 from slotseg.painting.spooled import SpooledFile
 
 LABELS_NAME = "cvat_labels.json"
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 cannot hold."""
 
 
 class CvatWriter(SpooledFile):
     """Writes ``annotations.xml`` and ``cvat_labels.json``. See ``SpooledFile``."""
 
-    file_names = ("annotations.xml", LABELS_NAME)
+    file_names = (CVAT_NAME, LABELS_NAME)
 
     def __init__(self, folder: Path, labels: LabelMap) -> None:
         super().__init__(folder, labels)
@@ -78,7 +77,7 @@ def raw_labels(labels: LabelMap) -> list[dict[str, Any]]:
 
 def _head(labels: LabelMap, num_images: int) -> str:
     entries = "".join(
-        f"        <label>\n          <name>{escape(_clean(name))}</name>\n          <color>{_hex(color)}</color>\n"
+        f"        <label>\n          <name>{_escaped(name)}</name>\n          <color>{_hex(color)}</color>\n"
         "          <type>mask</type>\n          <attributes>\n          </attributes>\n        </label>\n"
         for name, color in zip(labels.names, labels.colors, strict=True)
     )
@@ -93,9 +92,9 @@ def _hex(color: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _clean(text: str) -> str:
-    return NOT_XML.sub("\ufffd", text)
+def _escaped(text: str) -> str:
+    return escape(xml_text(text), {"\r": "&#13;"})
 
 
 def _quoted(text: str) -> str:
-    return quoteattr(_clean(text), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+    return quoteattr(xml_text(text), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})

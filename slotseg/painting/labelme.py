@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.data.labelled.annotations.labelme import IGNORED
 from slotseg.errors import DataError
 from slotseg.files import write_bytes, writing
 from slotseg.labels.label_map import LabelMap
@@ -24,7 +25,6 @@ from slotseg.painting.regions import BoxXYWH, find_regions
 
 VERSION = "5.5.0"
 """Version of labelme whose files these are like. Later versions read them too."""
-IGNORED = "__ignore__"
 TOLERANCE = 0.5
 """Largest distance of a polygon's simpler outline from the exact one, pixels."""
 

@@ -1,0 +1,146 @@
+"""Labelme's files become the right label map, or a sentence."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slotseg.data.labelled.annotations.labelme import LabelmeFolder
+from slotseg.data.labelled.annotations.shapes import NOTHING
+from slotseg.errors import DataError
+
+N = NOTHING
+
+
+def picture(*rows: list[int], mode: str = "L") -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.array(rows, np.uint8)).convert(mode).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def shape(points: list[Any], kind: str | None = "polygon", label: str = "tree", **more: Any) -> dict[str, Any]:
+    return {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}, **more}
+
+
+def written(folder: Path, *shapes: dict[str, Any], name: str = "a.json", **more: Any) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"shapes": shapes, "imageHeight": 3, "imageWidth": 5, **more}), encoding="utf-8")
+    return path
+
+
+def read(folder: Path, key: str = "a", names: tuple[str, ...] = ("sky", "tree")) -> list[list[int]]:
+    label_map: list[list[int]] = LabelmeFolder(folder, [key], names).read(key).tolist()
+    return label_map
+
+
+SQUARE = [[N, 1, 1, N, N], [N, 1, 1, N, N], [N, N, N, N, N]]
+CORNERS = [[1, 0], [2, 1]]
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        shape([[1, 0], [2, 0], [2, 1], [1, 1]]),
+        shape([[1, 0], [2, 0], [2, 1], [1, 1]], None),
+        shape(CORNERS, "rectangle"),
+        shape([[2.0, 0.0], [1.0, 1.0]], "rectangle"),
+        shape(CORNERS, "mask", mask=picture([1, 1], [1, 1])),
+        shape(CORNERS, "mask", mask=picture([255, 255], [255, 255], mode="1")),
+    ],
+)
+def test_every_shape(tmp_path: Path, drawn: dict[str, Any]) -> None:
+    written(tmp_path, drawn)
+    assert read(tmp_path) == SQUARE
+
+
+def test_a_circle_is_its_middle_and_a_point_of_its_edge(tmp_path: Path) -> None:
+    written(tmp_path, shape([[2, 1], [3, 1]], "circle"))
+    assert read(tmp_path) == [[N, N, 1, N, N], [N, 1, 1, 1, N], [N, N, 1, N, N]]
+
+
+def test_parts_of_a_mask(tmp_path: Path) -> None:
+    written(tmp_path, shape([[1.0, 0.0], [3.0, 1.0]], "mask", mask=picture([1, 0, 1], [0, 1, 0])))
+    assert read(tmp_path) == [[N, 1, N, 1, N], [N, N, 1, N, N], [N] * 5]
+
+
+def test_later_shapes_lie_on_top_and_ignored_ones_are_void(tmp_path: Path) -> None:
+    everything = shape([[0, 0], [4, 2]], "rectangle", "sky")
+    tree, hole = shape(CORNERS, "rectangle"), shape([[1, 0], [1, 0], [1, 0]], label="__ignore__")
+    written(tmp_path, everything, tree, hole)
+    assert read(tmp_path) == [[0, N, 1, 0, 0], [0, 1, 1, 0, 0], [0] * 5]
+    written(tmp_path, tree, everything)
+    assert read(tmp_path) == [[0] * 5] * 3
+    written(tmp_path)
+    assert read(tmp_path) == [[N] * 5] * 3
+
+
+def test_names_are_those_given_or_the_labels_of_all_files(tmp_path: Path) -> None:
+    written(tmp_path, shape(CORNERS, "rectangle"), shape(CORNERS, "rectangle", "__ignore__"))
+    written(tmp_path, shape(CORNERS, "rectangle", "家"), shape(CORNERS, "rectangle", "car"), name="deep/b.json")
+    folder = LabelmeFolder(tmp_path, ["a", "deep/b"])
+    assert (folder.names, folder.colors) == (("car", "tree", "家"), None)
+    assert folder.read("deep/b")[0, 1] == 0
+    given = LabelmeFolder(tmp_path, ["a", "deep/b"], ("sky", "tree"))
+    assert given.names == ("sky", "tree")
+    with pytest.raises(DataError, match=r"b\.json has the label '家'; expected one of the classes: sky, tree"):
+        given.read("deep/b")
+
+
+def test_files_of_all_subfolders_may_lie_side_by_side(tmp_path: Path) -> None:
+    path = written(tmp_path, name="b.json")
+    folder = LabelmeFolder(tmp_path, ["deep/b", "a"])
+    assert (folder.file("deep/b"), folder.missing(["a", "deep/b"])) == (path, [str(tmp_path / "a.json")])
+    twice = LabelmeFolder(tmp_path, ["deep/b", "b"])
+    assert twice.missing(["deep/b", "b"]) == [str(tmp_path / "deep" / "b.json")]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "message"),
+    [
+        (shape([[1, 1], [2, 2]], "line"), "has a shape of the kind line; expected polygon, rectangle, circle or mask"),
+        (shape([[1, 1]], "point"), "of the kind point"),
+        (shape([[1, 1], [2, 2]]), "has a polygon of 2 points; expected 3"),
+        (shape([[1, 1]], "circle"), "has a circle of 1 points; expected 2"),
+        (shape([[1, 1]] * 4, "rectangle"), "has a rectangle of 4 points; expected 2"),
+        (shape([[1, 1], [2]]), "whose points are no x and y"),
+        (shape([["x", 1], [1, 1], [2, 2]]), "whose points are no x and y"),
+        (shape([[1e9, 1], [1, 1], [2, 2]]), "far beyond the photo"),
+        (shape([[float("nan"), 1], [1, 1], [2, 2]]), "far beyond the photo"),
+        (shape(CORNERS, "mask"), "has a mask that is no picture; expected a PNG in base64"),
+        (shape(CORNERS, "mask", mask="AAAA"), "no picture"),
+        (shape(CORNERS, "mask", mask=picture([1, 1])), "does not fit its two points"),
+        (shape([[4, 0], [5, 1]], "mask", mask=picture([1, 1], [1, 1])), "does not fit its two points"),
+        (shape([[-1, 0], [0, 1]], "mask", mask=picture([1, 1], [1, 1])), "does not fit its two points"),
+        (shape([], "mask", mask=picture([1, 1])), "does not fit its two points"),
+        (shape(CORNERS, "mask", mask=picture([1, 1], [1, 1], mode="RGB")), "does not fit its two points"),
+        (shape(CORNERS, "rectangle", "sea"), "has the label 'sea'; expected one of the classes: sky, tree"),
+    ],
+)
+def test_a_shape_that_cannot_be_drawn_names_the_file(tmp_path: Path, drawn: dict[str, Any], message: str) -> None:
+    written(tmp_path, drawn)
+    with pytest.raises(DataError, match=rf"a\.json has .*{message.removeprefix('has ')}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no whole JSON"),
+        ('{"shapes": [', "is no whole JSON"),
+        ("[]", "has no shapes"),
+        ('{"shapes": [{}]}', "has no shapes with label and points"),
+        ('{"shapes": [3]}', "has no shapes with label and points"),
+        ('{"shapes": []}', "has width None and height None; expected the size of the photo"),
+        ('{"shapes": [], "imageHeight": null, "imageWidth": 3}', "has width 3 and height None"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=rf"a\.json {message}"):
+        read(tmp_path)

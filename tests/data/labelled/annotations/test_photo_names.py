@@ -1,0 +1,41 @@
+"""Names in annotation files are photos in folders, or they are not; never the wrong ones."""
+
+import pytest
+
+from slotseg.data.labelled.annotations.photo_names import find_photos
+from slotseg.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "expected"),
+    [
+        (["a", "deep/b"], ["deep/b.jpg", "a.png"], {"a": 1, "deep/b": 0}),
+        (["a"], ["images/day/a.jpg"], {"a": 0}),
+        (["day/a"], ["a.JPG"], {"day/a": 0}),
+        (["day/a", "night/a"], ["x/night/a.jpg", "x/day/a.jpg"], {"day/a": 1, "night/a": 0}),
+        (["day/a"], ["night/a.jpg"], {}),
+        (["day/a", "night/a"], ["a.jpg"], {}),
+        (["a", "night/a"], ["a.jpg"], {"a": 0}),
+        (["a", "night/a"], ["night/a.jpg", "a.jpg"], {"a": 1, "night/a": 0}),
+        (["a"], ["upload\\1\\a.jpg"], {"a": 0}),
+        (["a"], ["/data/local-files/?d=photos/a.jpg"], {"a": 0}),
+        (["../a"], ["./a.jpg"], {"../a": 0}),
+        (["c.d", "e.f"], ["c.d.JPG", "e.f"], {"c.d": 0, "e.f": 1}),
+        (["a.jpg", "a.png"], ["a.png", "a.jpg"], {"a.jpg": 1, "a.png": 0}),
+        (["a"], ["A.jpg", "ba.jpg", "a.b.jpg"], {}),
+        (["a"], [], {}),
+        (["a"], ["", "/"], {}),
+    ],
+)
+def test_a_name_is_the_photo_as_far_as_both_go(keys: list[str], names: list[str], expected: dict[str, int]) -> None:
+    assert find_photos(keys, names, "file") == expected
+
+
+@pytest.mark.parametrize("names", [["a.jpg", "a.png"], ["day/a.jpg", "night/a.jpg"], ["a.jpg", "a.jpg"]])
+def test_two_names_of_one_photo_are_refused(names: list[str]) -> None:
+    with pytest.raises(DataError, match=rf"x\.json has {names[0]} and {names[1]}, which may both be the photo a;"):
+        find_photos(["a"], names, "x.json")
+
+
+def test_a_whole_name_goes_before_a_part() -> None:
+    assert find_photos(["a"], ["night/a.jpg", "a.jpg"], "file") == {"a": 1}
