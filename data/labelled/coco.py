@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.data.labelled.annotations import shapes
+from slotseg.data.labelled.annotations.coco import to_rle
 from slotseg.data.labelled.label_sources import LabelSource
 from slotseg.data.reading.images import read_image
 from slotseg.errors import DataError, LabelError
@@ -51,9 +53,15 @@ class AnnotationFile:
 
         COCO gives overlapping instances no order. In this order later ones lie on top, so small things stay
         visible.
+
+        Raises:
+            DataError: If one cannot be drawn.
         """
         found = sorted(self.annotations.get(image_id, []), key=lambda a: (not a.get("iscrowd", 0), -a.get("area", 0)))
-        return [(a, _rasterize(a["segmentation"], self.sizes[image_id])) for a in found]
+        try:
+            return [(a, shapes.decode(to_rle(a["segmentation"], self.sizes[image_id]))) for a in found]
+        except ValueError as error:
+            raise DataError(f"photo {image_id} of {self.path} {error}") from error
 
 
 class CocoAnnotations:
@@ -174,18 +182,6 @@ def check_not_shifted(source: LabelSource, instances: Path, keys: Iterable[str])
             f"{source.description} is shifted by one: of the pixels that {instances.name} gives to instances, "
             f"{shifted} hold the category id and {right} the id - 1; expected id - 1, with 255 for unlabelled pixels"
         )
-
-
-def _rasterize(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mask ``(H, W)`` from polygons, run lengths or compressed run lengths."""
-    from pycocotools import mask
-
-    if isinstance(segmentation, list):
-        segmentation = mask.merge(mask.frPyObjects(segmentation, *size_hw))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = mask.frPyObjects(segmentation, *size_hw)
-    inside: NDArray[np.bool_] = mask.decode(segmentation).astype(bool)
-    return inside
 
 
 def _read_json(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
