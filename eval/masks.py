@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.labelled.label_search import find_labels
-from slotseg.data.labelled.label_sources import IdColors
-from slotseg.data.labelled.labelled import ScoredPhoto
+from slotseg.data.labelled.annotations.legend import LEGEND, legend_of, read_legend
+from slotseg.data.labelled.annotations.opening import open_annotations
+from slotseg.data.labelled.label_search import annotations_at, find_labels
+from slotseg.data.labelled.label_sources import IdColors, LabelSource
+from slotseg.data.labelled.labelled import LabelledPhotos, ScoredPhoto
 from slotseg.errors import DataError, LabelError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import UNASSIGNED
@@ -21,8 +23,6 @@ from slotseg.eval.predictors import Predictor
 from slotseg.eval.result import PredictorInfo
 from slotseg.labels.label_map import IGNORE, Color, LabelMap
 from slotseg.painting.render import save_legend, save_mask
-
-LEGEND = "legend.json"
 
 
 class MaskFolder:
@@ -32,10 +32,13 @@ class MaskFolder:
     marks a pixel without an id. Such a pixel counts as an error. If all masks hold nothing but this id and 0, and no
     legend lies beside them, it is the id 1.
 
+    Annotations are masks too. Their ids are the places of the classes in the file, and pixels without an annotation
+    have none.
+
     Args:
         folder: Folder with a mask for each photo, in the photos' subfolders or, if no two photos share a name, all in
             one folder. ``slotseg.data.labelled.label_search`` says what masks may look like. Those in colour need
-            the colours of the label set, or of a legend beside them.
+            the colours of the label set, or of a legend beside them. Or annotations, or the mask of a single photo.
         benchmark: Benchmark to score on. Masks of the photo's own size are scaled and cropped like its label map.
             Masks of the scored size are taken as they are.
 
@@ -44,10 +47,11 @@ class MaskFolder:
     """
 
     vectors = None
+    num_prototypes: int | None
+    source: LabelSource
 
     def __init__(self, folder: Path, benchmark: Benchmark) -> None:
         self.protocol = benchmark.protocol
-        self.num_prototypes, id_colors = _read_legend(folder / LEGEND)
         self.info = PredictorInfo(
             name=f"masks in {folder.name}", precision="unknown", postprocessing="unknown", augmentation="unknown"
         )
@@ -55,13 +59,23 @@ class MaskFolder:
         keys = [key for dataset in sets for key in dataset.image_list.keys[: benchmark.size(dataset)]]
         if len(set(keys)) < len(keys):
             raise DataError(f"photos of both splits share names, such as {keys[0]}; expected one split, no --match-on")
+        flat = len({Path(key).name for key in keys}) == len(keys)
+        photos = [path for d in sets if isinstance(d, LabelledPhotos) for _, path in d.photos]
+        no_labels = {path.relative_to(folder).as_posix() for path in photos if path.is_relative_to(folder)}
+        if found := annotations_at(folder, keys, flat=flat, no_labels=no_labels):
+            legend = read_legend(legend_of(found)) if found.is_dir() else None
+            annotations = open_annotations(found, keys, legend.names if legend else ())
+            self.source, self.num_prototypes = annotations, len(annotations.names)
+            return
+        self.num_prototypes, id_colors = _read_legend(legend_of(folder))
         self.source = find_labels(
             folder,
             keys,
             what="masks",
-            flat=len({Path(key).name for key in keys}) == len(keys),
+            flat=flat,
             id_colors=id_colors or benchmark.dataset.taxonomy.id_colors,
             maybe_binary=self.num_prototypes is None,
+            no_labels=no_labels,
         )
 
     def __call__(self, photo: ScoredPhoto) -> NDArray[np.uint16]:

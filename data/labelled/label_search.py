@@ -1,9 +1,10 @@
 """The search for somebody's own label maps or masks: which file belongs to which photo.
 
-This is the one place that decides what ``--labels`` and ``--preds`` may point to. A source of another kind, such as
-an annotation file for all photos, is recognised at the top of ``find_labels``.
+This is the one place that decides what ``--labels`` and ``--preds`` may point to: label maps, which ``find_labels``
+finds, or annotations, which ``annotations_at`` finds.
 """
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -11,9 +12,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
+from slotseg.data.labelled.annotations.opening import find_annotations, is_annotations
 from slotseg.data.labelled.label_sources import IdColors, LabelFiles, LabelSource
 from slotseg.data.reading.number_files import NUMBER_SUFFIXES
 from slotseg.errors import DataError
+
+log = logging.getLogger(__name__)
 
 _LOSSY = (".jpg", ".jpeg", ".webp", ".jp2")
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", *NUMBER_SUFFIXES, *_LOSSY)
@@ -30,6 +34,42 @@ _FORM = (
 _EXAMPLES = 3
 
 
+def may_be_labels(path: Path) -> bool:
+    """Whether a file is one of annotations, or is named as label maps are."""
+    return path.suffix.lower() in _SUFFIXES or is_annotations(path)
+
+
+def annotations_at(
+    path: Path, keys: Sequence[str], *, flat: bool = False, no_labels: Collection[str] = ()
+) -> Path | None:
+    """Find the annotations that somebody's path stands for: a file, or what a folder holds if it has no label maps.
+
+    Args:
+        path: File or folder.
+        keys: Keys of the photos: their paths below the photos, without suffix.
+        flat: Whether label maps may lie in the folder itself, without the photos' subfolders.
+        no_labels: Names below the folder of files that are no label maps, such as the photos themselves.
+
+    Returns:
+        The file, or the folder if it holds files of labelme. None if there are no annotations, or label maps too.
+
+    Raises:
+        DataError: If a folder holds annotations of several kinds and no label maps.
+    """
+    if not path.is_dir():
+        return path if is_annotations(path) else None
+    found = find_annotations(path, keys)
+    maps = _candidates(path, set(keys), flat, no_labels) if found else {}
+    if any(not end.endswith(_LOSSY) for names in maps.values() for end in names):
+        hint = f"name {found[0]} to read it" if found[0] != path else "move labelme's files elsewhere to read them"
+        log.warning("%s has label maps and annotations; the label maps are read: %s.", path, hint)
+        return None
+    if len(found) > 1:
+        names = " and ".join("labelme's files" if file == path else file.name for file in found)
+        raise DataError(f"{path} has {names}; expected one kind: name the file, or move the others away")
+    return found[0] if found else None
+
+
 def find_labels(
     folder: Path,
     keys: Sequence[str],
@@ -43,7 +83,7 @@ def find_labels(
     """Find the label map of each photo.
 
     Args:
-        folder: Folder of the label maps.
+        folder: Folder of the label maps, or the label map of a single photo.
         keys: Keys of the photos: their paths below the photos, without suffix.
         what: What is looked for, in messages.
         flat: Whether the files may also lie in the folder itself, without the photos' subfolders.
@@ -57,9 +97,12 @@ def find_labels(
     Raises:
         DataError: If there is no such folder, or if a photo has no label map or several.
     """
-    if not folder.is_dir():
+    if folder.is_file() and len(keys) == 1:
+        folder, names = folder.parent, {keys[0]: folder.name}
+    elif not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected the folder of {what}")
-    names = {} if _all_there(folder, keys, no_labels) else _found(folder, keys, what, flat, no_labels)
+    else:
+        names = {} if _all_there(folder, keys, no_labels) else _found(folder, keys, what, flat, no_labels)
     return LabelFiles(
         folder=folder,
         keys=keys,

@@ -3,6 +3,7 @@
 ``slotseg.data.labelled.benchmarks`` knows where the sets of the field lie on disk. Letters: C classes, H W pixels.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from slotseg.data.finding.listing import list_images
 from slotseg.data.labelled.image_lists import ImageList
-from slotseg.data.labelled.label_search import find_labels, without_labels
+from slotseg.data.labelled.label_search import without_labels
 from slotseg.data.labelled.label_sources import LabelSource
-from slotseg.data.labelled.own_classes import read_classes
+from slotseg.data.labelled.own_labels import open_own_labels
 from slotseg.data.labelled.taxonomy import Taxonomy, plain_taxonomy
 from slotseg.data.reading.images import read_image
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
@@ -193,38 +194,36 @@ class LabelledPhotos:
 
 
 def labelled_folder(images: Path, labels: Path, split: str | None = None) -> LabelledPhotos:
-    """Open a folder of photos and a folder of label maps, with the classes of ``classes.json``.
-
-    ``slotseg.data.labelled.own_classes`` says what that file may hold, and ``slotseg.data.labelled.label_search`` what
-    label maps may look like. The file lies in the label folder or above it.
+    """Open a folder of photos with somebody's own labels, as ``slotseg.data.labelled.own_labels`` finds them.
 
     Args:
         images: Folder of the photos, searched recursively.
-        labels: Folder of the label maps, with the same relative paths.
+        labels: Folder of the label maps, with the same relative paths, or annotations of the photos.
         split: Name of a folder in both. If given, only these folders are taken.
 
     Raises:
-        DataError: If a folder, ``classes.json`` or a label map is missing.
+        DataError: If a folder, the names of the classes or a label map are missing.
     """
     if split:
-        images, labels = images / split, labels / split
-    if not labels.is_dir():
-        raise DataError(f"{labels} is not a folder; expected the folder of label maps")
+        images, labels = images / split, labels if labels.is_file() else labels / split
+    if not labels.exists():
+        raise DataError(f"{labels} is not a folder; expected the folder of label maps, or a file of annotations")
     root = images if images.is_dir() else images.parent
-    photos = [(p.relative_to(root).with_suffix("").as_posix(), p) for p in list_images([images])]
-    taxonomy, maybe_binary = read_classes([labels, labels.parent] + ([labels.parent.parent] if split else []))
+    photos = _with_keys(list_images([images]), root)
     names: set[str] = set()
     if root.samefile(labels):
         photos = without_labels(photos)
         names = {path.relative_to(root).as_posix() for _, path in photos}
-    source = find_labels(
-        labels,
-        list(dict(photos)),
-        id_colors=taxonomy.id_colors,
-        maybe_binary=maybe_binary,
-        no_labels=names,
-    )
+    taxonomy, source = open_own_labels(labels, list(dict(photos)), no_labels=names, above=2 if split else 1)
     return LabelledPhotos(name="folder", split=split or "all", taxonomy=taxonomy, photos=photos, source=source)
+
+
+def _with_keys(photos: Sequence[Path], root: Path) -> list[tuple[str, Path]]:
+    """Key and file of each photo. Photos that differ only in their suffix keep it, as their masks do."""
+    names = [photo.relative_to(root) for photo in photos]
+    stems = Counter(name.with_suffix("") for name in names)
+    keys = [(name if stems[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix() for name in names]
+    return list(zip(keys, photos, strict=True))
 
 
 def _refuse_missing(missing: Sequence[str], what: str, image_list: str, name: str, like: str = "") -> None:

@@ -15,8 +15,8 @@ from slotseg.values import is_whole
 log = logging.getLogger(__name__)
 
 CLASSES = "classes.json"
+EXPECTED = '{"names": ["sky", "tree", ...]}, and if need be "ids", "colors" and "ignore_index"'
 _KEYS = ("names", "ids", "colors", "ignore_index")
-_EXPECTED = '{"names": ["sky", "tree", ...]}, and if need be "ids", "colors" and "ignore_index"'
 
 
 class OwnClasses(NamedTuple):
@@ -26,25 +26,29 @@ class OwnClasses(NamedTuple):
     """The classes."""
     maybe_binary: bool
     """Whether label maps of 0 and 255 alone hold the first and the second class, as nothing says otherwise."""
+    void_names: tuple[str, ...]
+    """Names of what is ignored."""
+    path: Path
+    """The file."""
 
 
-def read_classes(folders: Sequence[Path]) -> OwnClasses:
-    """Read the first ``classes.json`` in some folders.
+def read_classes(folders: Sequence[Path]) -> OwnClasses | None:
+    """Read the first ``classes.json`` in some folders; None if there is none.
 
     ``names`` is a list, or a mapping of id to name. ``ids`` gives each name of a list its id, or several; by default
     its place in the list. ``ignore_index`` has the ids that are no class; by default 255. The id 65535 is void too,
     and stands for -1. ``colors`` are those of the classes, in pictures and in label maps that are in colour.
 
     Raises:
-        DataError: If there is none, or it cannot be used.
+        DataError: If it cannot be used.
     """
     path = next((f / CLASSES for f in folders if (f / CLASSES).is_file()), None)
     if path is None:
-        raise DataError(f"there is no {CLASSES} in {folders[0]} or beside it; expected {_EXPECTED}")
+        return None
     try:
         return _classes(json.loads(path.read_text(encoding="utf-8-sig")), path)
     except (OSError, ValueError, TypeError, DataError) as error:
-        raise DataError(f"{path} cannot be used ({error}); expected {_EXPECTED}") from error
+        raise DataError(f"{path} cannot be used ({error}); expected {EXPECTED}") from error
 
 
 def _classes(content: Any, path: Path) -> OwnClasses:
@@ -62,7 +66,8 @@ def _classes(content: Any, path: Path) -> OwnClasses:
     taxonomy = plain_taxonomy("folder", names, _colors(content.get("colors"), len(names)), void, ids)
     taxonomy = replace(taxonomy, encoding=f'{taxonomy.encoding}; "ids" in {CLASSES} may name others')
     plain = ids == ((0,), (1,)) and "ignore_index" not in content
-    return OwnClasses(taxonomy, maybe_binary=plain)
+    ignored = tuple(name for name in names if name not in taxonomy.names)
+    return OwnClasses(taxonomy, maybe_binary=plain, void_names=ignored, path=path)
 
 
 def _names_and_ids(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:

@@ -27,14 +27,19 @@ BASELINES = ("colour", "features", "one-class", "random")
     type=options.PATH,
     multiple=True,
     metavar="DIR|FILE",
-    help="folder: their label maps, with classes.json.  A names.json: score what a person named, without a match.",
+    help="folder: their label maps or annotations.  A names.json: score what a person named, without a match.",
 )
 @click.option("--split", metavar="NAME", help="Part of the set.  [default: the one that papers score]")
 @click.option("--protocol", metavar="NAME", help="curated, full or native.  [default: as papers do]")
 @click.option("--image-list", type=options.PATH, metavar="FILE", help="Score these photos only, a name a line.")
 @options.checkpoint
 @click.option("--baseline", type=click.Choice(BASELINES), help="Score this instead of a run.")
-@click.option("--preds", type=options.PATH, metavar="DIR", help="Score masks of any tool, named as the photos.")
+@click.option(
+    "--preds",
+    type=options.PATH,
+    metavar="DIR|FILE",
+    help="Score masks or annotations of any tool.",
+)
 @click.option(
     "-k",
     "--num-prototypes",
@@ -169,13 +174,16 @@ def _existing(folder: Path) -> Path:
 
 
 def _split_labels(labels: tuple[Path, ...], other: object, match_on: str | None) -> tuple[Path | None, Path | None]:
-    """The folder of label maps and the file of names among the values of --labels."""
-    files = [path for path in labels if path.is_file() or path.suffix == ".json"]
+    """The labels, which are a folder or file, and the file of names among the values of --labels."""
+    from slotseg.data.labelled.label_search import may_be_labels
+
+    files = [path for path in labels if path.suffix == ".json" or path.is_file()]
+    files = [path for path in files if not may_be_labels(path)]
     folders = [path for path in labels if path not in files]
     if len(files) > 1 or len(folders) > 1:
-        raise ConfigError(
-            f"--labels has {', '.join(map(str, labels))}; expected a folder, a names.json, or one of each"
-        )
+        raise ConfigError(f"--labels has {', '.join(map(str, labels))}; expected labels, a names.json, or one of each")
+    if files and not files[0].exists():
+        raise ConfigError(f"{files[0]} does not exist; expected labels, a names.json, or one of each: check the path")
     source = click.get_current_context().get_parameter_source("matching")
     if files and (other or match_on or source is click.core.ParameterSource.COMMANDLINE):
         raise ConfigError(

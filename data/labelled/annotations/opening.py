@@ -23,7 +23,7 @@ CVAT_NAME = "annotations.xml"
 """Name of the CVAT file that slotseg writes into a folder."""
 
 _HEAD = 1 << 20
-_COCO = re.compile(rb'"(images|annotations|categories|licenses)"\s*:')
+_COCO = re.compile(rb'"(images|annotations|categories|licenses|image_id)"\s*:')
 _LABELME = re.compile(rb'"(shapes|imagePath)"\s*:')
 
 

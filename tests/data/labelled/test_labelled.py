@@ -83,10 +83,15 @@ def test_a_split_is_a_folder_of_both(folder):
         labelled_folder(folder / "images", folder / "labels", "field")
 
 
-def test_photos_that_would_share_a_label_map(folder):
+def test_photos_that_differ_in_their_suffix_have_label_maps_that_keep_it(folder):
+    """As ``slotseg segment`` names masks."""
     write(folder / "images" / "a.png", np.zeros((2, 4, 3), np.uint8))
-    with pytest.raises(DataError, match=r"a\.(jpg|png) and .*a\.(jpg|png) would share a label map"):
+    with pytest.raises(DataError, match=r"2 of 4 label maps are missing in .*labels, the first is a\.jpg\.png"):
         opened(folder)
+    for number, name in enumerate(("a.jpg", "a.png")):
+        write(folder / "labels" / f"{name}.png", np.full((2, 4), number, np.uint8))
+    dataset = opened(folder)
+    assert [(dataset.read(i).key, dataset.read(i).class_map[0, 0]) for i in range(2)] == [("a.jpg", 0), ("a.png", 1)]
 
 
 def test_an_id_outside_the_classes_names_the_label_map(folder):
