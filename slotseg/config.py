@@ -258,7 +258,9 @@ class TrainConfig:
         """Check ranges and conflicts."""
         require_range(self, 2, 1_000_000, "batch_size")
         require(self.epochs is None or self.steps is None, self, "epochs", "None where steps are given")
-        require(self.model.freeze_backbone or not self.views.kept, self.views, "kept", "0 without freeze_backbone")
+        require(
+            self.model.freeze_backbone or not self.views.kept, self.views, "kept", "0 without model.freeze_backbone"
+        )
         for name in ("epochs", "steps", "keep_every"):
             value = getattr(self, name)
             require(value is None or (is_number(value) and value >= 1), self, name, "1 or more")

@@ -43,6 +43,31 @@ def test_wrong_dotted_names_and_values_are_refused(values: dict[str, Any], named
         with_values(TrainConfig(), values)
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"decoder.steps": -1}, "decoder.steps is -1; expected a number from 0 to 1000000000"),
+        ({"views.kept": 8}, "views.kept is 8; expected 0 without model.freeze_backbone"),
+        ({"views.area": 5}, "views.area is 5; expected 2 numbers in a list"),
+        ({"views.blur": [1]}, r"views.blur is \(1,\); expected 2 numbers in a list"),
+        ({"segment.scales": "x"}, "segment.scales is 'x'; expected one or more numbers"),
+        ({"segment.scales": None}, "segment.scales is None; expected numbers in a list"),
+        ({"segment.mirror": "x"}, "segment.mirror is 'x'; expected true or false"),
+        ({"backbone.stride": "x"}, "backbone.stride is 'x'; expected a whole number or none"),
+        ({"backbone.options": 5}, "backbone.options is 5; expected values by name"),
+        ({"seed": 0.5}, "seed is 0.5; expected a whole number"),
+        ({"image_size": 64}, "unknown setting 'image_size' in TrainConfig; expected views.image_size"),
+        (
+            {"views.size": 64},
+            "unknown setting 'size' in ViewsConfig; expected one of image_size, .*, each after views.",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_in_full(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{sentence}"):
+        with_values(TrainConfig(), values)
+
+
 def test_dotted_names_change_only_what_they_name() -> None:
     base = TrainConfig()
     changes = {"model.num_prototypes": 27, "seed": 5, "backbone.options.pad_type": "same", "views.area": [0.2, 0.9]}
