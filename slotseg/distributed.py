@@ -149,20 +149,24 @@ def once(function: Callable[[], T]) -> T:
     The result is pickled, and only between processes of this run.
 
     Raises:
-        SlotSegError: In all processes, if the function raises it in the first.
+        SlotSegError: In all processes, if the function raises it in the first. If it raises another error there, this
+            one in the first, and in the others a sentence on it.
     """
     if not is_distributed():
         return function()
-    results: list[Any] = [None]
+    outcome: list[Any] = [None, None]
+    failure: Exception | None = None
     if rank() == 0:
         try:
-            results = [function()]
-        except SlotSegError as error:  # the others would wait for a result until their connection breaks
-            results = [error]
-    dist.broadcast_object_list(results)
-    if isinstance(results[0], SlotSegError):
-        raise results[0]
-    result: T = results[0]
+            outcome[0] = function()
+        except Exception as error:  # whatever it is, the others would wait until their connection breaks
+            failure = error
+            said = f"the first process has failed: {type(error).__name__}: {error}; expected its result: see its error"
+            outcome[1] = error if isinstance(error, SlotSegError) else SlotSegError(said)
+    dist.broadcast_object_list(outcome)
+    if failure or outcome[1]:
+        raise failure or outcome[1]
+    result: T = outcome[0]
     return result
 
 

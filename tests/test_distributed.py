@@ -20,7 +20,7 @@ from slotseg import distributed
 from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Scenes
-from slotseg.errors import ConfigError, DataError
+from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.method.building import build_model
 from slotseg.method.losses import slot_loss
 from slotseg.runs import checkpoint
@@ -100,6 +100,8 @@ def _exchange(rank: int) -> None:
     assert distributed.once(lambda: rank) == 0
     with pytest.raises(DataError, match="no photo in 0"):  # of the first process, in both
         distributed.once(lambda: _fail(rank))
+    with pytest.raises(ZeroDivisionError if rank == 0 else SlotSegError, match="by zero"):
+        distributed.once(lambda: 1 // rank)
     _slot_loss_is_the_mean_over_processes(rank)
     _one_process_without_positives(rank)
 
