@@ -25,8 +25,10 @@ def command(run: Path | None, output: Path | None, overwrite: bool) -> None:
     from slotseg.watching.diagnosis import diagnose
     from slotseg.watching.run_page import write_run_page
 
-    folder = run or newest_run().path
+    folder = run or newest_run(going_on=True).path
     file = output or folder / "report.html"
     record = read_run(folder)
+    if record.step == 0:
+        click.echo(f"{folder} has not learned anything: it is at step 0", err=True)
     write_run_page(file, record, diagnose(record.lines, record.config), overwrite=overwrite)
     click.echo(str(file))

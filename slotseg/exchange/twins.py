@@ -46,6 +46,7 @@ def read_backbone(path: Path | None) -> TrainedBackbone:
     """
     source = find_checkpoint(path)
     content = checkpoint.load(source)
+    checkpoint.warn_if_untrained(source, content.info)
     state = content.part("teacher.backbone.model.")
     if not state:
         raise CheckpointError(f"{source} holds no backbone of timm's; expected a run of `slotseg train`")

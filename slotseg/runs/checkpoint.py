@@ -7,6 +7,7 @@ Keys start with ``student.``, ``teacher.``, ``predictor.``, ``center.`` (a model
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import Tensor
 import slotseg
 from slotseg.errors import CheckpointError
 from slotseg.files import missing_space, replacing, write_json
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 NOTES = ("preset", "photos", "sources", "official")
@@ -102,6 +105,12 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path} has format {header.get('format')} of slotseg {header.get('version')}; this version reads {FORMAT}"
         )
     return header
+
+
+def warn_if_untrained(path: Path, info: Mapping[str, Any]) -> None:
+    """Say so where the header of a checkpoint is of step 0."""
+    if info.get("step") == 0:
+        log.warning("%s has not learned anything: it is at step 0 of %s", path, info.get("total_steps", "its training"))
 
 
 def digest(path: Path) -> str:

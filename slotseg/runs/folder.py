@@ -3,7 +3,10 @@
 ``runs/<name>/`` holds what ``docs/files.md`` describes: ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ...
 """
 
+import json
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from slotseg.errors import CheckpointError, ConfigError, DataError
 
@@ -78,6 +81,11 @@ def open_run(path: Path) -> RunFolder:
         CheckpointError: If there is no run, or it has no checkpoint yet.
     """
     run = RunFolder(path)
+    if not run.last.is_file() and run.config.is_file():
+        raise CheckpointError(
+            f"{path} has no {run.last.relative_to(path)}: no step of its training was done; expected a run that "
+            "has learned: train anew with `slotseg train`"
+        )
     if not run.last.is_file():
         raise CheckpointError(f"{path} has no {run.last.relative_to(path)}; expected the folder of a training run")
     return run
@@ -106,18 +114,39 @@ def find_checkpoint(path: Path | None) -> Path:
     return newest_run().last
 
 
-def newest_run(runs: Path = RUNS) -> RunFolder:
-    """The run below a folder that wrote last, of those with a checkpoint. Every command means it by the newest.
+def newest_run(runs: Path = RUNS, *, going_on: bool = False) -> RunFolder:
+    """The run below a folder that wrote last, of those that have learned. Every command means it by the newest.
+
+    Args:
+        runs: Folder of runs.
+        going_on: Whether a run counts too that has metrics of steps, and no checkpoint of them yet.
 
     Raises:
         CheckpointError: If there is none.
     """
     found = [RunFolder(file.parents[1]) for file in runs.glob(f"*/checkpoints/last{SUFFIX}")]
-    if not found:
+    newest_first = sorted(found, key=lambda run: max(map(modified, (run.config, run.metrics, run.last))), reverse=True)
+    for run in newest_first:
+        if has_learned(run.last) or (going_on and run.metrics.is_file()):
+            return run
+    if found:
         raise CheckpointError(
-            f"there is no run under {runs.resolve()}; train one with `slotseg train`, or give the folder of one"
+            f"no run under {runs.resolve()} has learned anything yet (all are at step 0); expected one that has: go on "
+            f"with `slotseg train --resume {newest_first[0].path}`, or give the folder of another run"
         )
-    return max(found, key=lambda run: max(map(modified, (run.config, run.metrics, run.last))))
+    raise CheckpointError(
+        f"there is no run under {runs.resolve()}; train one with `slotseg train`, or give the folder of one"
+    )
+
+
+def has_learned(checkpoint: Path) -> bool:
+    """Whether a checkpoint is not one of step 0. One that cannot be read counts, as reading it says what is wrong."""
+    try:
+        with safe_open(checkpoint, framework="np") as file:
+            header = json.loads((file.metadata() or {})["slotseg"])
+        return not isinstance(header, dict) or header.get("step") != 0
+    except (SafetensorError, OSError, ValueError, LookupError):
+        return True
 
 
 def modified(path: Path) -> float:

@@ -127,6 +127,7 @@ class Segmenter:
         """
         file = find_checkpoint(Path(path) if path is not None else None)
         content = checkpoint.load(file)
+        checkpoint.warn_if_untrained(file, content.info)
         config = from_dict(TrainConfig, content.info["config"])
         config = with_values(config, {f"segment.{name}": value for name, value in (segment or {}).items()})
         encoder = _teacher(content, config, file)

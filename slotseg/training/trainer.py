@@ -74,6 +74,7 @@ class Trainer:
         self.decoder_seconds = 0.0
         self.stage: SelfTraining | None = None
         self.resumed = resume if kept else None
+        self.is_new = resume is None
         self.checkpoints = Checkpoints(run, config, self.state)
 
     def announce(self, lines: Sequence[str]) -> None:
@@ -102,7 +103,7 @@ class Trainer:
         """
         config = {"config": to_dict(self.config), **self.notes}
         patient = distributed.is_distributed()  # torchrun passes on a signal that the terminal has sent already
-        with self.journal.opened(config, self.step), deferred_signals(patient) as received:
+        with self.journal.opened(config, self.step), self._no_failed_start(), deferred_signals(patient) as received:
             watch = self._watch()
             if self.learner.step < self.learner.total_steps:
                 with self.learner.joined():
@@ -115,6 +116,17 @@ class Trainer:
                     self.decoder_seconds = time.monotonic() - started
         if received:
             raise KeyboardInterrupt
+
+    @contextmanager
+    def _no_failed_start(self) -> Iterator[None]:
+        """Keep no checkpoint of a new training that fails before its first step: it would be taken for a run."""
+        try:
+            yield
+        except Exception:
+            if self.is_new and self.step == 0 and distributed.rank() == 0:
+                for file in (self.run.last, self.run.last.with_suffix(".json")):
+                    file.unlink(missing_ok=True)
+            raise
 
     def _train_slotcon(self, received: Sequence[int], watch: Watch) -> None:
         """The first stage: student and teacher."""

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.runs import checkpoint
 from slotseg.runs import folder as runs
 
 
@@ -69,6 +71,34 @@ def test_the_newest_run_is_the_one_last_heard_of(heard: str) -> None:
     os.utime(Path("runs/a") / heard, (40, 40))
     assert runs.newest_run().path == Path("runs/a")
     assert runs.find_checkpoint(None) == Path("runs/a/checkpoints/last.safetensors")
+
+
+def learned(run: runs.RunFolder, step: int, time: int) -> None:
+    checkpoint.save(run.last, {"a": torch.ones(1)}, {"config": {}, "step": step})
+    os.utime(run.last, (time, time))
+
+
+def test_a_run_that_has_not_learned_is_not_the_newest() -> None:
+    good, failed = make_run(Path("runs/good"), 10), make_run(Path("runs/failed"), 20)
+    learned(good, 3, 10)
+    learned(failed, 0, 20)
+    assert runs.newest_run().path == good.path
+    assert runs.newest_run(going_on=True).path == failed.path  # it has metrics of steps
+    failed.metrics.unlink()
+    assert runs.newest_run(going_on=True).path == good.path
+    good.last.unlink()
+    with pytest.raises(CheckpointError, match=r"no run under .*runs has learned anything yet .* --resume runs/failed`"):
+        runs.find_checkpoint(None)
+    assert runs.find_checkpoint(failed.path) == failed.last
+    learned(failed, 1, 20)
+    assert runs.find_checkpoint(None) == failed.last
+
+
+def test_a_run_of_which_no_step_was_done_says_so() -> None:
+    run = make_run(Path("runs/failed"))
+    run.last.unlink()
+    with pytest.raises(CheckpointError, match=r"no step of its training was done; expected a run that has"):
+        runs.find_checkpoint(run.path)
 
 
 def test_a_checkpoint_is_named_by_folder_or_file() -> None:

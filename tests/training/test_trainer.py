@@ -17,8 +17,9 @@ from slotseg.config import TrainConfig
 from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Scenes
 from slotseg.errors import ConfigError, DataError, SlotSegError
+from slotseg.exchange.twins import read_backbone
 from slotseg.runs import checkpoint
-from slotseg.runs.folder import RunFolder
+from slotseg.runs.folder import RunFolder, new_run
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training.trainer import Trainer
 
@@ -238,6 +239,50 @@ def test_to_ask_for_the_state_changes_nothing(trainer: Build) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in run.learner.model.state_dict().items())
     assert one[0]["teacher.concepts"].unique().tolist() == [0, 1, 2], "what is saved is merged all the same"
     assert before["teacher.concepts"].tolist() == list(range(12))
+
+
+@pytest.mark.parametrize("error", [DataError("no photo"), RuntimeError("a fault")])
+def test_a_training_that_fails_before_its_first_step_leaves_no_checkpoint(
+    trainer: Build, eventful_scenes: Callable[..., Scenes], error: Exception
+) -> None:
+    def fail() -> None:
+        raise error
+
+    failing = trainer(source=eventful_scenes(dict.fromkeys(range(1, 100), fail)))
+    with pytest.raises(type(error), match=str(error)):
+        failing.train()
+    assert not list(failing.run.last.parent.iterdir())
+    assert new_run(failing.run.path, "x").path == failing.run.path  # it is free for another
+    later = trainer("later", source=eventful_scenes(dict.fromkeys(range(1 + 3 * BATCH, 100), fail)))
+    with pytest.raises(type(error)):
+        later.train()
+    assert checkpoint.load(later.run.last).info["step"] == (3 if isinstance(error, DataError) else 2)
+
+
+def test_an_interrupted_start_is_resumed_and_a_failure_then_takes_nothing(
+    trainer: Build, eventful_scenes: Callable[..., Scenes]
+) -> None:
+    interrupted(trainer(source=eventful_scenes({1: CTRL_C}), values=PHOTOS_LIKE), step=0)
+    saved = checkpoint.load(trainer().run.last)
+
+    def fail() -> None:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError):
+        trainer(source=eventful_scenes({1: fail}), values=PHOTOS_LIKE, resume=saved).train()
+    assert checkpoint.load(trainer().run.last).info["step"] == 0
+
+
+def test_an_untrained_run_says_so_where_it_is_loaded(trainer: Build, caplog: pytest.LogCaptureFixture) -> None:
+    run = trainer()
+    for step, said in ((0, True), (1, False)):
+        caplog.clear()
+        tensors, info = run.state()
+        checkpoint.save(run.run.last, tensors, {**info, "step": step})
+        for load in (lambda: Segmenter.load(run.run.path, device="cpu"), lambda: read_backbone(run.run.path)):
+            caplog.clear()
+            load()
+            assert ("last.safetensors has not learned anything: it is at step 0 of 6" in caplog.text) == said
 
 
 def test_unwritable_run_folder_is_one_sentence(trainer: Build, tmp_path: Path) -> None:
