@@ -4,6 +4,7 @@ K-means is fitted, without labels, on the photos that give the matching. Letters
 D dimension of the clustered vectors, H W pixels, h w feature cells.
 """
 
+import logging
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,25 +14,27 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from slotseg import distributed
 from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.labelled.labelled import ScoredPhoto
 from slotseg.devices import resolve_device
-from slotseg.errors import ConfigError, DataError
+from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.result import PredictorInfo
 from slotseg.exchange.weights import adopt, load_into, read_weights
-from slotseg.networks.backbones import Backbone
+from slotseg.networks.backbones import Backbone, are_numbers
 from slotseg.presets import photos
 from slotseg.runs import checkpoint as checkpoints
 from slotseg.runs.folder import find_checkpoint
+from slotseg.segmenting.clusters import cluster_centers
 from slotseg.segmenting.looks import default_size, dense_maps, scaled, working_size
 from slotseg.segmenting.upsampling import upsampled_argmax
 from slotseg.values import from_dict
+
+log = logging.getLogger(__name__)
 
 BASELINES = ("colour", "features", "one-class", "random")
 """Names of the baselines."""
@@ -143,6 +146,11 @@ class FeatureKMeans:
     def _features(self, image: NDArray[np.uint8]) -> tuple[Tensor, tuple[float, float]]:
         pixels = scaled([image], working_size((image.shape[0], image.shape[1]), self.size), self.device)
         dense, covered = dense_maps(self.backbone, pixels, self.config, self.backbone.stride)
+        if not are_numbers(dense):
+            raise CheckpointError(
+                f"features of {self.config.name} are no numbers (NaN or infinite) or too large; expected numbers: the "
+                f"weights {self.config.init} are damaged, take others with --init"
+            )
         return torch.nn.functional.normalize(dense[0].float(), dim=0), covered
 
 
@@ -206,8 +214,8 @@ def _untrained(
         run = from_dict(TrainConfig, header["config"])
         config = replace(run.backbone, stage=None, stride=stride) if stride else run.backbone
     backbone = Backbone(config)
-    if config.init:
-        load_into(backbone, read_weights(config.init))
+    if config.init and (taken := load_into(backbone, read_weights(config.init))):
+        log.info("Weights %s: %s", config.init, taken)
     return backbone, config, default_size(run)
 
 
@@ -225,8 +233,7 @@ def _k_means(
     sample = np.concatenate(samples).astype(np.float32) if samples else np.zeros((0, 1), np.float32)
     if len(sample) < num_clusters:
         raise DataError(f"{len(sample)} vectors for {num_clusters} clusters; expected more images or fewer clusters")
-    centers: NDArray[np.float32] = KMeans(num_clusters, n_init=3, random_state=seed).fit(sample).cluster_centers_
-    return centers
+    return cluster_centers(sample, num_clusters, seed=seed, starts=3)
 
 
 def _color_and_position(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -37,8 +37,10 @@ class Backbone(nn.Module):
         config: Model, level and padding. Weights are random until they are loaded (``slotseg.exchange.weights``).
 
     Attributes:
+        config: Model, level and padding.
         channels: Channels of the dense map.
         stride: Pixels per cell, the same in both directions.
+        strides: Those of all levels, ascending.
         levels: Levels of ``pyramid``, the coarsest last, which is the dense map.
         known_keys: Keys of the whole model's state, also of the layers that are left out.
 
@@ -48,11 +50,13 @@ class Backbone(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
+        self.config = config
         model = _create(config)
         levels = model.feature_info
         self.stage = _choose_level(config, [int(level["reduction"]) for level in levels])
         self.channels = int(levels[self.stage]["num_chs"])
         self.stride = int(levels[self.stage]["reduction"])
+        self.strides = sorted({int(level["reduction"]) for level in levels})
         strides = [int(level["reduction"]) for level in levels[: self.stage + 1]]
         self.levels = [Level(stage, int(levels[stage]["num_chs"])) for stage in _levels_below(strides)]
         self.known_keys = frozenset(model.state_dict())
@@ -77,6 +81,16 @@ class Backbone(nn.Module):
         """Maps of ``levels`` of normalised images ``(B, 3, H, W)``; the last is the dense map."""
         maps: list[Tensor] = self(images, pyramid=True)  # through a call, which may be compiled
         return maps
+
+
+def are_numbers(features: Tensor) -> bool:
+    """Whether features are finite, and so small that their squares are, too."""
+    return bool(features.float().square().sum().isfinite())
+
+
+def fitting_size(stride: int) -> int:
+    """A multiple of a stride, at least twice it, that is about as large as the views of the preset ``photos``."""
+    return max(2, round(160 / stride)) * stride
 
 
 def repeat_edges(model: nn.Module) -> None:
@@ -157,12 +171,13 @@ def _choose_level(config: BackboneConfig, strides: list[int]) -> int:
     if config.stride is not None:
         levels = [i for i, stride in enumerate(strides) if stride == config.stride]
         if not levels:
+            known, size = ", ".join(map(str, sorted(set(strides)))), fitting_size(max(strides))
             raise ConfigError(
-                f"stride is {config.stride}; {config.name} has levels of stride "
-                f"{', '.join(map(str, sorted(set(strides))))}"
+                f"backbone.stride is {config.stride}; {config.name} has levels of stride {known}: give one of these as "
+                f"--stride, and to train an --image-size that is a multiple of it, such as {size}"
             )
         return levels[-1]
     stage = -1 if config.stage is None else config.stage
     if not -len(strides) <= stage < len(strides):
-        raise ConfigError(f"stage is {stage}; {config.name} has levels 0 to {len(strides) - 1}")
+        raise ConfigError(f"backbone.stage is {stage}; {config.name} has levels 0 to {len(strides) - 1}")
     return stage % len(strides)

@@ -17,7 +17,6 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from slotseg import distributed
@@ -27,7 +26,8 @@ from slotseg.data.views.sources import Source
 from slotseg.errors import ConfigError, DataError
 from slotseg.method.model import Encoder
 from slotseg.method.slow_features import Looked, slow_axes
-from slotseg.networks.backbones import Backbone
+from slotseg.networks.backbones import Backbone, are_numbers
+from slotseg.segmenting.clusters import cluster_centers
 from slotseg.segmenting.looks import default_size, dense_maps, scaled, working_size
 from slotseg.segmenting.scorer import Scorer
 from slotseg.training.kept_photos import read_pixels, spread
@@ -76,9 +76,9 @@ def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: Fal
                 f"the photos have {len(cells)} cells for {number} prototypes; "
                 "expected at least as many: choose fewer prototypes or more photos"
             )
-        if not all(features.isfinite().all() for photo in photos for features in photo):
+        if not all(are_numbers(features) for photo in photos for features in photo):
             raise ConfigError(
-                "features of the backbone are no numbers (NaN or infinite); expected numbers: "
+                "features of the backbone are no numbers (NaN or infinite) or too large; expected numbers: "
                 "its weights are damaged, start from others with --init"
             )
         axes = slow_axes(photos, min(config.model.hidden_dim // 2, config.model.projection_dim))
@@ -161,9 +161,9 @@ def kmeans_prototypes(directions: Tensor, num_prototypes: int, seed: int) -> tup
         Prototypes ``(P, D)``, as long as random ones are on average, and mean scores ``(P,)``.
     """
     mean = directions.mean(dim=0)
-    kmeans = KMeans(num_prototypes, n_init=1, max_iter=MAX_ITERATIONS, random_state=seed % 2**32)
-    centers = torch.from_numpy(kmeans.fit((directions - mean).numpy()).cluster_centers_)
-    centers = F.normalize(centers, dim=1)
+    spread_out = (directions - mean).numpy()
+    found = cluster_centers(spread_out, num_prototypes, seed=seed % 2**32, iterations=MAX_ITERATIONS)
+    centers = F.normalize(torch.from_numpy(found), dim=1)
     return centers * directions.shape[1] ** 0.5, centers @ mean
 
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from slotseg.config import BackboneConfig
 from slotseg.data.labelled.labelled import LabelledImage, LabelledScenes
 from slotseg.data.labelled.taxonomy import plain_taxonomy
-from slotseg.errors import DataError
+from slotseg.errors import CheckpointError, DataError
 from slotseg.eval.baselines import ColorKMeans, FeatureKMeans, OneClass, RandomAssignment
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
@@ -50,6 +51,27 @@ def test_feature_k_means_finds_what_texture_tells_apart() -> None:
     assert result.metrics.miou > 0.8
     assert result.protocol.predictor.network_size == 64
     assert baseline(data.dataset.read(0)).shape == (64, 96)
+
+
+@pytest.mark.parametrize("factor", [1e38, 1e25, float("nan")])
+def test_features_that_are_no_numbers_are_refused(factor: float) -> None:
+    config = BackboneConfig(name="resnet18", stride=4, options={"channels": [16] * 4, "layers": [1] * 4})
+    backbone = Backbone(config)
+    with torch.no_grad():
+        backbone.model.layer1[0].bn2.weight.fill_(factor)
+    with pytest.raises(CheckpointError, match=r"features of resnet18 are no numbers .* take others with --init"):
+        FeatureKMeans(backbone, config, 64, Benchmark.of(Halves(2)), 2, device="cpu")
+
+
+def test_photos_that_show_nothing_are_a_word_and_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    class Black(Halves):
+        def read(self, index: int) -> LabelledImage:
+            labelled = super().read(index)
+            return replace(labelled, image=np.zeros_like(labelled.image))
+
+    config = BackboneConfig(name="resnet18", stride=4, options={"channels": [16] * 4, "layers": [1] * 4})
+    FeatureKMeans(Backbone(config), config, 64, Benchmark.of(Black(2)), 300, device="cpu")
+    assert "of 300 clusters differ: the photos show little" in caplog.text
 
 
 def test_baselines_repeat_with_their_seed() -> None:

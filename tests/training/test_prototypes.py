@@ -87,7 +87,7 @@ def test_more_prototypes_than_cells_are_refused(tiny_config: Callable[..., Train
         start_prototypes(learner)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_a_backbone_whose_features_are_no_numbers_is_refused(
     tiny_config: Callable[..., TrainConfig], value: float
 ) -> None:
