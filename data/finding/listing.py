@@ -117,7 +117,10 @@ def _below(path: Path) -> bytes:
         return cached
     began, walk = time.time_ns(), Walk(path)
     if not walk.photos:
-        raise DataError(f"no image in {path}: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+        raise DataError(
+            f"no image in {path}: expected files ending in {', '.join(IMAGE_SUFFIXES)}; give the folder that holds the "
+            "photos, unpack archives, and convert other formats to PNG or JPEG"
+        )
     if walk.photos.count(0) >= CACHED_FROM and _settled(walk, began):
         _to_cache(path, walk)
     return bytes(walk.photos)

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -21,6 +21,8 @@ FORMAT = 1
 """Version of the file's format."""
 STAGES = ("training", "decoder", "concepts", "masks")
 """Names of the stages, in order. The decoder is the second stage of a training, and left out where there is none."""
+ITEMS = {"photos": str, "figure": int, "figure_cells": list}
+"""Types of what lists of the file hold, by name."""
 
 
 T = TypeVar("T", "Stage", "DiscoveryRecord")
@@ -138,13 +140,13 @@ def read_record(path: Path) -> DiscoveryRecord | None:
         return None
     try:
         values = json.loads(file.read_bytes())
-        if values.pop("format") != FORMAT:
+        if _get(values, "format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
-        values.pop("version")
-        given = values["stages"]
-        stages = {name: _checked(Stage(**given[name])) for name in STAGES if name in given or name != "decoder"}
-        record = _checked(DiscoveryRecord(path=path, **{**values, "stages": stages}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        given = _get(values, "stages")
+        names = [name for name in STAGES if name != "decoder" or name in given]
+        stages = {name: _made(Stage, _get(given, name)) for name in names}
+        record = _made(DiscoveryRecord, {**values, "path": path, "stages": stages})
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(
             f"{file} cannot be used ({error}); expected what slotseg discover writes: choose another --output"
         ) from error
@@ -152,17 +154,40 @@ def read_record(path: Path) -> DiscoveryRecord | None:
     return record
 
 
-def _checked(values: T) -> T:
-    """A dataclass with values from a file, once the type of each is checked.
+def _get(values: Any, name: str) -> Any:
+    """A value from a file.
 
     Raises:
+        ValueError: If there is none of that name.
+    """
+    if not isinstance(values, dict) or name not in values:
+        raise ValueError(f"it lacks {name}")
+    return values[name]
+
+
+def _made(kind: type[T], values: Any) -> T:
+    """A dataclass with the values that a file has for it, once the type of each is checked.
+
+    Raises:
+        ValueError: If a value is missing.
         TypeError: If a value is of another type. The message names the first one.
     """
-    for each in fields(values):
-        kind, value = get_origin(each.type) or each.type, getattr(values, each.name)
-        if not isinstance(value, (int, float) if kind is float else kind):  # type: ignore[arg-type]
-            raise TypeError(f"{each.name} is {value!r}")
-    return values
+    known = {each.name: each for each in fields(kind)}
+    for name, each in known.items():
+        if each.default is MISSING and each.default_factory is MISSING:
+            _get(values, name)
+    made = kind(**{name: value for name, value in values.items() if name in known})
+    for name, each in known.items():
+        value = getattr(made, name)
+        items = value if isinstance(value, list) else []
+        if not _is_type(value, each.type) or not all(isinstance(item, ITEMS.get(name, object)) for item in items):
+            raise TypeError(f"{name} is {value!r}")
+    return made
+
+
+def _is_type(value: object, declared: Any) -> bool:
+    expected = get_origin(declared) or declared
+    return isinstance(value, (int, float) if expected is float else expected)
 
 
 def _file(path: Path) -> Path:

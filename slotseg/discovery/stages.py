@@ -194,7 +194,9 @@ class Stages:
             return None
         if not all(file.is_file() for file in (files.page, files.data, files.figure)):
             return None
-        return self._labels_of(read_concepts(files.data))
+        collection = read_concepts(files.data)
+        known = set(self.record.figure) <= set(range(len(collection.concepts)))  # else the record was damaged
+        return self._labels_of(collection) if known else None
 
     def _labels_of(self, collection: Collection) -> Labelling:
         number = len(collection.concepts)
