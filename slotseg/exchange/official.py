@@ -12,6 +12,7 @@ from torch import Tensor
 
 from slotseg.config import TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.exchange.fitting import unwrapped
 from slotseg.exchange.official_settings import (
     NAME,
     is_option_number,
@@ -126,7 +127,7 @@ def _model_tensors(model: SlotCon, state: Mapping[Any, Any]) -> dict[str, Tensor
 
 def _our_name(key: str) -> str:
     """Our name for a name of theirs. Empty if it is none of theirs."""
-    key = key.removeprefix("module.")
+    key = unwrapped(key).removeprefix("module.")
     if key == CENTER:
         return OUR_CENTER
     return next((ours + key[len(theirs) :] for theirs, ours in PREFIXES.items() if key.startswith(theirs)), "")

@@ -1,33 +1,40 @@
 """Pretrained weights for a backbone, from local files, runs of ours and timm, strictly compared.
 
-timm's own loading ignores missing and unexpected keys in some modes. Here every key is compared. The preprocessing and
-the options that belong to weights travel with them.
+Of a file, the part is taken whose keys fit (``slotseg.exchange.fitting``). timm's own loading ignores missing and
+unexpected keys in some modes. Here every key is compared, and values must be numbers. The preprocessing and the options
+that belong to weights travel with them.
 """
 
 import json
 import logging
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from slotseg import amounts
 from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.exchange.fitting import fit, tensors_in
+from slotseg.exchange.misfits import SHOWN, advice, why_unnamed
 from slotseg.exchange.unpickling import load_plain
-from slotseg.networks.backbones import Backbone
+from slotseg.networks.backbones import Backbone, are_numbers
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint
 from slotseg.values import from_dict
 
 log = logging.getLogger(__name__)
 
-TEACHER = "encoder_k."
-"""Start of the key names of the teacher's backbone in full checkpoints of SlotCon's published code."""
+OPTIONS = ("args", "opt", "hyper_parameters", "config")
+"""Names under which training scripts store their options in a file."""
+ARCHITECTURES = ("arch", "architecture", "model", "model_name", "backbone")
+"""Names of options that hold a model's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +44,11 @@ class Weights:
     source: str
     """File or name that the weights came from."""
     state: dict[str, Tensor]
-    """Tensors under timm's key names."""
+    """Tensors by place in the file, a part of them under timm's key names."""
     name: str | None = None
     """Name of the timm model that they belong to. None if they do not say."""
-    whole: bool = False
-    """Whether they are a part of a full checkpoint of SlotCon's published code."""
+    arch: str | None = None
+    """Name of a timm model among the options of the code that wrote them, which may mean a model of its own by it."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of ``timm.create_model`` that they were trained with."""
     mean: tuple[float, float, float] | None = None
@@ -80,7 +87,7 @@ def adopt(config: BackboneConfig, weights: Weights, *, named: bool) -> BackboneC
     Raises:
         ConfigError: If the weights belong to another model or were trained with other options.
     """
-    name = config.name if named or weights.name is None else weights.name
+    name = config.name if named else weights.name or weights.arch or config.name
     if weights.name is not None and name.split(".")[0] != weights.name.split(".")[0]:
         raise ConfigError(
             f"weights {weights.source} belong to {weights.name}; expected {name} (leave out --backbone to use theirs)"
@@ -90,6 +97,8 @@ def adopt(config: BackboneConfig, weights: Weights, *, named: bool) -> BackboneC
             raise ConfigError(
                 f"weights {weights.source} need {key}={value!r}; expected no other, got {config.options[key]!r}"
             )
+    if weights.name is None and not named and (problem := why_unnamed(weights.state, replace(config, name=name))):
+        raise ConfigError(f"weights {weights.source} {problem}")
     fallback = _pretrained_settings(name)
     return replace(
         config,
@@ -101,31 +110,56 @@ def adopt(config: BackboneConfig, weights: Weights, *, named: bool) -> BackboneC
     )
 
 
-def load_into(backbone: Backbone, weights: Weights) -> None:
+def load_into(backbone: Backbone, weights: Weights) -> str:
     """Load weights into a backbone, comparing every key and shape.
 
-    Keys of layers that the backbone leaves out may be missing or present. Any other difference is an error.
+    Keys of layers that the backbone leaves out may be missing or present, and so may heads of a training. Any other
+    difference is an error.
+
+    Returns:
+        Words on which part of the file was taken, and why. Empty if it holds the backbone and nothing else.
 
     Raises:
-        CheckpointError: If a key is missing or unknown or a shape differs.
+        CheckpointError: If a key is missing or unknown, a shape differs, or a value is not finite.
     """
+    found = fit(weights.state, backbone)
+    if found.problem:
+        raise CheckpointError(
+            f"weights {weights.source} do not fit: {found.problem}; expected {advice(weights.state, found, backbone)}"
+        )
     needed = backbone.model.state_dict()
-    missing = [k for k in needed if k not in weights.state and not k.endswith("num_batches_tracked")]
-    unknown = [k for k in weights.state if k not in backbone.known_keys]
-    for keys, what in ((missing, "lack"), (unknown, "hold unknown")):
-        if keys:
-            raise CheckpointError(
-                f"weights {weights.source} do not fit: they {what} {keys[0]}"
-                f"{f' and {len(keys) - 1} more' if len(keys) > 1 else ''}; "
-                "expected the keys of the timm model given with --backbone"
-            )
-    for key, tensor in needed.items():
-        if key in weights.state and weights.state[key].shape != tensor.shape:
-            raise CheckpointError(
-                f"weights {weights.source} do not fit: {key} has shape {tuple(weights.state[key].shape)}, "
-                f"expected {tuple(tensor.shape)} (another width or variant of the model)"
-            )
-    backbone.model.load_state_dict({k: weights.state.get(k, v) for k, v in needed.items()})
+    state = {key: found.state.get(key, tensor).to(tensor.dtype) for key, tensor in needed.items()}
+    broken = [key for key, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise CheckpointError(
+            f"weights {weights.source} hold values that are no numbers (NaN or infinite) in {broken[0]}{more}; "
+            "expected numbers: take others, or a checkpoint from before"
+        )
+    backbone.model.load_state_dict(state)
+    return found.words
+
+
+@torch.no_grad()
+def check_features(backbone: Backbone, size: int, source: str) -> None:
+    """Refuse weights that make no numbers of an image, or so large ones that their squares are none.
+
+    Args:
+        backbone: Backbone with its weights, in eval mode.
+        size: Side of the image, which is random.
+        source: File or name that the weights came from.
+
+    Raises:
+        CheckpointError: If a feature's square is not finite.
+    """
+    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    features = backbone(image.to(next(backbone.parameters()).device))
+    assert isinstance(features, Tensor)
+    if not are_numbers(features):
+        raise CheckpointError(
+            f"weights {source} make features that are no numbers (NaN or infinite) or too large to compute with; "
+            "expected numbers: take others, or a checkpoint from before"
+        )
 
 
 def _from_file(path: Path) -> Weights:
@@ -134,7 +168,7 @@ def _from_file(path: Path) -> Weights:
             metadata = file.metadata() or {}
             if "slotseg" in metadata:
                 return _from_checkpoint(path)
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            state = tensors_in({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
     except SafetensorError:
         return _from_torch_file(path)
     except OSError as error:
@@ -163,20 +197,26 @@ def _triple(text: str | None) -> tuple[float, float, float] | None:
 
 
 def _from_torch_file(path: Path) -> Weights:
-    """Read tensors by key, also under ``state_dict`` or ``model``. Of a whole SlotCon, take the teacher's backbone."""
-    content = whole = load_plain(path)
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(f"weights {path} hold no state dict; expected tensors by key")
-    state = {str(k).removeprefix("module."): v for k, v in content.items()}
-    teacher = {k.removeprefix(TEACHER): v for k, v in state.items() if k.startswith(TEACHER)}
-    if not teacher:
-        return Weights(source=str(path), state=state)
-    arch = getattr(whole.get("args"), "arch", None)
-    name = arch if isinstance(arch, str) and timm.is_model(arch) else None
-    return Weights(source=str(path), state=teacher, name=name, whole=True)
+    """Read all tensors by key, in whatever dicts they are."""
+    content = load_plain(path)
+    if isinstance(content, dict) and "message_hub" in content:
+        content.pop("ema_state_dict", None)  # mmengine saves the average as state_dict, and here what was averaged
+    state = tensors_in(content)
+    if not state:
+        holds = f"the keys {', '.join(map(str, [*content][:SHOWN]))}" if isinstance(content, dict) else "no dict"
+        raise CheckpointError(f"weights {path} hold no state dict; expected tensors by key, found {holds}")
+    return Weights(source=str(path), state=state, arch=_architecture(content))
+
+
+def _architecture(content: Mapping[str, Any]) -> str | None:
+    """Name of a timm model among the options in a file, None if there is none."""
+    for options in (content, *(content.get(name) for name in OPTIONS)):
+        values = vars(options) if isinstance(options, Namespace) else options
+        for name in ARCHITECTURES:
+            value = values.get(name) if isinstance(values, Mapping) else None
+            if isinstance(value, str) and timm.is_model(value):
+                return value
+    return None
 
 
 def _from_checkpoint(path: Path) -> Weights:

@@ -13,13 +13,19 @@ import numpy as np
 import torch
 
 import slotseg
+from slotseg import presets
 from slotseg.amounts import count, duration, size
-from slotseg.config import TrainConfig
+from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.views.sources import Source
 from slotseg.devices import num_cores, resolve_device
 from slotseg.errors import CheckpointError, DataError, SlotSegError
-from slotseg.exchange.weights import read_weights
+from slotseg.exchange.fitting import shown
+from slotseg.exchange.misfits import likely_model, options_for
+from slotseg.exchange.official import converted
+from slotseg.exchange.unpickling import load_plain
+from slotseg.exchange.weights import Weights, adopt, check_features, load_into, read_weights
 from slotseg.method.building import build_model
+from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint, run_of
 from slotseg.training.decoder_trial import DecoderCost
@@ -169,13 +175,37 @@ def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Remark]:
     except CheckpointError as as_weights:
         yield problem("checkpoint", f"{error}. As weights for --init it will not do either: {as_weights}")
         return
+    if _can_be_imported(file):
+        yield problem("checkpoint", f"{file} is no checkpoint of slotseg: slotseg import {file} reads it")
+        return
     keys = list(weights.state)
-    if weights.whole:
-        text = f"it has the key names of SlotCon's published code: slotseg import {file} reads it"
-    else:
-        text = f"it holds {len(keys)} tensors ({keys[0]}, ...)" + (f" of {weights.name}" if weights.name else "")
-        text += "; as weights of a timm backbone it can start a training with --init"
-    yield problem("checkpoint", f"{file} is no checkpoint of slotseg: {text}")
+    text = f"it holds {len(keys)} tensors ({shown(keys[0])}, ...)" + (f" of {weights.name}" if weights.name else "")
+    yield problem("checkpoint", f"{file} is no checkpoint of slotseg: {text}; {_as_weights(weights)}")
+
+
+def _as_weights(weights: Weights) -> str:
+    """Whether weights of others can start a training, tried in memory, and how."""
+    name = weights.name or likely_model(weights.state) or weights.arch
+    if name is None:
+        return "as weights of a timm backbone it can start a training with --init, and --backbone to name it"
+    try:
+        backbone = Backbone(adopt(BackboneConfig(name=name), weights, named=True)).eval()
+        taken = load_into(backbone, weights)
+        check_features(backbone, int(backbone.model.default_cfg["input_size"][-1]), weights.source)
+    except SlotSegError as error:
+        return f"as weights for --init it will not do: {error}"
+    given = "" if weights.name else f" {options_for(name, presets.photos().backbone.stride)}"
+    of_which = f" (it takes {taken})" if taken else ""
+    return f"as weights of {name} it can start a training with --init {weights.source}{given}{of_which}"
+
+
+def _can_be_imported(file: Path) -> bool:
+    """Whether a file is a full checkpoint of the published code."""
+    try:
+        converted(load_plain(file))
+    except CheckpointError:
+        return False
+    return True
 
 
 def describe_cost(cost: Cost) -> Iterator[Remark]:

@@ -62,6 +62,8 @@ def plan_training(photos: Photos, values: Mapping[str, Any], *, preset: str | No
     if config.backbone.init:
         weights = read_weights(config.backbone.init)
         adopted = adopt(config.backbone, weights, named="backbone.name" in values)
+        given = {name: getattr(config.backbone, name) for name in ("mean", "std") if f"backbone.{name}" in values}
+        adopted = replace(adopted, **given)
         for name in ("name", "options", "mean", "std"):
             if getattr(adopted, name) != getattr(config.backbone, name):
                 sources[f"backbone.{name}"] = "weights"
@@ -142,13 +144,15 @@ def resumed_training(
     """
     run, file = run_to_resume(path)
     content = checkpoint.load(file)
-    notes = {name: content.info[name] for name in checkpoint.NOTES if name in content.info}
+    of_run = {name: content.info[name] for name in checkpoint.NOTES if name in content.info}
+    notes = {"preset": preset, "photos": None, "sources": {}, **of_run}  # a run made in Python may have none
     if preset not in (None, notes["preset"]):
         raise ConfigError(f"the run's preset is {notes['preset']} and not {preset}; expected no other: leave it out")
     folders = photos.folders()
     config, differences = changed(from_dict(TrainConfig, content.info["config"]), values or {})
     if notes["photos"] is None and not photos:
-        raise ConfigError(f"{path} was imported without photos; expected them: slotseg train PHOTOS --resume {path}")
+        made = "imported" if "official" in of_run else "made"
+        raise ConfigError(f"{path} was {made} without photos; expected them: slotseg train PHOTOS --resume {path}")
     where = [str(p.resolve()) for p in folders] or notes["photos"]
     step = content.info["step"]
     options = dict.fromkeys(differences, f"option, from step {step}")
@@ -189,10 +193,12 @@ def _description(trainer: Trainer, sources: Mapping[str, str]) -> list[str]:
     init, taught = config.backbone.init or "random weights", "frozen" if config.model.freeze_backbone else "trained"
     loaders = f"{learner.workers} loader process{'' if learner.workers == 1 else 'es'}"
     decoder = f", then {config.decoder.steps} of a decoder" if config.decoder.steps else ""
+    taken = [f"  weights: {learner.taken}"] if learner.taken else []
     shared = "" if processes == 1 else f" for each of {processes} processes, which share every batch"
     return [
         f"{trainer.run.path}: {len(learner.source)} photos, {concepts}",
         f"  {learner.total_steps} steps of {config.batch_size} photos, {epochs:.1f} epochs ({reason})" + decoder,
         f"  {config.backbone.name} from {init}, stride {backbone.stride}, {taught}",
+        *taken,
         f"  on {learner.device} in {precision_name(learner.precision)}, {loaders}{shared}",
     ]

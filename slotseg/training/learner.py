@@ -19,7 +19,7 @@ from slotseg.data.views.batches import ViewBatch, steps_per_epoch, view_batches
 from slotseg.data.views.sources import Source
 from slotseg.devices import autocast, keep_freed_memory, precision_name, resolve_device, resolve_workers
 from slotseg.errors import ConfigError
-from slotseg.exchange.weights import load_into, read_weights
+from slotseg.exchange.weights import check_features, load_into, read_weights
 from slotseg.method import schedules
 from slotseg.method.building import add_decoders, build_model, build_optimizer, compile_networks
 from slotseg.method.model import SlotConOutput
@@ -49,6 +49,7 @@ class Learner:
         total_steps: Steps of the whole training.
         per_epoch: Steps of a pass over the photos.
         kept: The maps that batches are drawn from, where they are kept.
+        taken: Words on the part of a weights file that was loaded; empty for all of it.
 
     Raises:
         ConfigError: If settings don't fit each other, the machine or the photos.
@@ -73,15 +74,15 @@ class Learner:
         self.warmup_steps = round(config.optimizer.warmup_epochs * self.per_epoch)
         if self.warmup_steps >= self.total_steps:
             raise ConfigError(
-                f"warmup_epochs is {config.optimizer.warmup_epochs}, {self.warmup_steps} steps; "
+                f"optimizer.warmup_epochs is {config.optimizer.warmup_epochs}, {self.warmup_steps} steps; "
                 f"expected less than the whole run of {self.total_steps} steps"
             )
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.model = build_model(config)
+        self.model = build_model(config).to(self.device).to(memory_format=torch.channels_last)  # faster convolutions
+        self.taken = ""
         if config.backbone.init and resume is None:
-            self._start_from(config.backbone.init)
-        self.model.to(self.device).to(memory_format=torch.channels_last)  # convolutions are faster so
+            self.taken = self._start_from(config.backbone.init)
         self.model.train()
         share = len(range(config.batch_size)[self.part])
         self.precision = choose_precision(
@@ -232,12 +233,14 @@ class Learner:
             self.scaler.step(self.optimizer)
             self.scaler.update()
 
-    def _start_from(self, init: str) -> None:
-        """Load pretrained weights into the backbones of student and teacher."""
-        weights = read_weights(init)
-        for encoder in (self.model.student, self.model.teacher):
-            assert isinstance(encoder.backbone, Backbone)
-            load_into(encoder.backbone, weights)
+    def _start_from(self, init: str) -> str:
+        """Load pretrained weights into the backbones of student and teacher; return the words on them."""
+        student, teacher = self.model.student.backbone, self.model.teacher.backbone
+        assert isinstance(student, Backbone)
+        taken = load_into(student, read_weights(init))
+        check_features(student.eval(), self.config.views.image_size, init)
+        teacher.load_state_dict(student.state_dict())
+        return taken
 
     def _precision_before(self, resume: Checkpoint | None) -> str:
         """The precision asked for; for ``auto``, a run resumed on the same kind of device keeps the one it had."""

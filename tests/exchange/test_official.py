@@ -28,6 +28,7 @@ from slotseg.method import schedules
 from slotseg.method.building import build_model, build_optimizer, trained_names
 from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
+from slotseg.training.doctor import check_checkpoint
 from slotseg.training.launch import plan_training, resumed_training
 from slotseg.values import flatten, from_dict
 
@@ -135,6 +136,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # what is taken over
+
+
+def test_doctor_says_that_it_can_be_imported(file: Path) -> None:
+    (remark,) = check_checkpoint(file)
+    assert remark.text.endswith(f"slotseg import {file} reads it")
 
 
 def test_every_tensor_is_taken_over_under_its_name(content: Content) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -116,13 +117,27 @@ def test_damaged_checkpoints(run: RunFolder) -> None:
 
 def test_foreign_checkpoints_say_what_they_are(tmp_path: Path) -> None:
     file = tmp_path / "foreign"
-    torch.save({"model": {"module.encoder_k.conv1.weight": torch.ones(2)}}, file)
-    assert f"slotseg import {file} reads it" in texts(doctor.check_checkpoint(file), "problem")
     save_file({"conv1.weight": torch.ones(2)}, file, {"architecture": "resnet18"})
-    assert "1 tensors (conv1.weight, ...) of resnet18; as weights" in texts(doctor.check_checkpoint(file), "problem")
+    assert "1 tensors (conv1.weight, ...) of resnet18; as weights for --init it will not do: " in texts(
+        doctor.check_checkpoint(file), "problem"
+    )
     torch.save({"code": Path}, file)
     assert "hold more than tensors" in texts(doctor.check_checkpoint(file), "problem")
     assert "not a file" in texts(doctor.check_checkpoint(tmp_path / "gone"), "problem")
+
+
+def test_what_works_for_checkpoints_of_other_code(tmp_path: Path) -> None:
+    state, file = timm.create_model("resnet18", num_classes=0).state_dict(), tmp_path / "moco.pth"
+    both = {f"module.encoder_{which}.{key}": value for which in "qk" for key, value in state.items()}
+    torch.save({"state_dict": {**both, "module.queue": torch.ones(2)}}, file)
+    assert texts(doctor.check_checkpoint(file), "problem").endswith(
+        f"; as weights of resnet18 it can start a training with --init {file} --backbone resnet18 "
+        "(it takes state_dict.module.encoder_k, averaged weights, and not state_dict.module.encoder_q)"
+    )
+    both["module.encoder_k.bn1.bias"][3] = float("nan")
+    torch.save(both, file)
+    assert "it will not do: weights" in texts(doctor.check_checkpoint(file), "problem")
+    assert "no numbers (NaN or infinite) in bn1.bias;" in texts(doctor.check_checkpoint(file), "problem")
 
 
 # what it would cost

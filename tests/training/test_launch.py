@@ -1,17 +1,23 @@
 """From a user's words to a trainer: what is resolved, where it came from, what is refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
+import torch
 from safetensors.torch import save_file
 
+from slotseg.config import TrainConfig
+from slotseg.data.views.sources import PhotoFolder
 from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.presets import auto_epochs
 from slotseg.runs.checkpoint import load
+from slotseg.runs.folder import RunFolder
 from slotseg.training.launch import new_training, resumed_training
+from slotseg.training.trainer import Trainer
 
 SMALL = {"model.hidden_dim": 16, "optimizer.warmup_epochs": 0, "batch_size": 4}
 
@@ -145,3 +151,44 @@ def test_every_preset_trains(photos: Path, tmp_path: Path, optimizer: str, tiny_
         values |= {"views.image_size": 64, "optimizer.name": optimizer, "model.num_prototypes": 5}
         new_training(Photos([photos]), values, preset=preset, out=tmp_path / preset, device="cpu", workers=0).train()
         assert (tmp_path / preset / "checkpoints" / "last.safetensors").is_file()
+
+
+def test_the_part_of_the_weights_that_was_taken_is_in_the_runs_own_log(photos: Path, tmp_path: Path) -> None:
+    state = timm.create_model("mobilenetv3_small_050", pretrained=False).state_dict()
+    both = {f"module.encoder_{which}.{key}": value for which in "qk" for key, value in state.items()}
+    torch.save({"state_dict": both}, tmp_path / "moco.pth")
+    settings = {**SMALL, "backbone.init": str(tmp_path / "moco.pth"), "backbone.name": "mobilenetv3_small_050"}
+    settings |= {"backbone.mean": [0.1, 0.2, 0.3], "steps": 1, "decoder.steps": 0, "model.num_prototypes": 4}
+    trainer = new_training(Photos([photos]), settings, out=tmp_path / "run", device="cpu", workers=0)
+    assert trainer.config.backbone.mean == (0.1, 0.2, 0.3)
+    assert trainer.notes["sources"]["backbone.mean"] == "option"
+    assert (
+        trainer.journal.heading.count(
+            "  weights: state_dict.module.encoder_k, averaged weights, and not state_dict.module.encoder_q"
+        )
+        == 1
+    )
+
+
+@pytest.mark.parametrize("factor", [1e38, 1e22])
+def test_weights_whose_features_are_no_numbers_are_refused_before_there_is_a_run(
+    photos: Path, tmp_path: Path, factor: float
+) -> None:
+    state = timm.create_model("resnet18", pretrained=False, zero_init_last=False).state_dict()
+    state["layer3.1.bn2.weight"] *= factor
+    torch.save(state, tmp_path / "huge.pth")
+    settings = {**SMALL, "backbone.init": str(tmp_path / "huge.pth"), "backbone.name": "resnet18"}
+    with pytest.raises(CheckpointError, match=r"huge.pth make features that are no numbers .* take others"):
+        new_training(Photos([photos]), settings, out=tmp_path / "run", device="cpu", workers=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_made_in_python_is_resumed_once_its_photos_are_named(
+    photos: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    config = tiny_config({"optimizer.warmup_epochs": 0})
+    Trainer(config, PhotoFolder([photos]), RunFolder(tmp_path / "run"), device="cpu", workers=0).train()
+    with pytest.raises(ConfigError, match=r"was made without photos; expected them: slotseg train PHOTOS --resume"):
+        resumed_training(tmp_path / "run", device="cpu")
+    again = resumed_training(tmp_path / "run", Photos([photos]), device="cpu", workers=0)
+    assert (again.step, again.config) == (2, config)
