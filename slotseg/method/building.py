@@ -25,7 +25,7 @@ def build_model(config: TrainConfig) -> SlotCon:
     cells, rest = divmod(config.views.image_size, backbone.stride)
     if cells < 2 or rest:
         raise ConfigError(
-            f"views.image_size is {config.views.image_size}; expected a multiple of the backbone's stride "
+            f"image_size is {config.views.image_size}; expected a multiple of the backbone's stride "
             f"{backbone.stride}, at least twice it"
         )
     return SlotCon(backbone, backbone.channels, config.model)
