@@ -403,7 +403,9 @@ def test_photos_that_changed_are_refused(photos: Path, finished: Path, tmp_path:
         ("{", "cannot be used"),
         ("[]", "cannot be used"),
         ('{"format": 2}', "its format is not 1"),
-        ('{"format": 1, "version": "0"}', "cannot be used"),
+        ('{"format": 1, "version": "0"}', r"discover.json cannot be used \(it lacks stages\); expected"),
+        ('{"version": "0"}', "it lacks format"),
+        ('{"format": 1, "stages": {"training": {}}}', "it lacks expected_seconds"),
     ],
 )
 def test_folders_of_others_are_refused(photos: Path, tmp_path: Path, content: str | None, message: str) -> None:
@@ -418,7 +420,16 @@ def test_folders_of_others_are_refused(photos: Path, tmp_path: Path, content: st
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("photos", "all"), ("num_photos", "6"), ("settings", []), ("stages", {}), ("figure", None)]
+    ("key", "value"),
+    [
+        ("photos", "all"),
+        ("num_photos", "6"),
+        ("settings", []),
+        ("stages", {}),
+        ("figure", None),
+        ("photos", [3]),
+        ("figure", ["x"]),
+    ],
 )
 def test_records_with_wrong_values_are_refused(photos: Path, found: Path, key: str, value: object) -> None:
     file = found / "discover.json"

@@ -490,7 +490,7 @@ def test_init_takes_the_teachers_backbone(file: Path, tmp_path: Path, content: C
         torch.save(teacher if form == "backbone" else {"state_dict": teacher}, path)
     weights = read_weights(str(path))
     config = adopt(BackboneConfig(name="resnet18"), weights, named=True)
-    assert (weights.whole, weights.name) == ((True, "resnet18") if form == "full" else (False, None))
+    assert (weights.arch, weights.name) == ("resnet18" if form == "full" else None, None)
     backbone = Backbone(config)
     load_into(backbone, weights)
     state = backbone.model.state_dict()
