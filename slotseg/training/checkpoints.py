@@ -119,6 +119,12 @@ class Checkpoints:
         """
         distributed.once(lambda: self.write(self.run.last))
 
+    def forget(self) -> None:
+        """Remove the last checkpoint."""
+        if distributed.rank() == 0:
+            for file in (self.run.last, self.run.last.with_suffix(".json")):
+                file.unlink(missing_ok=True)
+
     def write(self, path: Path) -> None:
         """Write a checkpoint of this moment.
 

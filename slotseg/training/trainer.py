@@ -123,9 +123,8 @@ class Trainer:
         try:
             yield
         except Exception:
-            if self.is_new and self.step == 0 and distributed.rank() == 0:
-                for file in (self.run.last, self.run.last.with_suffix(".json")):
-                    file.unlink(missing_ok=True)
+            if self.is_new and self.step == 0:
+                self.checkpoints.forget()
             raise
 
     def _train_slotcon(self, received: Sequence[int], watch: Watch) -> None:
