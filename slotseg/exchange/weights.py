@@ -99,7 +99,8 @@ def adopt(config: BackboneConfig, weights: Weights, *, named: bool) -> BackboneC
             )
     if weights.name is None and not named and (problem := why_unnamed(weights.state, replace(config, name=name))):
         raise ConfigError(f"weights {weights.source} {problem}")
-    fallback = _pretrained_settings(name)
+    known = named or weights.name or weights.arch  # else it is taken for the default network, as configured
+    fallback = _pretrained_settings(name) if known else None
     return replace(
         config,
         name=name,

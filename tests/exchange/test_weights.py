@@ -18,6 +18,7 @@ from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.method.model import SlotCon
 from slotseg.networks.backbones import Backbone
+from slotseg.presets import photos
 from slotseg.runs import checkpoint
 from slotseg.values import to_dict
 
@@ -92,6 +93,17 @@ def test_torch_files(tmp_path: Path, state: State, wrap: Callable[[State], dict[
     assert (config.name, config.options) == (NAME, {})
     assert config.mean == timm.get_pretrained_cfg(NAME).mean  # nothing better is known
     loaded(config, state, path)
+
+
+def test_a_file_that_says_nothing_is_taken_for_the_default_weights(tmp_path: Path, state: State) -> None:
+    """Those of timm for the bare name of the network are others, with another preprocessing."""
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    default, weights = photos().backbone, read_weights(str(tmp_path / "model.safetensors"))
+    assert default.init is not None
+    dino = timm.get_pretrained_cfg(default.init)
+    adopted = adopt(default, weights, named=False)
+    assert (adopted.name, adopted.mean, adopted.std) == (default.name, dino.mean, dino.std)
+    assert timm.get_pretrained_cfg(default.name).mean != dino.mean
 
 
 def test_layers_left_out_may_be_missing_or_present(tmp_path: Path, state: State) -> None:
