@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import OfflineModeIsEnabled
 from PIL import Image
 from torch import Tensor, nn
 
@@ -169,6 +170,19 @@ def _ctrl_c_as_in_a_terminal() -> None:
 def _no_cache_in_the_users_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLOTSEG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_hub() -> Iterator[None]:
+    """The Hugging Face hub is switched off, and its cache is empty."""
+
+    def offline(url: str, timeout: float) -> None:
+        raise OfflineModeIsEnabled
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slotseg.exchange.hub.get_hf_file_metadata", offline)
+        patch.setattr("slotseg.exchange.hub.try_to_load_from_cache", lambda repo, file: None)
         yield
 
 

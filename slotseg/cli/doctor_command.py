@@ -72,8 +72,10 @@ def command(
             click.echo(f"{remark.level:<8} {remark.subject:<13} {remark.text}")
 
     def look_at_photos() -> Iterator[doctor.Remark]:
-        plan = plan_training(chosen, {"backbone.init": None, **settings}, preset=preset)
+        plan = plan_training(chosen, settings, preset=preset, download=False)
         yield from doctor.check_photos(plan.source)
+        if plan.default or not (chosen or preset):
+            yield from doctor.check_weights(plan.default)
         if not any(remark.level == "problem" for remark in found):
             yield from doctor.describe_cost(measure_cost(plan.config, plan.source, device=device, workers=workers))
 

@@ -20,7 +20,7 @@ from slotseg.discovery.record import DiscoveryRecord, Stage, read_record
 from slotseg.discovery.stages import PRESET, Stages, outputs_of, run_in
 from slotseg.errors import ConfigError, DataError
 from slotseg.labels.naming import Naming, read_names
-from slotseg.training.launch import plan_training
+from slotseg.training.launch import Plan, plan_training
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ def discover(
         if left := stages.left():
             log.info("Going on with %s: %s", output, ", ".join(left))
     else:
-        record = _begin(photos, output, values, inputs, (number, digest), command, device, workers)
-        stages = Stages(record, inputs, naming, device, workers)
+        record, plan = _begin(photos, output, values, inputs, (number, digest), command, device, workers)
+        stages = Stages(record, inputs, naming, device, workers, plan)
         left = stages.left()
     stages.train()
     labelling = stages.find_concepts()
@@ -103,8 +103,8 @@ def _begin(
     command: str,
     device: str,
     workers: int | None,
-) -> DiscoveryRecord:
-    """Measure what the discovery will cost, log it, and write the record."""
+) -> tuple[DiscoveryRecord, Plan]:
+    """Plan the training, measure what the discovery will cost, log it, and write the record."""
     outputs_of(inputs, output).survey()  # may refuse
     plan = plan_training(Photos(photos), values, preset=PRESET)
     number, digest = listed
@@ -128,7 +128,7 @@ def _begin(
         stages={name: Stage(expected_seconds=expected) for name, expected in costs.seconds.items()},
     )
     record.write()
-    return record
+    return record, plan
 
 
 def _check_photos(photos: Iterable[Path], output: Path) -> None:

@@ -76,6 +76,8 @@ class Report:
     """Messages about photos that could not be read."""
     findings: Sequence[Finding] = ()
     """Findings of the monitor on the run."""
+    weights: str = ""
+    """Sentence on weights that took the place of the default ones; empty where none did."""
     learned: str = ""
     """Sentence on what the decoder has learned; empty where that is not known."""
     scores: Sequence[str] = ()

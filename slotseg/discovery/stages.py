@@ -13,7 +13,6 @@ from slotseg import amounts
 from slotseg.concepts.collection import Collection, ConceptFiles, read_concepts
 from slotseg.concepts.show import show_concepts
 from slotseg.data.finding.inputs import Inputs
-from slotseg.data.views.unlabelled import Photos
 from slotseg.discovery.discovery_page import Report, examples, write_report
 from slotseg.discovery.record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing
@@ -27,9 +26,9 @@ from slotseg.runs.folder import RunFolder
 from slotseg.runs.record import read_run
 from slotseg.runs.results import read_results
 from slotseg.segmenting.segmenter import Segmenter
-from slotseg.training.launch import new_training, resumed_training
+from slotseg.training.launch import Plan, planned_training, resumed_training
 from slotseg.watching.diagnosis import diagnose
-from slotseg.watching.run_page import decoder_sentence, write_run_page
+from slotseg.watching.run_page import decoder_sentence, weights_sentence, write_run_page
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +75,20 @@ class Stages:
         naming: Names to paint with, if a person has given any.
         device: Device, as in ``slotseg.devices.resolve_device``.
         workers: Number of loader processes; None chooses.
+        plan: Training to begin. None if the run has been begun.
     """
 
     def __init__(
-        self, record: DiscoveryRecord, inputs: Inputs, naming: Naming | None, device: str, workers: int | None
+        self,
+        record: DiscoveryRecord,
+        inputs: Inputs,
+        naming: Naming | None,
+        device: str,
+        workers: int | None,
+        plan: Plan | None = None,
     ) -> None:
         self.record, self.inputs, self.naming, self.device, self.workers = record, inputs, naming, device, workers
+        self.plan = plan
         self.run = run_in(record.path)
         self.concepts = ConceptFiles(folder=record.path / "concepts")
         self.outputs = outputs_of(inputs, record.path)
@@ -106,14 +113,8 @@ class Stages:
             if self.run.last.is_file():
                 trainer = resumed_training(self.run.path, device=self.device, workers=self.workers)
             else:
-                trainer = new_training(
-                    Photos([Path(photo) for photo in self.record.photos]),
-                    self.record.settings,
-                    preset=PRESET,
-                    out=self.run.path,
-                    device=self.device,
-                    workers=self.workers,
-                )
+                assert self.plan is not None
+                trainer = planned_training(self.plan, out=self.run.path, device=self.device, workers=self.workers)
             try:
                 trainer.train()
             finally:
@@ -181,6 +182,7 @@ class Stages:
             examples=examples(self.outputs),
             failures=[str(line.get("error", "")) for line in read_json_lines(self.outputs.failures)],
             findings=findings,
+            weights=weights_sentence(run),
             learned=decoder_sentence(run),
             scores=[of.sentence() for of in read_results(self.run.last, labelling.labels.num_prototypes)],
         )

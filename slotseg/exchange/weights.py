@@ -21,6 +21,7 @@ from torch import Tensor
 from slotseg import amounts
 from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.exchange import hub, installed
 from slotseg.exchange.fitting import fit, tensors_in
 from slotseg.exchange.misfits import SHOWN, advice, why_unnamed
 from slotseg.exchange.unpickling import load_plain
@@ -35,6 +36,11 @@ OPTIONS = ("args", "opt", "hyper_parameters", "config")
 """Names under which training scripts store their options in a file."""
 ARCHITECTURES = ("arch", "architecture", "model", "model_name", "backbone")
 """Names of options that hold a model's name."""
+
+PATIENCE = 20.0
+"""Seconds to wait for the hub where weights were asked for by name."""
+ELSEWHERE = f"connect to the internet once, or give a local file to --init, or {installed.PACKAGE}, which is installed"
+"""What to do without a download."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +64,7 @@ class Weights:
 
 
 def read_weights(init: str) -> Weights:
-    """Read weights from a file, a run folder or checkpoint of ours, or timm's pretrained name.
+    """Read weights from a file, a run folder or checkpoint of ours, timm's pretrained name, or those installed with us.
 
     Raises:
         CheckpointError: If nothing of that name exists, or it cannot be read or downloaded.
@@ -68,6 +74,8 @@ def read_weights(init: str) -> Weights:
         return _from_checkpoint(find_checkpoint(path))
     if path.is_file():
         return _from_file(path)
+    if init == installed.PACKAGE:
+        return _from_package()
     if timm.is_model(init) and "/" not in init:
         return _from_timm(init)
     raise CheckpointError(
@@ -242,24 +250,39 @@ def _pretrained_settings(name: str) -> Any:
         return None
 
 
+def _from_package() -> Weights:
+    return Weights(
+        source=installed.PACKAGE,
+        state=installed.read_state(),
+        name=installed.MODEL,
+        mean=installed.MEAN,
+        std=installed.STD,
+    )
+
+
 def _from_timm(name: str) -> Weights:
     pretrained = _pretrained_settings(name)
     if pretrained is None or not (pretrained.hf_hub_id or pretrained.url or pretrained.file):
         raise CheckpointError(f"timm has no pretrained weights for {name!r}; expected a name such as resnet50.a1_in1k")
-    size = sum(p.numel() for p in timm.create_model(name, pretrained=False).parameters()) * 4
-    place = f"huggingface.co/{pretrained.hf_hub_id}" if pretrained.hf_hub_id else pretrained.url or pretrained.file
-    log.info(
-        "Weights %s: %s from %s (license: %s), downloaded once",
-        name,
-        amounts.size(size),
-        place,
-        pretrained.license or "not said",
-    )
+    repo = None if pretrained.custom_load else pretrained.hf_hub_id
+    file = hub.cached(repo) if repo else None
+    if repo and not file and (reason := hub.unreachable(repo, PATIENCE)):
+        raise CheckpointError(f"weights {name!r} could not be downloaded ({reason}); {ELSEWHERE}")
+    if not file:
+        _announce(name, pretrained)
     try:
-        model = timm.create_model(name, pretrained=True)
+        with hub.quiet():
+            overlay = {"file": str(file)} if file else None
+            model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # OSError when offline; halfway, the HTTP library's own, which differs by version
-        raise CheckpointError(
-            f"weights {name!r} could not be downloaded ({type(error).__name__}); "
-            "connect to the internet once, or give a local file to --init"
-        ) from error
+        what = f"cannot be read from {file}" if file else "could not be downloaded"
+        raise CheckpointError(f"weights {name!r} {what} ({type(error).__name__}); {ELSEWHERE}") from error
     return Weights(source=name, state=model.state_dict(), name=name, mean=pretrained.mean, std=pretrained.std)
+
+
+def _announce(name: str, pretrained: Any) -> None:
+    """Log how large a download is, and whose."""
+    size = sum(p.numel() for p in timm.create_model(name, pretrained=False).parameters()) * 4
+    place = hub.place(pretrained.hf_hub_id) if pretrained.hf_hub_id else pretrained.url or pretrained.file
+    licence = pretrained.license or "not said"
+    log.info("Weights %s: %s from %s (license: %s), downloaded once", name, amounts.size(size), place, licence)

@@ -19,6 +19,7 @@ from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.views.sources import Source
 from slotseg.devices import num_cores, resolve_device
 from slotseg.errors import CheckpointError, DataError, SlotSegError
+from slotseg.exchange.default_weights import Choice, choose
 from slotseg.exchange.fitting import shown
 from slotseg.exchange.misfits import likely_model, options_for
 from slotseg.exchange.official import converted
@@ -26,6 +27,7 @@ from slotseg.exchange.unpickling import load_plain
 from slotseg.exchange.weights import Weights, adopt, check_features, load_into, read_weights
 from slotseg.method.building import build_model
 from slotseg.networks.backbones import Backbone
+from slotseg.presets import photos
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint, run_of
 from slotseg.training.decoder_trial import DecoderCost
@@ -135,6 +137,20 @@ def check_photos(source: Source) -> Iterator[Remark]:
         yield note("photos", f"{share} cannot be read; training takes others instead and lists them in failures.jsonl")
     if number < 50:
         yield note("photos", f"{number} photos are few: expect what fifty or more have in common, seen from few sides")
+
+
+def check_weights(default: Choice | None = None) -> Iterator[Remark]:
+    """A remark on the weights that a training on photos starts from where nobody asks for others.
+
+    Args:
+        default: Choice that was made. None makes it.
+    """
+    default = default or choose(str(photos().backbone.init), download=False)
+    if default.reason:
+        yield note("weights", default.sentence())
+    else:
+        where = "are on this machine" if default.local else "will be downloaded by the first training: the hub answers"
+        yield ok("weights", f"{default.init} {where}")
 
 
 def check_checkpoint(path: Path | None) -> Iterator[Remark]:

@@ -13,6 +13,7 @@ from slotseg.data.views.sources import PhotoFolder, Scenes, Source
 from slotseg.data.views.unlabelled import NO_PHOTOS, NUM_PHOTOS, Photos
 from slotseg.devices import precision_name
 from slotseg.errors import ConfigError
+from slotseg.exchange.default_weights import Choice, choose
 from slotseg.exchange.weights import adopt, read_weights
 from slotseg.presets import DATASET_PRESETS, auto_epochs, changed, resolve
 from slotseg.runs import checkpoint
@@ -37,15 +38,20 @@ class Plan:
     """Files and folders that the photos came from; none for the built-in scenes."""
     sources: Mapping[str, str]
     """Origin of each setting, by dotted name."""
+    default: Choice | None = None
+    """Choice of weights, where nobody has asked for others."""
 
 
-def plan_training(photos: Photos, values: Mapping[str, Any], *, preset: str | None = None) -> Plan:
+def plan_training(
+    photos: Photos, values: Mapping[str, Any], *, preset: str | None = None, download: bool = True
+) -> Plan:
     """Resolve preset, options, weights' own settings and photos.
 
     Args:
         photos: Photos to train on; none for the built-in scenes.
         values: Settings by dotted name, laid over the preset.
         preset: Name of a preset; by default ``photos``, the training set's, or ``tiny`` for the built-in scenes.
+        download: Whether to load weights that nobody has asked for. If not, the network has random ones.
 
     Raises:
         ConfigError: If a setting is unknown, out of range or in conflict with another.
@@ -56,9 +62,9 @@ def plan_training(photos: Photos, values: Mapping[str, Any], *, preset: str | No
     preset = preset or DATASET_PRESETS.get(photos.dataset or "") or ("photos" if photos else "tiny")
     config, sources = resolve(preset, values)
     source = _source(folders)  # before weights may be downloaded
-    if config.backbone.init and "backbone.name" in values and "backbone.init" not in values:
-        config = replace(config, backbone=replace(config.backbone, init=config.backbone.name))
-        sources["backbone.init"] = "timm's weights for the backbone"
+    config, default = _with_default(config, sources, download)
+    if default and default.reason and download:
+        log.warning(default.sentence())
     if config.backbone.init:
         weights = read_weights(config.backbone.init)
         adopted = adopt(config.backbone, weights, named="backbone.name" in values)
@@ -76,7 +82,23 @@ def plan_training(photos: Photos, values: Mapping[str, Any], *, preset: str | No
         sources["epochs"] = f"auto: {len(source)} photos"
     if not photos:
         log.info("No photos given: training on the %d built-in scenes.", len(source))
-    return Plan(config=config, source=source, preset=preset, photos=folders, sources=sources)
+    return Plan(config=config, source=source, preset=preset, photos=folders, sources=sources, default=default)
+
+
+def _with_default(config: TrainConfig, sources: dict[str, str], download: bool) -> tuple[TrainConfig, Choice | None]:
+    """Settle the weights where nobody has asked for any. One process chooses for all; ``sources`` tells why."""
+    name, asked, default = config.backbone.name, config.backbone.init, None
+    if asked is None or sources["backbone.init"] == "option":
+        return config, None
+    if sources["backbone.name"] == "option":
+        init, sources["backbone.init"] = name, "timm's weights for the backbone"
+    else:
+        default = distributed.once(lambda: choose(asked, download=download))
+        if default.reason:
+            sources["backbone.init"] = f"instead of {asked}: {default.reason}"
+        name, init = default.model, default.init
+    changes = {"init": init} if download else {"name": name, "init": None}
+    return replace(config, backbone=replace(config.backbone, **changes)), default
 
 
 def new_training(
@@ -101,7 +123,13 @@ def new_training(
     Raises:
         SlotSegError: As ``plan_training``, ``slotseg.runs.folder.new_run`` and ``Trainer``.
     """
-    plan = plan_training(photos, values, preset=preset)
+    return planned_training(plan_training(photos, values, preset=preset), out=out, device=device, workers=workers)
+
+
+def planned_training(
+    plan: Plan, *, out: Path | None = None, device: str = "auto", workers: int | None = None
+) -> Trainer:
+    """Prepare a new run as it was planned. The arguments and errors are those of ``new_training``."""
     trainer = Trainer(
         plan.config,
         plan.source,

