@@ -138,9 +138,9 @@ def test_eval_from_the_command_line(run: Path, tmp_path: Path) -> None:
         assert code == 1
         assert "expected no --baseline, --preds, --matching or --match-on beside it" in output
     code, output = invoke(*command, "--labels", tmp_path / "absent.json")
-    assert (code, "expected a folder, a names.json, or one of each" in output) == (1, True)
+    assert (code, "expected labels, a names.json, or one of each" in output) == (1, True)
     code, output = invoke(*command[:-1], tmp_path / "absent.json")
-    assert (code, "absent.json cannot be read" in output) == (1, True)
+    assert (code, "absent.json does not exist" in output) == (1, True)
 
 
 def test_segment_from_the_command_line(run: Path, tmp_path: Path) -> None:

@@ -97,13 +97,21 @@ def test_torch_files(tmp_path: Path, state: State, wrap: Callable[[State], dict[
 
 
 def test_a_file_that_says_nothing_is_taken_for_the_default_weights(tmp_path: Path, state: State) -> None:
-    """Those of timm for the bare name of the network are others, with another preprocessing."""
+    """Those of timm for the bare name of the network may be others, with another preprocessing."""
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
-    default, weights = photos().backbone, read_weights(str(tmp_path / "model.safetensors"))
+    default = BackboneConfig(name=NAME, stride=16, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    weights = read_weights(str(tmp_path / "model.safetensors"))
+    adopted = adopt(default, weights, named=False)
+    assert (adopted.name, adopted.mean, adopted.std) == (NAME, default.mean, default.std)
+    known = timm.get_pretrained_cfg(NAME)
+    assert adopt(default, weights, named=True).mean == known.mean != default.mean
+
+
+def test_the_default_network_is_configured_as_its_weights_were_trained() -> None:
+    default = photos().backbone
     assert default.init is not None
     dino = timm.get_pretrained_cfg(default.init)
-    adopted = adopt(default, weights, named=False)
-    assert (adopted.name, adopted.mean, adopted.std) == (default.name, dino.mean, dino.std)
+    assert (default.mean, default.std) == (dino.mean, dino.std)
     assert timm.get_pretrained_cfg(default.name).mean != dino.mean
 
 
