@@ -135,14 +135,14 @@ class MaskSaver:
 def _read_legend(legend: Path) -> tuple[int | None, IdColors]:
     """Number of ids that the masks may hold, and their colours, if a legend beside them says so."""
     try:
-        content = json.loads(legend.read_text(encoding="utf-8"))
+        content = json.loads(legend.read_bytes())
         classes = content["classes"]
         colors = [(int(c["id"]), _color(c["color"])) for c in classes if "color" in c]
         void = [(int(content["ignore_id"]), (0, 0, 0))] if "ignore_id" in content else []
         return len(classes), (*colors, *void)
     except FileNotFoundError:
         return None, ()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{legend} cannot be used ({error!r}); expected the legend of the masks, or none") from error
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.reading.label_files import Ids, StoredLabel, read_label, read_stored
+from slotseg.data.reading.label_files import Ids, StoredLabel, numbers_of, read_label, read_stored
 from slotseg.errors import DataError, LabelError
 from slotseg.labels.label_map import IGNORE, IGNORE_16, Color
 
@@ -107,18 +107,25 @@ class LabelFiles:
         Raises:
             DataError: If no file tells, and the colours of a palette are those of other classes than its numbers.
         """
+        return self._reading[0]
+
+    @cached_property
+    def _reading(self) -> tuple[bool, bool]:
+        """Whether the files are read by their colours, and whether a palette gives every class its own colour."""
         seen: dict[int, int] = {}
         from_palette = False
         for path in filter(Path.is_file, map(self.path, self.keys if self.id_colors else ())):
             stored = read_stored(path)
             if stored.ids is None or stored.colors is None:
-                return stored.ids is None
+                return stored.ids is None, False
             ids, used = _known_ids(stored.colors, self.id_colors), np.unique(stored.ids)
-            if (ids[used] < 0).any() or all(i > IGNORE or ids[i] == i for i, _ in self.id_colors):
-                return False
+            if (ids[used] < 0).any():
+                return False, False
             found = dict(zip(used.tolist(), ids[used].tolist(), strict=True))
             if any(seen.get(number, i) != i for number, i in found.items()):
-                return True
+                return True, False
+            if all(i > IGNORE or ids[i] == i for i, _ in self.id_colors):
+                return False, True
             seen |= found
             from_palette |= bool(np.ptp(stored.colors[used], axis=1).any())
         other = next((number for number, i in seen.items() if number != i), None)
@@ -127,7 +134,7 @@ class LabelFiles:
                 f"the files in {self.folder} are indexed, and the number {other} has the colour of the class "
                 f"{seen[other]}: it is not sure which of the two counts; expected colours saved as RGB, or grey numbers"
             )
-        return other is not None
+        return other is not None, False
 
     @cached_property
     def binary(self) -> bool:
@@ -145,9 +152,29 @@ class LabelFiles:
 
     def _ids(self, key: str) -> Ids:
         path = self.path(key)
-        if self.in_color:
-            return ids_of_colors(read_stored(path), self.id_colors, path)
-        return read_label(path, or_else=self.or_else)
+        in_color, palette_agrees = self._reading
+        if not in_color and not palette_agrees:
+            return read_label(path, or_else=self.or_else)
+        stored = read_stored(path)
+        if in_color:
+            return ids_of_colors(stored, self.id_colors, path)
+        self._check_palette(stored, path)
+        return numbers_of(stored, path, self.or_else)
+
+    def _check_palette(self, stored: StoredLabel, path: Path) -> None:
+        """Refuse a palette that gives the numbers other colours than that of an earlier file does."""
+        if stored.ids is None or stored.colors is None:
+            return
+        used = np.unique(stored.ids)
+        ids = _known_ids(stored.colors[used], self.id_colors)
+        if (ids < 0).any() or (ids == used).all() or not np.ptp(stored.colors[used], axis=1).any():
+            return
+        place = int(np.flatnonzero(ids != used)[0])
+        raise DataError(
+            f"{path} is indexed, and its number {used[place]} has the colour of the class {ids[place]}, but in another "
+            "file the numbers have the colours of their own classes: it is not sure which of the two counts; expected "
+            "colours saved as RGB, or grey numbers"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,8 +46,8 @@ def read_classes(folders: Sequence[Path]) -> OwnClasses | None:
     if path is None:
         return None
     try:
-        return _classes(json.loads(path.read_text(encoding="utf-8-sig")), path)
-    except (OSError, ValueError, TypeError, DataError) as error:
+        return _classes(json.loads(path.read_bytes()), path)
+    except (OSError, ValueError, TypeError, RecursionError, DataError) as error:
         raise DataError(f"{path} cannot be used ({error}); expected {EXPECTED}") from error
 
 
@@ -83,6 +83,9 @@ def _names_and_ids(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[t
         ids = list(range(len(names)))
     if not isinstance(ids, list) or len(ids) != len(names):
         raise ValueError(f"{len(names)} names and {len(ids) if isinstance(ids, list) else 'no list of'} ids")
+    no_name = next((name for name in names if name is None or isinstance(name, list | dict)), names)
+    if no_name is not names:
+        raise TypeError(f"names has {no_name!r}, which is no name")
     return tuple(str(name) for name in names), tuple(_whole_numbers(i, "ids") for i in ids)
 
 
@@ -108,7 +111,13 @@ def _whole_numbers(value: Any, what: str) -> tuple[int, ...]:
 def _colors(value: Any, number: int) -> tuple[Color, ...] | None:
     if value is None:
         return None
+    if not isinstance(value, list) or not all(_is_color(color) for color in value):
+        raise TypeError("colors is no list with three whole numbers for each name")
     colors = tuple((int(r), int(g), int(b)) for r, g, b in value)
     if len(colors) != number:
         raise ValueError(f"{number} names and {len(colors)} colors")
     return colors
+
+
+def _is_color(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(is_whole, value))

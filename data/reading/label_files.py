@@ -54,13 +54,21 @@ def read_label(path: Path | str, max_pixels: int = MAX_PIXELS, or_else: str = ""
     Raises:
         DataError: In the cases of ``read_stored``, and if the file is in colour.
     """
-    ids = read_stored(path, max_pixels).ids
-    if ids is None:
+    return numbers_of(read_stored(path, max_pixels), path, or_else)
+
+
+def numbers_of(stored: StoredLabel, path: Path | str, or_else: str = "") -> Ids:
+    """The numbers of a label map that has been read from ``path``.
+
+    Raises:
+        DataError: If the file is in colour; ``or_else`` says what else can be done about it.
+    """
+    if stored.ids is None:
         raise DataError(
             f"{path} is a colour image, but a label map holds one class id per pixel: convert its colours to ids and "
             f"save them as an indexed or grey PNG{or_else}"
         )
-    return ids
+    return stored.ids
 
 
 def read_stored(path: Path | str, max_pixels: int = MAX_PIXELS) -> StoredLabel:

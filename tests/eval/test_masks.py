@@ -127,9 +127,12 @@ def test_a_mask_of_a_folder_may_name_its_ids(native: Benchmark, tmp_path: Path) 
     legend.write_text(json.dumps({"classes": [{"id": 0}]}))
     with pytest.raises(LabelError, match=r"holds the id \d; expected 0\.\.0"):
         evaluate(MaskFolder(tmp_path / "labels", native), native)
-    legend.write_text("{")
-    with pytest.raises(DataError, match=r"legend\.json cannot be used"):
-        MaskFolder(tmp_path / "labels", native)
+    for cut in ("{", "[" * 100_000):
+        legend.write_text(cut)
+        with pytest.raises(DataError, match=r"legend\.json cannot be used"):
+            MaskFolder(tmp_path / "labels", native)
+    legend.write_text(json.dumps({"classes": [{"id": i} for i in range(20)]}), encoding="utf-8-sig")
+    assert MaskFolder(tmp_path / "labels", native).num_prototypes == 20
 
 
 def test_missing_masks_are_counted_and_only_those_that_are_scored(photos: LabelledPhotos, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Letters: H W pixels.
 
 import json
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class CocoFile:
         names = [str(image["file_name"]) for image in content["images"]]
         places = find_photos([_as_written(key) for key in keys], names, str(path))
         self._images = {key: content["images"][place] for key, place in places.items()}
+        _check_image_ids(content, path)
         wanted = {image["id"] for image in self._images.values()}
         self._annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
@@ -118,6 +119,19 @@ def to_rle(segmentation: Any, size_hw: tuple[int, int]) -> shapes.Rle:
             "height and width"
         )
     return shapes.run_length_rle(segmentation.get("counts"), size_hw)
+
+
+def _check_image_ids(content: dict[str, Any], path: Path) -> None:
+    """Refuse images that share an id, and annotations of none of the images. A few left over belong to no photo."""
+    counts = Counter(image["id"] for image in content["images"])
+    twice = next((i for i, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{path} has two images of the id {twice}; expected different ids")
+    images_of = [annotation["image_id"] for annotation in content["annotations"]]
+    if images_of and not any(i in counts for i in images_of):
+        raise DataError(
+            f"{path} has annotations of the image_id {images_of[0]!r} and so on; expected ids of its images"
+        )
 
 
 def _as_written(key: str) -> str:

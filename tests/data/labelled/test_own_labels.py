@@ -249,6 +249,18 @@ def test_a_palette_of_other_classes_is_not_sure(tmp_path):
     assert class_maps(dataset) == expected(), "not all colours are those of classes"
 
 
+@pytest.mark.parametrize("contrary", ["a", "deep/c.d"])
+def test_a_palette_that_changes_is_not_read_as_numbers(tmp_path, contrary):
+    """The palette of the other files gives each number the colour of its own class."""
+    made(tmp_path, indexed(COLORS), classes={"names": NAMES, "colors": COLORS})
+    save(tmp_path / "labels" / f"{contrary}.png", indexed(COLORS[::-1])(2 - MAPS[contrary]))
+    if contrary == "a":
+        assert class_maps(opened(tmp_path)) == expected(), "by colour"
+    else:  # where earlier files have been read by their numbers
+        with pytest.raises(LabelError, match=r"c\.d\.png is indexed, and its number 2 has the colour of the class 0"):
+            class_maps(opened(tmp_path))
+
+
 def test_void_has_its_colour_too(tmp_path):
     dataset = opened(made(tmp_path, rgb, classes={"names": NAMES, "colors": COLORS, "ignore_index": 0}))
     assert class_maps(dataset)["a"] == [[255, 255, 0], [1, 1, 1]]

@@ -162,6 +162,14 @@ def test_run_lengths_of_one_pixel(tmp_path: Path) -> None:
         (content(categories=[]), "has no classes"),
         (content(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]), "two classes named 'a'"),
         (content(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "two categories of the id 1"),
+        (
+            content(images=[{"id": 1, "file_name": "deep/a.jpg"}, {"id": 1, "file_name": "b.jpg"}]),
+            "two images of the id 1",
+        ),
+        (
+            content({"image_id": "1", "category_id": 2}),
+            "annotations of the image_id '1' and so on; expected ids of its",
+        ),
         (content(annotation([SQUARE], 3)), "has the category_id 3; expected the id of one of the categories"),
         (content(images=[{"id": 1, "file_name": "deep/a.jpg"}]), "has width None and height None; expected the size"),
         (content(images=[{"id": 1, "file_name": "deep/a.jpg", "height": 0, "width": 4}]), "has width 4 and height 0"),
