@@ -4,6 +4,7 @@ A value outside its range raises ``ConfigError`` naming field, value and allowed
 are in ``slotseg.presets``.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,8 +49,9 @@ class BackboneConfig:
         require(self.stage is None or self.stride is None, self, "stage", "None where stride is given")
         require(self.padding in PADDINGS, self, "padding", f"one of {', '.join(PADDINGS)}")
         require(self.in_chans == 3, self, "in_chans", "3: photos are read as RGB")
-        require(len(self.mean) == 3, self, "mean", "three numbers")
-        require(len(self.std) == 3 and all(s > 0 for s in self.std), self, "std", "three numbers above 0")
+        require(len(self.mean) == 3 and all(map(math.isfinite, self.mean)), self, "mean", "three numbers")
+        usable = len(self.std) == 3 and all(s > 0 and math.isfinite(s) for s in self.std)
+        require(usable, self, "std", "three numbers above 0")
         require(not set(NOT_OPTIONS) & set(self.options), self, "options", f"none of {', '.join(NOT_OPTIONS)}")
 
 

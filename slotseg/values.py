@@ -93,12 +93,13 @@ def from_dict(cls: type[T], values: Mapping[str, Any], room: str = "") -> T:
     unknown = sorted(map(str, set(values) - set(fields)))
     if unknown:
         raise ConfigError(f"unknown setting {unknown[0]!r} in {cls.__name__}; expected {_known(cls, unknown[0], room)}")
+    hints = get_type_hints(cls)
     parsed: dict[str, Any] = {}
     for name, value in values.items():
         if rooms := _settings_below(cls).get(name):
             parsed[name] = from_dict(rooms, value, f"{room}{name}.")
         else:
-            parsed[name] = tuple(value) if isinstance(value, list) else value
+            parsed[name] = _of_kind(value, hints[name])
     try:
         config = cls(**parsed)
     except ConfigError as error:
@@ -110,6 +111,14 @@ def from_dict(cls: type[T], values: Mapping[str, Any], room: str = "") -> T:
         raise
     _require_kinds(cls, parsed, room)
     return config
+
+
+def _of_kind(value: Any, hint: Any) -> Any:
+    """A value of JSON in Python's kind: lists as tuples, and 1e3 as an int where a whole number is expected."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds:
+        return int(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _settings_below(cls: type) -> dict[str, type]:

@@ -118,6 +118,8 @@ def test_only_lars_scales_its_rate_with_the_batch(optimizer: str, peak: float) -
         (BackboneConfig, "in_chans", 4),
         (BackboneConfig, "padding", "reflect"),
         (BackboneConfig, "mean", (0.5,)),
+        (BackboneConfig, "mean", (float("nan"), 0.5, 0.5)),
+        (BackboneConfig, "std", (float("inf"), 0.5, 0.5)),
         (BackboneConfig, "std", (0.2, 0.0, 0.2)),
         (BackboneConfig, "std", (0.2, 0.2)),
         (BackboneConfig, "options", {"in_chans": 1}),

@@ -68,6 +68,15 @@ def test_what_is_wrong_is_named_in_full(values: dict[str, Any], sentence: str) -
         with_values(TrainConfig(), values)
 
 
+def test_a_whole_number_may_have_an_exponent() -> None:
+    config = with_values(TrainConfig(), {"batch_size": 1e2, "epochs": 2.0, "optimizer.learning_rate": 1.0})
+    assert [type(value) for value in (config.batch_size, config.epochs, config.optimizer.learning_rate)] == [
+        int,
+        int,
+        float,
+    ]
+
+
 def test_dotted_names_change_only_what_they_name() -> None:
     base = TrainConfig()
     changes = {"model.num_prototypes": 27, "seed": 5, "backbone.options.pad_type": "same", "views.area": [0.2, 0.9]}
