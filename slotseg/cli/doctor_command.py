@@ -74,7 +74,7 @@ def command(
     def look_at_photos() -> Iterator[doctor.Remark]:
         plan = plan_training(chosen, settings, preset=preset, download=False)
         yield from doctor.check_photos(plan.source)
-        if plan.default or not (chosen or preset):
+        if plan.default or not (chosen or preset or plan.config.backbone.init):
             yield from doctor.check_weights(plan.default)
         if not any(remark.level == "problem" for remark in found):
             yield from doctor.describe_cost(measure_cost(plan.config, plan.source, device=device, workers=workers))

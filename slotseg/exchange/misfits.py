@@ -57,6 +57,8 @@ def advice(state: Mapping[str, Tensor], found: Fit, backbone: Backbone) -> str:
     """What was expected of weights that do not fit a backbone, and what to do."""
     config = backbone.config
     name = likely_model(state)
+    if name and name == config.name.split(".")[0] and config.options:
+        return f"those of {name} {_changed(config)}"
     if name and name != config.name.split(".")[0]:
         return f"those of {config.name}, and they are of {name}: give {options_for(name, config.stride)}"
     keys = [key for key in backbone.model.state_dict() if key not in found.state][:SHOWN]
@@ -82,9 +84,16 @@ def why_unnamed(state: Mapping[str, Tensor], config: BackboneConfig) -> str:
     if not found.problem:
         return ""
     name = likely_model(state)
+    if name and name == config.name.split(".")[0] and config.options:
+        return f"do not fit: they are of {name} as timm has it; expected those of {name} {_changed(config)}"
     of = f"their keys are those of {name}" if name else f"they hold {listed(state)}"
     given = options_for(name, config.stride) if name else "--backbone with the name of a timm model"
     return f"do not say which model they are of, and do not fit {config.name}: {of}; expected {given}"
+
+
+def _changed(config: BackboneConfig) -> str:
+    """How a model differs from timm's of its name, and how to take timm's."""
+    return f"with {dict(config.options)}: --set backbone.options={{}} takes it without"
 
 
 def listed(state: Mapping[str, Tensor]) -> str:

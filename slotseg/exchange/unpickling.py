@@ -41,6 +41,9 @@ UNREADABLE = (
 )
 """Errors that ``torch.load`` raises, weights only, for files that are foreign, damaged or unsafe."""
 ZIP = b"PK\x03\x04"
+LFS = b"version https://git-lfs"
+"""Start of the text that Git leaves in place of a file where Git LFS is not installed."""
+PAGES = (b"<!doctype html", b"<html")
 MOST_VALUES = 1_000_000
 """Most values that a file may hold, as a few bytes can stand for a list of lists without end."""
 
@@ -55,7 +58,7 @@ def load_plain(path: Path) -> Any:
         CheckpointError: If the file is missing, damaged or holds anything else.
     """
     try:
-        _refuse_other_archives(path)
+        _refuse_other_files(path)
         with _namespaces_only(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on old formats, of no use to the caller
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -67,18 +70,30 @@ def load_plain(path: Path) -> Any:
         ) from error
 
 
-def _refuse_other_archives(path: Path) -> None:
-    """Refuse files that ``torch.load`` hands to other readers. Some of these were unsafe before torch 2.6.
+def _refuse_other_files(path: Path) -> None:
+    """Refuse what is no weights file at first sight, and files that ``torch.load`` hands to other readers.
+
+    Some of these readers were unsafe before torch 2.6.
 
     Raises:
-        ValueError: If the file is a program (TorchScript) or an archive of torch's first format (tar).
+        ValueError: If the file is empty, a program (TorchScript), another zip archive, an archive of torch's first
+            format (tar), or what a download left instead of a file.
     """
     with path.open("rb") as file:
-        is_zip = file.read(len(ZIP)) == ZIP  # at its start, which is where torch looks
-    if is_zip:
+        start = file.read(len(LFS))
+    if not start:
+        raise ValueError("it is empty")
+    if start == LFS:
+        raise ValueError("a pointer of Git LFS: fetch it with git lfs pull")
+    if start.lstrip().lower().startswith(PAGES):
+        raise ValueError("a web page")
+    if start.startswith(ZIP):  # at its start, which is where torch looks
         with zipfile.ZipFile(path) as archive:
-            if any(Path(name).name == "constants.pkl" for name in archive.namelist()):
-                raise ValueError("a TorchScript program")
+            names = {Path(name).name for name in archive.namelist()}
+        if "constants.pkl" in names:
+            raise ValueError("a TorchScript program")
+        if "data.pkl" not in names:
+            raise ValueError("a zip archive, but not torch's")
     elif tarfile.is_tarfile(path):
         raise ValueError("a tar archive")
 

@@ -129,7 +129,7 @@ def load_into(backbone: Backbone, weights: Weights) -> str:
         Words on which part of the file was taken, and why. Empty if it holds the backbone and nothing else.
 
     Raises:
-        CheckpointError: If a key is missing or unknown, a shape differs, or a value is not finite.
+        CheckpointError: If a key is missing or unknown, a shape differs, or a value is of another kind or not finite.
     """
     found = fit(weights.state, backbone)
     if found.problem:
@@ -137,6 +137,12 @@ def load_into(backbone: Backbone, weights: Weights) -> str:
             f"weights {weights.source} do not fit: {found.problem}; expected {advice(weights.state, found, backbone)}"
         )
     needed = backbone.model.state_dict()
+    for key, tensor in found.state.items():
+        if key in needed and needed[key].is_floating_point() and not tensor.is_floating_point():
+            raise CheckpointError(
+                f"weights {weights.source} hold {key} as {str(tensor.dtype).removeprefix('torch.')}; expected floating "
+                "point numbers, as they were before any quantization"
+            )
     state = {key: found.state.get(key, tensor).to(tensor.dtype) for key, tensor in needed.items()}
     broken = [key for key, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
@@ -212,7 +218,8 @@ def _from_torch_file(path: Path) -> Weights:
         content.pop("ema_state_dict", None)  # mmengine saves the average as state_dict, and here what was averaged
     state = tensors_in(content)
     if not state:
-        holds = f"the keys {', '.join(map(str, [*content][:SHOWN]))}" if isinstance(content, dict) else "no dict"
+        keys = ", ".join(map(str, [*content][:SHOWN])) if isinstance(content, dict) else ""
+        holds = f"the keys {keys}" if keys else "an empty dict" if isinstance(content, dict) else "no dict"
         raise CheckpointError(f"weights {path} hold no state dict; expected tensors by key, found {holds}")
     return Weights(source=str(path), state=state, arch=_architecture(content))
 

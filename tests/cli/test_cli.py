@@ -486,6 +486,17 @@ def test_doctor_on_a_healthy_setup_and_on_an_empty_folder(tmp_path: Path, monkey
     assert "photos/s" not in result.output
 
 
+def test_doctor_is_silent_on_default_weights_where_others_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file({"conv1.weight": torch.ones(2)}, "given.safetensors")
+    output = slotseg("doctor", "--init", "given.safetensors", "--backbone", "resnet18").output
+    assert "problem  training      weights given.safetensors do not fit: " in output
+    assert "EfficientNet-Lite0" not in output
+    assert "are on this machine" not in output
+
+
 def test_doctor_says_that_torchvision_does_not_fit(tmp_path: Path) -> None:
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -261,14 +261,28 @@ def test_an_architecture_among_the_options_is_the_default(options: dict[str, Any
     assert adopt(BackboneConfig(name="resnet50"), read_weights(file), named=True).name == "resnet50"
 
 
-@pytest.mark.parametrize("content", [{"epoch": 3, "args": Namespace(lr=1)}, [1], {"optimizer": {}}])
+@pytest.mark.parametrize("content", [{"epoch": 3, "args": Namespace(lr=1)}, [1], {"optimizer": {}}, {}])
 def test_files_without_tensors_say_what_they_hold(content: Any, tmp_path: Path) -> None:
-    holds = "the keys " + ", ".join(content) if isinstance(content, dict) else "no dict"
+    holds = "no dict" if isinstance(content, list) else "the keys " + ", ".join(content) if content else "an empty dict"
     with pytest.raises(CheckpointError, match=f"hold no state dict; expected tensors by key, found {holds}"):
         read_weights(saved(content, tmp_path))
 
 
+def test_a_model_with_options_is_told_from_timms_own(tmp_path: Path) -> None:
+    shallow = BackboneConfig(name="resnet18", options={"layers": [1, 1, 1, 1]})
+    weights = read_weights(saved(timm.create_model("resnet18").state_dict(), tmp_path))
+    for named in (False, True):
+        with pytest.raises((ConfigError, CheckpointError), match=r"of resnet18 with \{'layers'.*backbone.options=\{\}"):
+            load_into(Backbone(adopt(shallow, weights, named=named)), weights)
+
+
 # numbers
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64])
+def test_numbers_of_another_kind_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"hold conv1.weight as {str(kind)[6:]}; expected floating point"):
+        loaded({**RIGHT, "conv1.weight": RIGHT["conv1.weight"].to(kind)}, RESNET, tmp_path)
 
 
 @pytest.mark.parametrize(

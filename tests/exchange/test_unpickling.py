@@ -261,6 +261,28 @@ def test_a_program_is_refused(path: Path) -> None:
         load_plain(path)
 
 
+def test_a_zip_of_other_files_is_refused(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("photo.jpg", b"")
+    with pytest.raises(CheckpointError, match="a zip archive, but not torch's"):
+        load_plain(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS: fetch it"),
+        (b"\n<!DOCTYPE html>\n<title>404</title>", "a web page"),
+        (b"<html><body>Sign in</body></html>", "a web page"),
+    ],
+)
+def test_what_a_download_left_is_named(path: Path, content: bytes, words: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        load_plain(path)
+
+
 @pytest.mark.parametrize("with_zip", [False, True])
 def test_an_archive_of_torchs_first_format_is_refused(path: Path, canary: Path, with_zip: bool) -> None:
     data = pickle.dumps(Runs(Path.touch, canary))
