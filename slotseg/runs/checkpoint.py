@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -104,6 +105,8 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has format {header.get('format')} of slotseg {header.get('version')}; this version reads {FORMAT}"
         )
+    if not isinstance(header.get("config"), dict) or type(header.get("step")) not in (int, NoneType):
+        raise CheckpointError(f"{path} has a damaged header; expected config with settings by name, and a whole step")
     return header
 
 

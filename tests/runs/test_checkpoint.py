@@ -90,9 +90,27 @@ def _with_header(text: str | None) -> Any:
             "has format 2 of slotseg 9.0; this version reads 1",
         ),
         (_with_header("{}"), "has format None"),
+        (_with_header(json.dumps({"format": 1, "step": 3})), "has a damaged header; expected config"),
+        (_with_header(json.dumps({"format": 1, "config": [], "step": 3})), "has a damaged header; expected config"),
+        (_with_header(json.dumps({"format": 1, "config": {}, "step": "x"})), "has a damaged header; expected config"),
         (Path.unlink, "is not a file"),
     ],
-    ids=["cut", "headless", "empty", "pickle", "torch", "json", "none", "list", "newer", "formatless", "missing"],
+    ids=[
+        "cut",
+        "headless",
+        "empty",
+        "pickle",
+        "torch",
+        "json",
+        "none",
+        "list",
+        "newer",
+        "formatless",
+        "missing",
+        "no config",
+        "list for config",
+        "text for step",
+    ],
 )
 def test_what_is_not_ours_is_refused(path: Path, spoil: Any, message: str, read: Any) -> None:
     spoil(path)
