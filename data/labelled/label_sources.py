@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.reading.label_files import Ids, StoredLabel, numbers_of, read_label, read_stored
+from slotseg.data.reading.label_files import Ids, StoredLabel, numbers_of, read_stored
 from slotseg.errors import DataError, LabelError
 from slotseg.labels.label_map import IGNORE, IGNORE_16, Color
 
@@ -153,13 +153,31 @@ class LabelFiles:
     def _ids(self, key: str) -> Ids:
         path = self.path(key)
         in_color, palette_agrees = self._reading
-        if not in_color and not palette_agrees:
-            return read_label(path, or_else=self.or_else)
         stored = read_stored(path)
         if in_color:
             return ids_of_colors(stored, self.id_colors, path)
-        self._check_palette(stored, path)
+        if palette_agrees:
+            self._check_palette(stored, path)
+        else:
+            self._check_colors_stay(stored, path)
         return numbers_of(stored, path, self.or_else)
+
+    @cached_property
+    def _colors(self) -> dict[int, int]:
+        """Colour of each number in the palettes of the files that were read, as ``_codes``."""
+        return {}
+
+    def _check_colors_stay(self, stored: StoredLabel, path: Path) -> None:
+        """Refuse a palette that gives a number another colour than that of an earlier file does."""
+        if stored.ids is None or stored.colors is None or not np.ptp(stored.colors, axis=1).any():
+            return
+        used = np.flatnonzero(np.bincount(stored.ids.ravel()))
+        for number, color in zip(used.tolist(), _codes(stored.colors[used]).tolist(), strict=True):
+            if self._colors.setdefault(number, color) != color:
+                raise DataError(
+                    f"{path} is indexed, and its number {number} has another colour than in a file before: it is not "
+                    f"sure which of the two counts; expected one palette in all files, or grey numbers{self.or_else}"
+                )
 
     def _check_palette(self, stored: StoredLabel, path: Path) -> None:
         """Refuse a palette that gives the numbers other colours than that of an earlier file does."""

@@ -261,6 +261,18 @@ def test_a_palette_that_changes_is_not_read_as_numbers(tmp_path, contrary):
             class_maps(opened(tmp_path))
 
 
+def test_numbers_whose_colour_changes_are_not_sure_without_colours_either(tmp_path):
+    made(tmp_path, indexed(COLORS))
+    assert class_maps(opened(tmp_path)) == expected()
+    save(tmp_path / "labels" / "deep" / "b.png", indexed(COLORS[::-1])(2 - MAPS["deep/b"]))
+    with pytest.raises(LabelError, match=r"b\.png is indexed, and its number 0 has another colour than in a file befo"):
+        class_maps(opened(tmp_path))
+    changed = [*COLORS[:2], [9, 9, 9]]
+    save(tmp_path / "labels" / "deep" / "c.d.png", indexed(changed)(MAPS["deep/c.d"]))
+    save(tmp_path / "labels" / "deep" / "b.png", indexed(COLORS)(MAPS["deep/b"]))
+    assert class_maps(opened(tmp_path)) == expected(), "c.d has no 2, whose colour alone changed"
+
+
 def test_void_has_its_colour_too(tmp_path):
     dataset = opened(made(tmp_path, rgb, classes={"names": NAMES, "colors": COLORS, "ignore_index": 0}))
     assert class_maps(dataset)["a"] == [[255, 255, 0], [1, 1, 1]]
