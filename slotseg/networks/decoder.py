@@ -76,7 +76,12 @@ class Decoder(nn.Module):
         pixels = _resized(images, (POINT * grid[0], POINT * grid[1]), "bilinear")
         features = self.fine(F.relu(self.stem(pixels) + _resized(features, grid)))
         added: Tensor = self.head(features)
-        return added + _resized(logits, grid, "bilinear")
+        return added + self.untrained(scores)
+
+    def untrained(self, scores: Tensor) -> Tensor:
+        """Logits ``(B, U, p h, p w)`` that scores ``(B, U, h, w)`` give before anything is learned."""
+        grid = (self.points * scores.shape[2], self.points * scores.shape[3])
+        return _resized(scores / TEMPERATURE, grid, "bilinear")
 
     @torch.no_grad()
     def standardise(self, levels: Sequence[Tensor]) -> None:

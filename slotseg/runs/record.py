@@ -147,9 +147,13 @@ class RunRecord:
 
     @property
     def decoder_agreement(self) -> tuple[float, float] | None:
-        """Agreement with the decoder's targets on held-out photos, first and last; None where it is not known."""
-        found = [line["decoder_agreement"] for line in self.lines if is_number(line.get("decoder_agreement"))]
-        return (found[0], found[-1]) if found else None
+        """Agreement with the decoder's last targets on held-out photos: an untrained decoder's, and its own.
+
+        None where it is not known.
+        """
+        line = self.lines[-1] if self.lines else {}
+        untrained, own = line.get("untrained_agreement"), line.get("decoder_agreement")
+        return (float(untrained), float(own)) if is_number(untrained) and is_number(own) else None
 
     @property
     def num_prototypes(self) -> int | None:

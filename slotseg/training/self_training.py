@@ -64,7 +64,8 @@ class SelfTraining:
         total_steps: Steps of the decoder.
         optimizer: Optimiser of the round.
         agreement: Share of the points of held-out photos at which the student's decoder and the targets of its round
-            have the same best prototype, as it was before the first step or after the last round; None if not known.
+            have the same best prototype, as it was before the first step or after the last round, and the share of an
+            untrained decoder with the same targets; None if not known.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class SelfTraining:
         processes = distributed.world_size()
         self.batch_size = -(-BATCH // processes) * processes  # no number of processes ends a run at its second stage
         self.part = distributed.part(self.batch_size)
-        self.agreement: float | None = None
+        self.agreement: tuple[float, float] | None = None
         self.photos, self.held_out = photos, photos[HELD_OUT - 1 :: HELD_OUT]
         self.learned = [photo for i, photo in enumerate(photos) if i % HELD_OUT != HELD_OUT - 1]
         if self.model.teacher.decoder is None:
@@ -224,15 +225,16 @@ class SelfTraining:
         return torch.zeros_like(logits).index_copy_(0, some, whole)
 
     @torch.no_grad()
-    def _agreement(self) -> float | None:
+    def _agreement(self) -> tuple[float, float] | None:
         if not self.held_out:
             return None
-        same = number = 0
+        same, number = [0, 0], 0
         for photo, target in zip(self.held_out, self.held_out_targets, strict=True):
-            best = logits_of(self.student, photo, self.config.backbone).argmax(dim=0)
-            same += int((best == target.argmax(dim=0)).sum())
-            number += best.numel()
-        return same / number
+            for i, untrained in enumerate((False, True)):
+                logits = logits_of(self.student, photo, self.config.backbone, untrained=untrained)
+                same[i] += int((logits.argmax(dim=0) == target.argmax(dim=0)).sum())
+            number += target[0].numel()
+        return same[0] / number, same[1] / number
 
     def _add_decoders(self, used: Tensor) -> None:
         """Add untrained decoders, drawn from the seed, that know how the levels of the photos vary."""

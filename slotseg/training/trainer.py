@@ -167,7 +167,7 @@ class Trainer:
             self._end_interrupted()
         if self.resumed:
             restore_optimizer(self.learner.model, stage.optimizer, self.resumed)
-            stage.agreement = self.resumed.info["decoder_agreement"]
+            stage.agreement = self.resumed.info.get("decoder_agreements")  # earlier versions kept another
         first_step, started = stage.step, time.monotonic()
         with (
             stage.joined(),
@@ -201,7 +201,7 @@ class Trainer:
         tensors, info = self.learner.state()
         if self.stage:
             tensors = {**tensors, **optimizer_tensors(self.learner.model, self.stage.optimizer)}
-            info = {**info, "decoder_step": self.stage.step, "decoder_agreement": self.stage.agreement}
+            info = {**info, "decoder_step": self.stage.step, "decoder_agreements": self.stage.agreement}
         steps = {"step": self.step, "total_steps": self.total_steps}
         return tensors, {"kind": "run", **info, **steps, **self.notes}
 
@@ -285,7 +285,7 @@ class Trainer:
             )
         line = {"step": self.step, "decoder_loss": value, "steps_per_second": steps_per_second}
         if stage.agreement is not None:
-            line["decoder_agreement"] = stage.agreement
+            line["decoder_agreement"], line["untrained_agreement"] = stage.agreement
         self.journal.add_metrics(line)
 
     def _watch(self) -> Watch:

@@ -90,7 +90,7 @@ CHARTS = (
     Chart(
         title="Decoder's agreement",
         group="decoder",
-        keys={"decoder_agreement": "decoder's agreement"},
+        keys={"decoder_agreement": "decoder's agreement", "untrained_agreement": "without the decoder"},
         note="On held-out photos: how often decoder and refined assignment choose the same prototype.",
         high=1,
         percent=True,

@@ -127,8 +127,13 @@ def decoder_sentence(run: RunRecord) -> str:
     agreement = run.decoder_agreement
     if agreement is None or agreement[0] == agreement[1]:
         return ""
-    first, last = map(amounts.percent, agreement)
-    return f"The decoder agrees with its targets in {last} of held-out photos, {first} before it learned."
+    untrained, own = map(amounts.percent, agreement)
+    said = (
+        f"The decoder agrees with its targets in {own} of the pixels of held-out photos, {untrained} without learning."
+    )
+    if agreement[1] < agreement[0]:
+        said += " So new photos may be painted worse than without it: train on more, or with decoder.steps=0."
+    return said
 
 
 def weights_sentence(run: RunRecord) -> str:

@@ -182,6 +182,9 @@ def test_the_record_of_a_run_knows_both_stages(whole: Trainer) -> None:
     assert record.epochs_done == record.epochs == 2
     assert record.decoder_agreement is not None
     assert all(0 <= share <= 1 for share in record.decoder_agreement)
+    first, last = record.lines[[("decoder_loss" in line) for line in record.lines].index(True)], record.lines[-1]
+    assert first["decoder_agreement"] == first["untrained_agreement"], "nothing is learned in the first round yet"
+    assert record.decoder_agreement == (last["untrained_agreement"], last["decoder_agreement"])
 
 
 def test_a_segmenter_paints_by_the_decoder(whole: Trainer, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from slotseg.watching.run_page import (
     MAX_SHEET_BYTES,
     MAX_SHEETS,
     NUM_FAILURES,
+    decoder_sentence,
     render,
     settings,
     sheets,
@@ -149,6 +150,22 @@ def test_page_says_the_unit_of_entropies() -> None:
 )
 def test_page_says_how_the_run_stands(changes: dict[str, Any], expected: str) -> None:
     assert re.search(expected, shown(**changes))
+
+
+@pytest.mark.parametrize(
+    ("untrained", "own", "expected"),
+    [
+        (0.737, 0.797, "in 80 % of the pixels of held-out photos, 74 % without learning."),
+        (0.71, 0.657, "in 66 % of the pixels of held-out photos, 71 % without learning. So new photos may be painted"),
+        (0.71, None, ""),
+    ],
+)
+def test_what_the_decoder_has_learned(untrained: float, own: float | None, expected: str) -> None:
+    last = {"step": 200, "decoder_agreement": own, "untrained_agreement": untrained}
+    sentence = decoder_sentence(record(lines=[line(180), last]))
+    assert expected in sentence
+    assert bool(sentence) == bool(expected)
+    assert ("worse" in sentence) == (own == 0.657)
 
 
 def test_findings_are_shown_with_their_advice_and_marked_in_every_curve() -> None:
