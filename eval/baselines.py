@@ -210,7 +210,11 @@ def _untrained(
     elif name is not None:
         config = replace(run.backbone, name=name, init=None, stride=stride or run.backbone.stride)
     else:
-        header = checkpoints.read_header(find_checkpoint(checkpoint))
+        try:
+            file = find_checkpoint(checkpoint)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}, or weights with --init") from error
+        header = checkpoints.read_header(file)
         run = from_dict(TrainConfig, header["config"])
         config = replace(run.backbone, stage=None, stride=stride) if stride else run.backbone
     backbone = Backbone(config)

@@ -64,18 +64,20 @@ class Taxonomy:
     def __post_init__(self) -> None:
         """Check that every id has one meaning."""
         if not self.classes:
-            raise DataError(f"{self.name} has no class; expected at least one")
+            raise DataError(f"the label set {self.name} has no class; expected at least one")
         ids = Counter(i for c in self.classes for i in set(c.ids)) + Counter(set(self.void))
         twice = sorted(i for i, count in ids.items() if count > 1)
         outside = sorted(i for i in [*ids, *self.unused] if not 0 <= i <= MAX_ID)
         names = [n for n, count in Counter(self.names).items() if count > 1]
         if twice or outside:
             which = f"gives id {twice[0]} two meanings" if twice else f"has the id {outside[0]}"
-            raise DataError(f"{self.name} {which}; expected ids from 0 to {MAX_ID}, each once")
+            raise DataError(f"the label set {self.name} {which}; expected ids from 0 to {MAX_ID}, each once")
         if names:
-            raise DataError(f"{self.name} has two classes named {names[0]!r}; expected different names")
+            raise DataError(f"the label set {self.name} has two classes named {names[0]!r}; expected different names")
         if any(not 0 <= v <= 255 for c in self.classes for v in c.color):
-            raise DataError(f"{self.name} has a colour beyond 0 to 255; expected three numbers from 0 to 255")
+            raise DataError(
+                f"the label set {self.name} has a colour beyond 0 to 255; expected three numbers from 0 to 255"
+            )
         if len({c.kind is None for c in self.classes}) > 1 or {c.kind for c in self.classes} - {None, "thing", "stuff"}:
             raise DataError(f"{self.name} has a class of an unknown kind; expected thing or stuff for all, or for none")
 
@@ -128,7 +130,7 @@ class Taxonomy:
                 f"holds the id {unknown}, which no label map of {self.name} does, so it is encoded otherwise "
                 f"({self.mistaken}, for instance); expected {self.encoding}"
             )
-        return f"holds the id {unknown}, which {self.name} does not have; expected {self.encoding}"
+        return f"holds the id {unknown}, which the label set {self.name} does not have; expected {self.encoding}"
 
 
 def taxonomies() -> list[str]:

@@ -43,6 +43,8 @@ def unreachable(repo: str, seconds: float) -> str | None:
         seconds: Most seconds to wait for an answer.
     """
     url = hf_hub_url(repo, FILE)
+    if urlsplit(url).scheme not in ("http", "https"):
+        return f"HF_ENDPOINT is {constants.ENDPOINT!r}, which is no address such as https://huggingface.co"
     answers: SimpleQueue[str | None] = SimpleQueue()
     Thread(target=lambda: answers.put(_ask(url, seconds)), daemon=True).start()
     try:

@@ -145,11 +145,9 @@ def windows(photos: Sequence[KeptPhoto], places: Sequence[Place], config: Backbo
 
 
 @torch.no_grad()
-def logits_of(decoder: Decoder, photo: KeptPhoto, config: BackboneConfig, *, untrained: bool = False) -> Tensor:
-    """Logits ``(U, p h, p w)`` of a whole photo, or what they were before the decoder learned."""
+def logits_of(decoder: Decoder, photo: KeptPhoto, config: BackboneConfig) -> Tensor:
+    """Logits ``(U, p h, p w)`` of a whole photo."""
     whole = windows([photo], [Place(0, 0, 0, photo.cells)], config)
-    if untrained:
-        return decoder.untrained(whole.scores)[0]
     logits: Tensor = decoder(whole.images, whole.levels, whole.scores)[0]
     return logits
 

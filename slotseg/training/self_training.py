@@ -228,13 +228,13 @@ class SelfTraining:
     def _agreement(self) -> tuple[float, float] | None:
         if not self.held_out:
             return None
-        same, number = [0, 0], 0
+        own = untrained = number = 0
         for photo, target in zip(self.held_out, self.held_out_targets, strict=True):
-            for i, untrained in enumerate((False, True)):
-                logits = logits_of(self.student, photo, self.config.backbone, untrained=untrained)
-                same[i] += int((logits.argmax(dim=0) == target.argmax(dim=0)).sum())
-            number += target[0].numel()
-        return same[0] / number, same[1] / number
+            best = target.argmax(dim=0)
+            own += int((logits_of(self.student, photo, self.config.backbone).argmax(dim=0) == best).sum())
+            untrained += int((self.student.untrained(photo.scores[None].float())[0].argmax(dim=0) == best).sum())
+            number += best.numel()
+        return own / number, untrained / number
 
     def _add_decoders(self, used: Tensor) -> None:
         """Add untrained decoders, drawn from the seed, that know how the levels of the photos vary."""

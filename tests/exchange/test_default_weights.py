@@ -173,3 +173,10 @@ def test_the_hubs_own_words_stay_off_the_screen(caplog: pytest.LogCaptureFixture
     assert are_progress_bars_disabled() == shown
     theirs.warning("as before")
     assert "as before" in caplog.text
+
+
+def test_an_endpoint_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub.constants, "ENDPOINT", "hf-mirror.com")
+    monkeypatch.setattr(hub, "hf_hub_url", lambda repo, file: f"hf-mirror.com/{repo}/resolve/main/{file}")
+    reason = "HF_ENDPOINT is 'hf-mirror.com', which is no address such as https://huggingface.co"
+    assert hub.unreachable("timm/resnet18", 4.0) == reason

@@ -30,7 +30,7 @@ def swallow() -> None:
 def test_ctrl_c_while_torch_reads_a_checkpoint_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the block, torch makes a ValueError of it."""
     file = tmp_path / "last.safetensors"
-    checkpoint.save(file, {"weights": torch.zeros(3)}, {"step": 1})
+    checkpoint.save(file, {"weights": torch.zeros(3)}, {"step": 1, "config": {}})
     monkeypatch.setattr(torch.UntypedStorage, "__len__", lambda _: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt), no_interrupt_lost():
         checkpoint.load(file)

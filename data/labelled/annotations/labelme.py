@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,8 @@ class LabelmeFolder:
     def __init__(self, folder: Path, keys: Sequence[str], names: tuple[str, ...] = ()) -> None:
         self.path, self.description = folder, f"{folder.name}/*.json"
         self._keys, self._given = keys, names
-        self._flat = len({Path(key).name for key in keys}) == len(keys)
+        self._photo_names = {Path(key).name for key in keys}
+        self._flat = len(self._photo_names) == len(keys)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -68,6 +69,7 @@ class LabelmeFolder:
             DataError: If the file or a shape cannot be used.
         """
         content = _read(self.file(key))
+        self._check_photo(key, content.get("imagePath"))
         try:
             label_map = empty_map(checked_size(content.get("imageHeight"), content.get("imageWidth")))
             for shape in content["shapes"]:
@@ -84,6 +86,13 @@ class LabelmeFolder:
         """Path of a photo's file: in its subfolder, or beside the others."""
         path = self.path / f"{key}.json"
         return self.path / path.name if self._flat and not path.is_file() else path
+
+    def _check_photo(self, key: str, named: object) -> None:
+        """Refuse a file that is of another one of the photos by its ``imagePath``."""
+        photo = PureWindowsPath(str(named or ""))  # which / parts too
+        names = {photo.name, photo.stem}
+        if Path(key).name not in names and names & self._photo_names:
+            raise DataError(f"{self.where(key)} is of {photo.name}; expected the file of {key}: name it as its photo")
 
     def _class(self, label: str) -> int:
         if label == IGNORED:

@@ -96,7 +96,7 @@ def test_photos_that_differ_in_their_suffix_have_label_maps_that_keep_it(folder)
 
 def test_an_id_outside_the_classes_names_the_label_map(folder):
     write(folder / "labels" / "a.png", np.full((2, 4), 3, np.uint8))
-    with pytest.raises(LabelError, match=r"labels.a\.png holds the id 3, which folder does not have"):
+    with pytest.raises(LabelError, match=r"labels.a\.png holds the id 3, which the label set folder does not have"):
         opened(folder).read(0)
 
 

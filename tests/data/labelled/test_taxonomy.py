@@ -93,7 +93,7 @@ def test_a_map_that_counts_from_one_is_refused(value):
 
 
 def test_unknown_id_and_unknown_set():
-    with pytest.raises(LabelError, match=r"a\.png holds the id 21, which voc21 does not have"):
+    with pytest.raises(LabelError, match=r"a\.png holds the id 21, which the label set voc21 does not have"):
         load_taxonomy("voc21").class_map(raw(21), "a.png")
     with pytest.raises(DataError, match=r"no label set 'voc20'.*voc21"):
         load_taxonomy("voc20")

@@ -59,6 +59,18 @@ def test_every_shape(tmp_path: Path, drawn: dict[str, Any]) -> None:
     assert read(tmp_path) == SQUARE
 
 
+@pytest.mark.parametrize("named", ["a.jpg", "..\\photos\\a.png", "../old/c.jpg", "", None])
+def test_the_photo_that_a_file_names_is_its_own_or_unknown(tmp_path: Path, named: str | None) -> None:
+    written(tmp_path, shape(CORNERS, "rectangle"), imagePath=named)
+    assert LabelmeFolder(tmp_path, ["a", "b"], ("sky", "tree")).read("a").tolist() == SQUARE
+
+
+def test_a_file_of_another_of_the_photos_is_refused(tmp_path: Path) -> None:
+    written(tmp_path, shape(CORNERS, "rectangle"), imagePath="../photos/b.jpg")
+    with pytest.raises(DataError, match=r"a\.json is of b\.jpg; expected the file of a: name it as its photo"):
+        LabelmeFolder(tmp_path, ["a", "b"], ("sky", "tree")).read("a")
+
+
 def test_a_circle_is_its_middle_and_a_point_of_its_edge(tmp_path: Path) -> None:
     written(tmp_path, shape([[2, 1], [3, 1]], "circle"))
     assert read(tmp_path) == [[N, N, 1, N, N], [N, 1, 1, 1, N], [N, N, 1, N, N]]
