@@ -97,17 +97,18 @@ def open_benchmark(
     if (name in SETS) != (data_dir is not None):
         need = f"{name} needs --data-dir, its folder" if name in SETS else f"--data-dir is not for {name}"
         raise ConfigError(f"{need}; expected it with {', '.join(SETS)}")
-    if image_list and name not in SETS:
-        raise ConfigError(f"--image-list is not for {name}; expected a folder with those images only")
+    if image_list and name == "scenes":
+        raise ConfigError("--image-list is not for scenes, which have no files; expected --limit for fewer of them")
     chosen = find_protocol(name, protocol, split=split, matching=matching)
 
     def opened(split: str | None, photos: Path | None) -> LabelledDataset:
         if name == "scenes":
             return LabelledScenes(split=split or "val")
         if images and labels:
-            return labelled_folder(images, labels, split)
+            return labelled_folder(images, labels, split, image_list=photos, limit=limit)
         assert data_dir is not None
-        return open_set(name, data_dir, split=split, curated=chosen.image_list == "curated", image_list=photos)
+        curated = chosen.image_list == "curated"
+        return open_set(name, data_dir, split=split, curated=curated, image_list=photos, limit=limit)
 
     dataset = opened(split, image_list)
     if match_on == dataset.split:

@@ -3,7 +3,6 @@
 Letters: K prototypes, D their dimension, H W pixels.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.labelled.annotations.legend import LEGEND, legend_of, read_legend
+from slotseg.data.labelled.annotations.legend import LEGEND, Legend, legend_of, read_legend
 from slotseg.data.labelled.annotations.opening import open_annotations
 from slotseg.data.labelled.label_search import annotations_at, find_labels
-from slotseg.data.labelled.label_sources import IdColors, LabelSource
+from slotseg.data.labelled.label_sources import LabelSource
 from slotseg.data.labelled.labelled import LabelledPhotos, ScoredPhoto
 from slotseg.errors import DataError, LabelError
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import UNASSIGNED
 from slotseg.eval.predictors import Predictor
 from slotseg.eval.result import PredictorInfo
-from slotseg.labels.label_map import IGNORE, Color, LabelMap
+from slotseg.labels.label_map import IGNORE, LabelMap
 from slotseg.painting.render import save_legend, save_mask
 
 
@@ -30,7 +29,7 @@ class MaskFolder:
 
     Ids are the cluster or class numbers of the tool. The id 255 in 8-bit masks, and 65535 in 16-bit ones,
     marks a pixel without an id. Such a pixel counts as an error. If all masks hold nothing but this id and 0, and no
-    legend lies beside them, it is the id 1.
+    legend lies beside them, it is the id 1. A legend beside them lists the ids, and they become their places in it.
 
     Annotations are masks too. Their ids are the places of the classes in the file, and pixels without an annotation
     have none.
@@ -49,6 +48,7 @@ class MaskFolder:
     vectors = None
     num_prototypes: int | None
     source: LabelSource
+    legend: Legend | None = None
 
     def __init__(self, folder: Path, benchmark: Benchmark) -> None:
         self.protocol = benchmark.protocol
@@ -60,21 +60,22 @@ class MaskFolder:
         if len(set(keys)) < len(keys):
             raise DataError(f"photos of both splits share names, such as {keys[0]}; expected one split, no --match-on")
         flat = len({Path(key).name for key in keys}) == len(keys)
-        photos = [path for d in sets if isinstance(d, LabelledPhotos) for _, path in d.photos]
-        no_labels = {path.relative_to(folder).as_posix() for path in photos if path.is_relative_to(folder)}
+        photos = {key: path for d in sets if isinstance(d, LabelledPhotos) for key, path in d.photos}
+        no_labels = {path.relative_to(folder).as_posix() for path in photos.values() if path.is_relative_to(folder)}
         if found := annotations_at(folder, keys, flat=flat, no_labels=no_labels):
-            legend = read_legend(legend_of(found)) if found.is_dir() else None
-            annotations = open_annotations(found, keys, legend.names if legend else ())
+            legend = read_legend(legend_of(found), named=False) if found.is_dir() else None
+            annotations = open_annotations(found, keys, legend.names if legend else (), photos)
             self.source, self.num_prototypes = annotations, len(annotations.names)
             return
-        self.num_prototypes, id_colors = _read_legend(legend_of(folder))
+        self.legend = legend = read_legend(legend_of(folder), named=False)
+        self.num_prototypes = len(legend.ids) if legend else None
         self.source = find_labels(
             folder,
             keys,
             what="masks",
             flat=flat,
-            id_colors=id_colors or benchmark.dataset.taxonomy.id_colors,
-            maybe_binary=self.num_prototypes is None,
+            id_colors=(legend and legend.id_colors) or benchmark.dataset.taxonomy.id_colors,
+            maybe_binary=legend is None,
             no_labels=no_labels,
         )
 
@@ -88,10 +89,14 @@ class MaskFolder:
             mask = self.protocol.prepare_map(mask)
         if mask.shape != photo.image.shape[:2]:
             (height, width), where = photo.size_hw, self.source.where(photo.key)
+            scored = photo.image.shape[:2]
+            or_else = f", or {scored[1]} x {scored[0]} as scored" if scored != photo.size_hw else ""
             raise LabelError(
-                f"{where} is {mask.shape[1]} x {mask.shape[0]} and its photo {width} x {height}; "
-                f"expected the photo's size, or {photo.image.shape[1]} x {photo.image.shape[0]} as scored"
+                f"{where} is {mask.shape[1]} x {mask.shape[0]} and its photo {width} x {height}; expected the photo's "
+                f"size{or_else}"
             )
+        if self.legend:
+            return _places(mask, self.legend, self.source.where(photo.key))
         ids = mask.astype(np.uint16)
         if mask.dtype == np.uint8:
             ids[mask == IGNORE] = UNASSIGNED
@@ -132,20 +137,19 @@ class MaskSaver:
         return prototype_map
 
 
-def _read_legend(legend: Path) -> tuple[int | None, IdColors]:
-    """Number of ids that the masks may hold, and their colours, if a legend beside them says so."""
-    try:
-        content = json.loads(legend.read_bytes())
-        classes = content["classes"]
-        colors = [(int(c["id"]), _color(c["color"])) for c in classes if "color" in c]
-        void = [(int(content["ignore_id"]), (0, 0, 0))] if "ignore_id" in content else []
-        return len(classes), (*colors, *void)
-    except FileNotFoundError:
-        return None, ()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{legend} cannot be used ({error!r}); expected the legend of the masks, or none") from error
+def _places(mask: NDArray[Any], legend: Legend, where: str) -> NDArray[np.uint16]:
+    """Place in the legend of each pixel's id, ``(H, W)``, or ``UNASSIGNED``.
 
-
-def _color(values: Any) -> Color:
-    red, green, blue = values
-    return int(red), int(green), int(blue)
+    Raises:
+        LabelError: If the legend does not list an id.
+    """
+    unknown = np.setdiff1d(mask, [*legend.ids, legend.ignore_id, IGNORE, UNASSIGNED])
+    if unknown.size:
+        raise LabelError(
+            f"{where} holds the id {unknown[0]}, which {legend.path} does not list; expected one of "
+            f"its {len(legend.ids)} ids, or {legend.ignore_id} for none"
+        )
+    table = np.full(UNASSIGNED + 1, UNASSIGNED, np.uint16)
+    table[list(legend.ids)] = np.arange(len(legend.ids))
+    places: NDArray[np.uint16] = table[mask]
+    return places

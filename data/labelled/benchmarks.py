@@ -109,7 +109,13 @@ SETS = {
 
 
 def open_set(
-    name: str, data_dir: Path, *, split: str | None = None, curated: bool = False, image_list: Path | None = None
+    name: str,
+    data_dir: Path,
+    *,
+    split: str | None = None,
+    curated: bool = False,
+    image_list: Path | None = None,
+    limit: int | None = None,
 ) -> LabelledPhotos:
     """Find a set on disk.
 
@@ -119,6 +125,7 @@ def open_set(
         split: Split, as the set's folders and files call it; by default the one that papers score.
         curated: Whether to keep only the photos of the curated list, which needs label maps of COCO-Stuff.
         image_list: File with a key a line. If given, only the photos that it names are kept.
+        limit: Number of photos, from the first on, that need label maps; by default all.
 
     Raises:
         DataError: If something is missing, with every path that would do, or if an image list names photos that
@@ -136,15 +143,21 @@ def open_set(
         keys = [key for key, _ in photos if not source.missing([key])]
         check_not_shifted(source, root / "annotations" / f"instances_{split}.json", keys)
 
-    def opened(chosen: ImageList | None) -> LabelledPhotos:
+    def opened(chosen: ImageList | None, limit: int | None = limit) -> LabelledPhotos:
         return LabelledPhotos(
-            name=name, split=split, taxonomy=taxonomy, photos=photos, source=source, image_list=chosen
+            name=name,
+            split=split,
+            taxonomy=taxonomy,
+            photos=photos,
+            source=source,
+            image_list=chosen,
+            limit=limit,
         )
 
     if image_list:
-        return opened(read_image_list(image_list))
+        return opened(read_image_list(image_list, dict(photos)))
     if isinstance(layout, FileLayout) and layout.listing:
         return opened(ImageList.of(read_image_list(root / layout.listing.format(split=split)).keys))
     if curated:
-        return opened(curated_list(split, opened(None).image_list.keys, source.read, root))
+        return opened(curated_list(split, opened(None, None).image_list.keys, source.read, root))
     return opened(None)

@@ -7,7 +7,8 @@ unsupervised. Letters: H W pixels.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from slotseg.data.finding.path_lists import parse_path_list
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
+from slotseg.data.labelled.annotations.photo_names import one_form
 from slotseg.data.labelled.taxonomy import Taxonomy, load_taxonomy
 from slotseg.errors import DataError
 from slotseg.files import write_json
@@ -56,25 +59,34 @@ class ImageList:
         return cls(name=name, keys=tuple(keys))
 
 
-def read_image_list(path: Path) -> ImageList:
-    """Read a list from a file with a key or file name a line. Empty lines are left out.
+def read_image_list(path: Path, known: Collection[str] = ()) -> ImageList:
+    """Read a list from a text file with a key or file name a line. Empty lines are left out.
+
+    Args:
+        path: File, in UTF-8 or UTF-16.
+        known: Keys of the photos that there are. Of several ways to read a line, one that gives such a key is taken.
 
     Raises:
         DataError: If it cannot be read, is empty, or names a photo twice.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); expected a text file with a photo's name a line") from error
-    keys = [
-        str(Path(line).with_suffix("")) if Path(line).suffix.lower() in IMAGE_SUFFIXES else line
-        for line in lines
-        if line
-    ]
-    if not keys or len(set(keys)) < len(keys):
-        what = "names a photo twice" if keys else "is empty"
-        raise DataError(f"{path} {what}; expected a text file with each photo's name on a line")
+        text = parse_path_list(path.read_bytes(), path.parent, str(path)).text
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); expected a text file with a photo's name a line"
+        ) from error
+    keys = [_key(line.strip(), known) for line in text.splitlines() if line.strip()]
+    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{path} names the photo {twice} twice; expected a text file with each photo's name on a line")
     return ImageList.of(keys, str(path))
+
+
+def _key(line: str, known: Collection[str]) -> str:
+    """Key that a line of a list stands for: as it is, without suffix, with slashes, or in another form of Unicode."""
+    whole = line.replace("\\", "/").removeprefix("./")
+    bare = whole.rpartition(".")[0] if whole.lower().endswith(IMAGE_SUFFIXES) else whole
+    return next((key for key in (line, whole, bare, one_form(whole), one_form(bare)) if key in known), bare)
 
 
 def is_curated(label_map: NDArray[Any], where: str = "the label map") -> bool:

@@ -7,12 +7,11 @@ finds, or annotations, which ``annotations_at`` finds.
 import logging
 import os
 import re
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from slotseg.data.finding.walk import IMAGE_SUFFIXES
 from slotseg.data.labelled.annotations.opening import find_annotations, is_annotations
+from slotseg.data.labelled.annotations.photo_names import PHOTO_SUFFIX, files_of_photos, names_in, one_form
 from slotseg.data.labelled.label_sources import IdColors, LabelFiles, LabelSource
 from slotseg.data.reading.number_files import NUMBER_SUFFIXES
 from slotseg.errors import DataError
@@ -25,8 +24,8 @@ _TAGS = (
     "masks?|labels?|labelids|labeltrainids|gt|ground_?truth|seg|segmentation|annotation|preds?|prediction"
     "|leftimg8bit|rgb"  # ends of photos of Cityscapes and Potsdam, whose masks are often named as the whole photo
 )
-_PHOTO, _FILE = ("|".join(map(re.escape, suffixes)) for suffixes in (IMAGE_SUFFIXES, _SUFFIXES))
-_END = re.compile(rf"({_PHOTO})?(?P<end>([._-]({_TAGS}))?({_FILE}))", re.IGNORECASE)
+_FILE = "|".join(map(re.escape, _SUFFIXES))
+_END = re.compile(rf"({PHOTO_SUFFIX})?(?P<end>([._-]({_TAGS}))?({_FILE}))", re.IGNORECASE)
 _FORM = (
     "an indexed or grey PNG, or a TIFF, BMP, GIF, .npy, .npz or .mat, named as the photo is, with an end such as _mask "
     "or without one"
@@ -59,13 +58,14 @@ def annotations_at(
     if not path.is_dir():
         return path if is_annotations(path) else None
     found = find_annotations(path, keys)
-    maps = _candidates(path, set(keys), flat, no_labels) if found else {}
-    if any(not end.endswith(_LOSSY) for names in maps.values() for end in names):
-        hint = f"name {found[0]} to read it" if found[0] != path else "move labelme's files elsewhere to read them"
-        log.warning("%s has label maps and annotations; the label maps are read: %s.", path, hint)
+    maps = files_of_photos(path, keys, _END, flat=flat, left_out=no_labels) if found else {}
+    names = " and ".join("labelme's files" if file == path else file.name for file in found)
+    if any(not end.endswith(_LOSSY) for files in maps.values() for end in files.values()):
+        files = [f"name {file} to read it" for file in found if file != path]
+        hints = [*files, *(["move labelme's files elsewhere to read them"] if path in found else [])]
+        log.warning("%s has label maps and %s; the label maps are read: %s.", path, names, ", or ".join(hints))
         return None
     if len(found) > 1:
-        names = " and ".join("labelme's files" if file == path else file.name for file in found)
         raise DataError(f"{path} has {names}; expected one kind: name the file, or move the others away")
     return found[0] if found else None
 
@@ -78,6 +78,7 @@ def find_labels(
     flat: bool = False,
     id_colors: IdColors = (),
     maybe_binary: bool = False,
+    in_doubt: str = "",
     no_labels: Collection[str] = (),
 ) -> LabelSource:
     """Find the label map of each photo.
@@ -89,6 +90,7 @@ def find_labels(
         flat: Whether the files may also lie in the folder itself, without the photos' subfolders.
         id_colors: Id of each colour, if label maps may be in colour.
         maybe_binary: Whether maps of 0 and 255 alone hold the ids 0 and 1.
+        in_doubt: File that could say what 255 is in such maps, if it is not sure; for messages.
         no_labels: Names below the folder of files that are no label maps, such as the photos themselves.
 
     Returns:
@@ -100,7 +102,7 @@ def find_labels(
     if folder.is_file() and len(keys) == 1:
         folder, names = folder.parent, {keys[0]: folder.name}
     elif not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; expected the folder of {what}")
+        raise DataError(f"{folder} is not a folder; expected the folder of {what}, or a file of annotations")
     else:
         names = {} if _all_there(folder, keys, no_labels) else _found(folder, keys, what, flat, no_labels)
     return LabelFiles(
@@ -109,19 +111,32 @@ def find_labels(
         names=names,
         id_colors=id_colors,
         maybe_binary=maybe_binary,
+        in_doubt=in_doubt,
         or_else=', or give the classes their "colors" in classes.json',
     )
 
 
-def without_labels(photos: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
-    """Leave out label maps such as ``a_mask.png``, where they lie among the photos, such as ``a.jpg``."""
-    keys = {key for key, _ in photos}
+def without_labels(photos: Sequence[Path], folder: Path) -> list[Path]:
+    """Leave out label maps, where they lie among the photos: ``a_mask.png`` beside ``a.jpg``, else ``a.png``.
 
-    def labels(key: str) -> bool:
-        dots = [dot.start() for dot in re.finditer(r"[._-]", key)]
-        return any(key[:dot] in keys and _END.fullmatch(f"{key}.png", dot) for dot in dots)
+    Of ``a.jpg`` and ``a.png``, the second is the label map, as a JPEG holds none. Two photos of one name are both kept
+    if the folder has files such as ``a_mask.png``, or annotations.
+    """
+    names = {photo: Path(one_form(str(photo))) for photo in photos}
+    known = {name.with_suffix("") for name in names.values()} | set(names.values())
 
-    return [(key, path) for key, path in photos if not labels(key)]
+    def tagged(name: Path) -> bool:
+        dots = [dot.start() for dot in re.finditer(r"[._-]", name.stem) if dot.start()]
+        return any(name.with_name(name.name[:d]) in known and _END.fullmatch(f"{name.stem}.png", d) for d in dots)
+
+    def may_be_map(name: Path) -> bool:
+        return name.suffix.lower() in _SUFFIXES and name.suffix.lower() not in _LOSSY
+
+    rest = [photo for photo, name in names.items() if not tagged(name)]
+    if len(rest) < len(photos) or find_annotations(folder, ()):
+        return rest
+    of_jpegs = {name.with_suffix("") for name in names.values() if not may_be_map(name)}
+    return [photo for photo, name in names.items() if not (may_be_map(name) and name.with_suffix("") in of_jpegs)]
 
 
 def _all_there(folder: Path, keys: Sequence[str], no_labels: Collection[str]) -> bool:
@@ -131,66 +146,52 @@ def _all_there(folder: Path, keys: Sequence[str], no_labels: Collection[str]) ->
 
 def _found(folder: Path, keys: Sequence[str], what: str, flat: bool, no_labels: Collection[str]) -> dict[str, str]:
     """Name of each photo's label map below the folder."""
-    files = _candidates(folder, set(keys), flat, no_labels)
+    files = files_of_photos(folder, keys, _END, flat=flat, left_out=no_labels)
     absent = [key for key in keys if key not in files]
     if absent:
         raise DataError(
             f"{len(absent)} of {len(keys)} {what} are missing in {folder}, the first is {absent[0]}.png; "
             f"{_what_is_there(folder, absent[0], flat)}; expected a file for each photo: {_FORM}"
+            f"{', or --image-list with the photos that have one' if len(absent) < len(keys) else ''}"
+            f"{_namesake(absent[0], keys)}"
         )
     chosen = {key: _chosen(key, files[key]) for key in keys}
     several = next((key for key in keys if len(chosen[key]) > 1), None)
     if several is not None:
         raise DataError(
-            f"{several} has several {what} in {folder}: {' and '.join(chosen[several].values())}; expected one: move "
+            f"{several} has several {what} in {folder}: {' and '.join(chosen[several])}; expected one: move "
             f"the others away, or name it {several}.png"
         )
-    ends = {end: name for key in reversed(keys) for end, name in chosen[key].items()}
+    ends = {end: name for key in reversed(keys) for name, end in chosen[key].items()}
     if len(ends) > 1:
         raise DataError(
             f"{what} in {folder} end in different ways: {' and '.join(sorted(ends.values()))}; expected one end for "
             "all: it is not sure that they are of one kind"
         )
-    return {key: name for key, names in chosen.items() for name in names.values()}
+    return {key: name for key, files in chosen.items() for name in files}
 
 
-def _candidates(folder: Path, keys: set[str], flat: bool, no_labels: Collection[str]) -> dict[str, dict[str, str]]:
-    """Files, below the folder, that may be the label map of each photo: their names by their end."""
-    by_name = {os.path.basename(key): key for key in keys} if flat else {}
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for subfolder in sorted({os.path.dirname(key) for key in keys} | ({""} if flat else set()), reverse=True):
-        inside = f"{subfolder}/" if subfolder else ""
-        for name in _names(folder / subfolder):
-            for dot in re.finditer(r"[._-]", name):
-                stem = name[: dot.start()]
-                key = inside + stem if inside + stem in keys else None if inside else by_name.get(stem)
-                end = _END.fullmatch(name, dot.start())
-                if key and end and inside + name not in no_labels:
-                    found[key].setdefault(end["end"].lower(), inside + name)
-    return found
+def _namesake(absent: str, keys: Sequence[str]) -> str:
+    """What to do if a photo kept its suffix, as another is called the same, and one of the two may be a label map."""
+    stem = os.path.splitext(absent)[0]
+    if sum(os.path.splitext(key)[0] == stem for key in keys) < 2:
+        return ""
+    return f"; two photos are called {stem}: if one is a label map, move it elsewhere, or name it {stem}_mask"
 
 
-def _chosen(key: str, names: dict[str, str]) -> dict[str, str]:
+def _chosen(key: str, files: dict[str, str]) -> dict[str, str]:
     """Those of a photo's files that may be meant: a PNG of its name, else all but lossy ones, else all."""
-    if ".png" in names:
-        return {".png": names[".png"]}
-    return {end: name for end, name in names.items() if not end.endswith(_LOSSY)} or names
+    plain = {name: end for name, end in files.items() if end == ".png"}
+    whole = f"{os.path.basename(key)}.png"
+    own = {name: end for name, end in plain.items() if one_form(os.path.basename(name)) == whole}
+    return own or plain or {name: end for name, end in files.items() if not end.endswith(_LOSSY)} or files
 
 
 def _what_is_there(folder: Path, key: str, flat: bool) -> str:
     """Examples of the files beside the place of an absent label map."""
     place = folder if flat else (folder / key).parent
-    names = [name for name in _names(place) if not name.endswith(".json")] or _names(place)
+    names = [name for name in names_in(place) if not name.endswith(".json")] or names_in(place)
     if not names:
         return f"{place} {'has no file' if place.is_dir() else 'does not exist'}"
     examples = ", ".join(names[:_EXAMPLES]) + (", …" if len(names) > _EXAMPLES else "")
     return f"there {'is' if len(names) == 1 else 'are'} {examples}"
-
-
-def _names(folder: Path) -> list[str]:
-    """Names of the files in a folder but hidden ones, sorted; none if it cannot be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
-    except OSError:
-        return []

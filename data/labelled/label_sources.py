@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from slotseg.data.labelled.annotations.photo_names import one_form
 from slotseg.data.reading.label_files import Ids, StoredLabel, numbers_of, read_stored
 from slotseg.errors import DataError, LabelError
 from slotseg.labels.label_map import IGNORE, IGNORE_16, Color
@@ -64,13 +65,16 @@ class LabelFiles:
     """Id of each colour, if the files may be in colour."""
     maybe_binary: bool = False
     """Whether files that hold 0 and 255 alone hold the ids 0 and 1."""
+    in_doubt: str = ""
+    """File that could say what 255 is in files of 0 and 255 alone, if it is not sure; for messages."""
     or_else: str = ""
     """What else can be done about files in colour, for messages."""
 
     @property
     def description(self) -> str:
         """The files, and how they are read if they hold no ids."""
-        ends = (name.rpartition("/")[2][len(key.rpartition("/")[2]) :] for key, name in self.names.items())
+        named = ((key, one_form(name)) for key, name in self.names.items())
+        ends = (name.rpartition("/")[2][len(key.rpartition("/")[2]) :] for key, name in named)
         suffixes = set(ends) or {self.suffix}
         files = ", ".join(f"*{suffix}" for suffix in sorted(suffixes))
         how = ", by colour" if self.in_color else ", 255 is 1" if self.binary else ""
@@ -138,17 +142,26 @@ class LabelFiles:
 
     @cached_property
     def binary(self) -> bool:
-        """Whether the files hold 0 and the largest number of 8 or of 16 bits, and nothing else."""
+        """Whether 255 is read as 1: the files hold 0 and the largest number of 8 or of 16 bits, and nothing else."""
         seen: set[int] = set()
-        for key in self.keys if self.maybe_binary else ():
+        for key in self.keys if self.maybe_binary or self.in_doubt else ():
             if self.path(key).is_file():
                 seen.update(np.unique(self._ids(key)).tolist())
             if not seen <= {0, IGNORE, IGNORE_16}:
                 return False
         binary = 0 in seen and len(seen) > 1
-        if binary:
+        if binary and self.in_doubt:
+            log.warning(
+                "The files in %s hold 0 and %d alone, which is read as void: if it is a class, give %s two names and "
+                '"ids": [0, %d].',
+                self.folder,
+                max(seen),
+                self.in_doubt,
+                max(seen),
+            )
+        elif binary:
             log.info("The files in %s hold 0 and %d alone, which is read as 1.", self.folder, max(seen))
-        return binary
+        return binary and self.maybe_binary
 
     def _ids(self, key: str) -> Ids:
         path = self.path(key)
@@ -183,7 +196,7 @@ class LabelFiles:
         """Refuse a palette that gives the numbers other colours than that of an earlier file does."""
         if stored.ids is None or stored.colors is None:
             return
-        used = np.unique(stored.ids)
+        used = np.intersect1d(stored.ids, [i for i, _ in self.id_colors])  # void may have the colour of a class
         ids = _known_ids(stored.colors[used], self.id_colors)
         if (ids < 0).any() or (ids == used).all() or not np.ptp(stored.colors[used], axis=1).any():
             return

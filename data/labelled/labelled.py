@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.data.finding.listing import list_images
-from slotseg.data.labelled.image_lists import ImageList
+from slotseg.data.labelled.annotations.photo_names import one_form
+from slotseg.data.labelled.image_lists import ImageList, read_image_list
 from slotseg.data.labelled.label_search import without_labels
 from slotseg.data.labelled.label_sources import LabelSource
-from slotseg.data.labelled.own_labels import open_own_labels
+from slotseg.data.labelled.own_labels import annotations_hint, open_own_labels
 from slotseg.data.labelled.taxonomy import Taxonomy, plain_taxonomy
 from slotseg.data.reading.images import read_image
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
@@ -125,6 +126,7 @@ class LabelledPhotos:
         photos: Key and file of each photo.
         source: Source of the label maps, by key.
         image_list: List of the photos to keep, in its order; by default all.
+        limit: Number of photos, from the first on, that need label maps; by default all.
 
     Raises:
         DataError: If photos of the list or label maps are absent; the message counts all of them.
@@ -139,6 +141,7 @@ class LabelledPhotos:
         photos: Sequence[tuple[str, Path]],
         source: LabelSource,
         image_list: ImageList | None = None,
+        limit: int | None = None,
     ) -> None:
         self.name, self.split, self.taxonomy, self.source = name, split, taxonomy, source
         files = dict(photos)
@@ -146,9 +149,8 @@ class LabelledPhotos:
         if twice:
             raise DataError(f"{twice[0]} and {twice[1]} would share a label map; expected photos of different names")
         self.image_list = image_list or ImageList.of(list(files))
-        like = f", which are called {next(iter(files))} and so on" if files else ""
-        _refuse_missing([k for k in self.image_list.keys if k not in files], "photos", self.image_list.name, name, like)
-        _refuse_missing(source.missing(self.image_list.keys), "label maps", self.image_list.name, name)
+        _refuse_absent(self.image_list, files, name)
+        _refuse_missing(source.missing(self.image_list.keys[:limit]), "label maps", self.image_list.name, name)
         self.photos = [(key, files[key]) for key in self.image_list.keys]
 
     @property
@@ -193,37 +195,64 @@ class LabelledPhotos:
         return self.taxonomy.class_map(label_map, self.source.where(key))
 
 
-def labelled_folder(images: Path, labels: Path, split: str | None = None) -> LabelledPhotos:
+def labelled_folder(
+    images: Path,
+    labels: Path,
+    split: str | None = None,
+    *,
+    image_list: Path | None = None,
+    limit: int | None = None,
+) -> LabelledPhotos:
     """Open a folder of photos with somebody's own labels, as ``slotseg.data.labelled.own_labels`` finds them.
 
     Args:
         images: Folder of the photos, searched recursively.
         labels: Folder of the label maps, with the same relative paths, or annotations of the photos.
         split: Name of a folder in both. If given, only these folders are taken.
+        image_list: File with a photo's name a line. If given, only these photos are kept, and need labels.
+        limit: Number of photos, from the first on, that need labels; by default all.
 
     Raises:
         DataError: If a folder, the names of the classes or a label map are missing.
     """
     if split:
-        images, labels = images / split, labels if labels.is_file() else labels / split
+        images, whole, labels = images / split, labels, labels if labels.is_file() else labels / split
     if not labels.exists():
-        raise DataError(f"{labels} is not a folder; expected the folder of label maps, or a file of annotations")
+        hint = annotations_hint(whole) if split else ""
+        raise DataError(f"{labels} is not a folder; expected the folder of label maps, or a file of annotations{hint}")
     root = images if images.is_dir() else images.parent
-    photos = _with_keys(list_images([images]), root)
-    names: set[str] = set()
+    files, names = list_images([images]), set[str]()
     if root.samefile(labels):
-        photos = without_labels(photos)
-        names = {path.relative_to(root).as_posix() for _, path in photos}
-    taxonomy, source = open_own_labels(labels, list(dict(photos)), no_labels=names, above=2 if split else 1)
-    return LabelledPhotos(name="folder", split=split or "all", taxonomy=taxonomy, photos=photos, source=source)
+        files = without_labels(files, root)
+        names = {path.relative_to(root).as_posix() for path in files}
+    photos = _with_keys(files, root)
+    by_key = dict(photos)
+    listed = read_image_list(image_list, by_key) if image_list else ImageList.of(list(by_key))
+    _refuse_absent(listed, by_key, "folder")
+    wanted = {key: by_key[key] for key in listed.keys[:limit]}
+    taxonomy, source = open_own_labels(labels, wanted, no_labels=names, above=2 if split else 1)
+    return LabelledPhotos(
+        name="folder",
+        split=split or "all",
+        taxonomy=taxonomy,
+        photos=photos,
+        source=source,
+        image_list=listed,
+        limit=limit,
+    )
 
 
 def _with_keys(photos: Sequence[Path], root: Path) -> list[tuple[str, Path]]:
     """Key and file of each photo. Photos that differ only in their suffix keep it, as their masks do."""
-    names = [photo.relative_to(root) for photo in photos]
+    names = [Path(one_form(str(photo.relative_to(root)))) for photo in photos]
     stems = Counter(name.with_suffix("") for name in names)
     keys = [(name if stems[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix() for name in names]
     return list(zip(keys, photos, strict=True))
+
+
+def _refuse_absent(image_list: ImageList, files: Mapping[str, Path], name: str) -> None:
+    like = f", which are called {next(iter(files))} and so on" if files else ""
+    _refuse_missing([key for key in image_list.keys if key not in files], "photos", image_list.name, name, like)
 
 
 def _refuse_missing(missing: Sequence[str], what: str, image_list: str, name: str, like: str = "") -> None:

@@ -1,12 +1,13 @@
 """The classes of somebody's own labels: the file ``classes.json`` beside them."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slotseg.data.labelled.annotations.common import class_name, id_of, quoted, read_json
+from slotseg.data.labelled.annotations.photo_names import file_named
 from slotseg.data.labelled.taxonomy import Taxonomy, plain_taxonomy
 from slotseg.errors import DataError
 from slotseg.labels.label_map import IGNORE, IGNORE_16, Color
@@ -26,6 +27,8 @@ class OwnClasses(NamedTuple):
     """The classes."""
     maybe_binary: bool
     """Whether label maps of 0 and 255 alone hold the first and the second class, as nothing says otherwise."""
+    in_doubt: str
+    """The file, if it is not sure what 255 is in label maps of 0 and 255 alone; else empty."""
     void_names: tuple[str, ...]
     """Names of what is ignored."""
     path: Path
@@ -42,18 +45,19 @@ def read_classes(folders: Sequence[Path]) -> OwnClasses | None:
     Raises:
         DataError: If it cannot be used.
     """
-    path = next((f / CLASSES for f in folders if (f / CLASSES).is_file()), None)
+    path = next((path for f in folders if (path := file_named(f, CLASSES)).is_file()), None)
     if path is None:
         return None
+    content = read_json(path, EXPECTED)
     try:
-        return _classes(json.loads(path.read_bytes()), path)
-    except (OSError, ValueError, TypeError, RecursionError, DataError) as error:
+        return _classes(content, path)
+    except (ValueError, TypeError, DataError) as error:
         raise DataError(f"{path} cannot be used ({error}); expected {EXPECTED}") from error
 
 
 def _classes(content: Any, path: Path) -> OwnClasses:
     if not isinstance(content, dict) or "names" not in content:
-        raise ValueError("it has no 'names'")
+        raise ValueError('it has no "names"')
     unknown = sorted(content.keys() - set(_KEYS))
     if unknown:
         log.warning("%s has %s, which nothing reads; it may have %s.", path, ", ".join(unknown), ", ".join(_KEYS))
@@ -64,10 +68,16 @@ def _classes(content: Any, path: Path) -> OwnClasses:
         void = tuple(i for i in void if i not in named)
     void = tuple(dict.fromkeys([*void, *({IGNORE_16} - named)]))
     taxonomy = plain_taxonomy("folder", names, _colors(content.get("colors"), len(names)), void, ids)
-    taxonomy = replace(taxonomy, encoding=f'{taxonomy.encoding}; "ids" in {CLASSES} may name others')
-    plain = ids == ((0,), (1,)) and "ignore_index" not in content
-    ignored = tuple(name for name in names if name not in taxonomy.names)
-    return OwnClasses(taxonomy, maybe_binary=plain, void_names=ignored, path=path)
+    taxonomy = replace(taxonomy, or_else=f'"ids" in {CLASSES} may name others')
+    open_void = "ignore_index" not in content and named.isdisjoint((IGNORE, IGNORE_16))
+    plain = isinstance(content["names"], list) and "ids" not in content and len(names) == 2
+    return OwnClasses(
+        taxonomy,
+        maybe_binary=open_void and plain,
+        in_doubt=str(path) if open_void and not plain else "",
+        void_names=tuple(name for name in names if name not in taxonomy.names),
+        path=path,
+    )
 
 
 def _names_and_ids(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
@@ -75,7 +85,7 @@ def _names_and_ids(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[t
     names, ids = content["names"], content.get("ids")
     if isinstance(names, dict):
         if ids is not None:
-            raise ValueError("names already say their ids, and there are 'ids' too")
+            raise ValueError('names already say their ids, and there are "ids" too')
         ids, names = [_id_of_text(text) for text in names], list(names.values())
     if not isinstance(names, list):
         raise TypeError("names is no list, and no mapping of id to name")
@@ -85,15 +95,15 @@ def _names_and_ids(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[t
         raise ValueError(f"{len(names)} names and {len(ids) if isinstance(ids, list) else 'no list of'} ids")
     no_name = next((name for name in names if name is None or isinstance(name, list | dict)), names)
     if no_name is not names:
-        raise TypeError(f"names has {no_name!r}, which is no name")
-    return tuple(str(name) for name in names), tuple(_whole_numbers(i, "ids") for i in ids)
+        raise TypeError(f"names has {quoted(no_name)}, which is no name")
+    return tuple(map(class_name, names)), tuple(_whole_numbers(i, "ids") for i in ids)
 
 
 def _id_of_text(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"names gives {text!r} a meaning, which is no id") from None
+    number = id_of(text)
+    if number is None:
+        raise ValueError(f"names gives {quoted(text)} a meaning, which is no id")
+    return number
 
 
 def _void(value: Any) -> tuple[int, ...]:
@@ -104,7 +114,7 @@ def _whole_numbers(value: Any, what: str) -> tuple[int, ...]:
     """A whole number, or several, as a tuple."""
     numbers = value if isinstance(value, list) else [value]
     if not numbers or not all(is_whole(i) for i in numbers):
-        raise TypeError(f"{what} has {value!r}, which is no whole number")
+        raise TypeError(f"{what} has {quoted(value)}, which is no whole number")
     return tuple(dict.fromkeys(numbers))
 
 

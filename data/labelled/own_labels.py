@@ -4,9 +4,10 @@ Names come from ``classes.json``, from the legend beside slotseg's masks, or fro
 are there, the classes are those of ``classes.json``, and names say which is which.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,7 @@ from numpy.typing import NDArray
 from slotseg.data.labelled.annotations.legend import Legend, legend_of, read_legend
 from slotseg.data.labelled.annotations.opening import (
     Annotations,
-    is_annotations,
-    is_of_one_photo,
+    annotation_files,
     open_annotations,
 )
 from slotseg.data.labelled.annotations.shapes import NOTHING
@@ -37,12 +37,14 @@ class OwnLabels(NamedTuple):
     """The label map of each photo."""
 
 
-def open_own_labels(path: Path, keys: Sequence[str], *, no_labels: Collection[str] = (), above: int = 1) -> OwnLabels:
+def open_own_labels(
+    path: Path, photos: Mapping[str, Path], *, no_labels: Collection[str] = (), above: int = 1
+) -> OwnLabels:
     """Open the labels of photos.
 
     Args:
         path: Folder of label maps, or annotations: their file, or a folder with them.
-        keys: Keys of the photos: their paths below the photos, without suffix.
+        photos: File of each photo by key: its path below the photos, without suffix.
         no_labels: Names below the folder of files that are no label maps, such as the photos themselves.
         above: How many folders above that of the labels may hold ``classes.json``.
 
@@ -50,20 +52,37 @@ def open_own_labels(path: Path, keys: Sequence[str], *, no_labels: Collection[st
         DataError: If labels or names are missing, cannot be used, or do not agree.
     """
     folder = path if path.is_dir() else path.parent
+    keys = list(photos)
     found = annotations_at(path, keys, no_labels=no_labels)
     classes = read_classes([folder, *list(folder.parents)[:above]])
     named_there = found is not None and found.is_file()
     legend = None if named_there else _legend(path, needed=classes is None)
     if found:
         names = legend.names if legend else (*classes.taxonomy.names, *classes.void_names) if classes else ()
-        return _of_annotations(open_annotations(found, keys, names), classes)
+        return _of_annotations(open_annotations(found, keys, names, photos), classes)
     if not classes and not legend:
-        raise DataError(f"there is no {CLASSES} in {folder} or beside it; expected {EXPECTED}{_hint(folder)}")
+        raise DataError(
+            f"there is no {CLASSES} in {folder} or beside it; expected {EXPECTED}{annotations_hint(folder)}"
+        )
     taxonomy = _of_legend(legend, classes) if legend else classes.taxonomy if classes else None
     assert taxonomy
-    maybe_binary = not legend and classes is not None and classes.maybe_binary
-    source = find_labels(path, keys, id_colors=taxonomy.id_colors, maybe_binary=maybe_binary, no_labels=no_labels)
+    unnamed = classes if not legend else None
+    source = find_labels(
+        path,
+        keys,
+        id_colors=taxonomy.id_colors,
+        maybe_binary=unnamed is not None and unnamed.maybe_binary,
+        in_doubt=unnamed.in_doubt if unnamed else "",
+        no_labels=no_labels,
+    )
     return OwnLabels(taxonomy, source)
+
+
+def annotations_hint(folder: Path) -> str:
+    """What to do where a folder holds annotations of another name than slotseg's, as exports of tools do."""
+    found = list(islice(annotation_files(folder), 3))
+    names, which = " or ".join(map(str, found)), "this file" if len(found) == 1 else "one of these files"
+    return f", or, to read the annotations in {names}, the name of {which}" if found else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +126,14 @@ def _of_annotations(annotations: Annotations, classes: OwnClasses | None) -> Own
 def _of_legend(legend: Legend, classes: OwnClasses | None) -> Taxonomy:
     """Classes of masks whose ids the legend names."""
     if not classes:
-        return plain_taxonomy("folder", legend.names, legend.colors, (legend.ignore_id,))
+        own = tuple((i,) for i in legend.ids)
+        taxonomy = plain_taxonomy("folder", legend.names, legend.colors, (legend.ignore_id,), own)
+        encoding = f"{taxonomy.encoding}, as {legend.path} says"
+        return replace(taxonomy, encoding=encoding, id_colors=legend.id_colors)
     places = _places(legend.names, str(legend.path), classes)
-    ids = [tuple(i for i, place in enumerate(places) if place == c) for c in range(len(classes.taxonomy.classes))]
-    void = (legend.ignore_id, *(i for i, place in enumerate(places) if place == NOTHING))
+    pairs = list(zip(legend.ids, places, strict=True))
+    ids = [tuple(i for i, place in pairs if place == c) for c in range(len(classes.taxonomy.classes))]
+    void = (legend.ignore_id, *(i for i, place in pairs if place == NOTHING))
     numbered = [replace(c, ids=ids[i]) for i, c in enumerate(classes.taxonomy.classes)]
     return replace(classes.taxonomy, classes=tuple(numbered), void=void, id_colors=())
 
@@ -125,13 +148,6 @@ def _places(names: Sequence[str], where: str, classes: OwnClasses) -> list[int]:
             f"expected the same names in both, or no {CLASSES}"
         )
     return [known[name] for name in names]
-
-
-def _hint(folder: Path) -> str:
-    """What to do where a folder holds annotations of another name than slotseg's, as exports of tools do."""
-    names = (path for pattern in ("*.json", "*.xml", "*/*.json", "*/*.xml") for path in sorted(folder.glob(pattern)))
-    found = next((path for path in names if is_annotations(path) and not is_of_one_photo(path)), None)
-    return f", or, to read the annotations in {found}, the name of this file" if found else ""
 
 
 def _legend(path: Path, *, needed: bool) -> Legend | None:

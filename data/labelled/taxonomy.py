@@ -54,6 +54,8 @@ class Taxonomy:
     """Title for people."""
     encoding: str = "value = class id"
     """Meaning of the values of a label map, for people."""
+    or_else: str = ""
+    """What else can be done about an unknown id, if classes may be given other ids, for people."""
     unused: tuple[int, ...] = ()
     """Ids that occur in no genuine label map. If one occurs, the encoding is another."""
     mistaken: str = "counted from 1"
@@ -72,6 +74,8 @@ class Taxonomy:
         if twice or outside:
             which = f"gives id {twice[0]} two meanings" if twice else f"has the id {outside[0]}"
             raise DataError(f"the label set {self.name} {which}; expected ids from 0 to {MAX_ID}, each once")
+        if "" in self.names:
+            raise DataError(f"the label set {self.name} has a class with an empty name; expected a name for each")
         if names:
             raise DataError(f"the label set {self.name} has two classes named {names[0]!r}; expected different names")
         if any(not 0 <= v <= 255 for c in self.classes for v in c.color):
@@ -112,7 +116,7 @@ class Taxonomy:
         """
         classes: NDArray[np.int32] = self._table[label_map]
         if classes.min(initial=0) == _UNKNOWN:
-            raise LabelError(f"{where} {self._refusal(int(label_map[classes == _UNKNOWN][0]))}")
+            raise LabelError(f"{where} {self._refusal(label_map)}")
         return classes.astype(np.uint8) if self.ignore == IGNORE else classes.astype(np.uint16)
 
     @cached_property
@@ -124,13 +128,22 @@ class Taxonomy:
         table[list(self.unused)] = _UNKNOWN
         return table
 
-    def _refusal(self, unknown: int) -> str:
+    def _refusal(self, label_map: NDArray[Any]) -> str:
+        """What is wrong with a label map that has an unknown id, as a clause without a subject."""
+        held: list[int] = np.unique(label_map).tolist()
+        unknown = next(i for i in held if self._table[i] == _UNKNOWN)
         if self.unused:
             return (
                 f"holds the id {unknown}, which no label map of {self.name} does, so it is encoded otherwise "
                 f"({self.mistaken}, for instance); expected {self.encoding}"
             )
-        return f"holds the id {unknown}, which the label set {self.name} does not have; expected {self.encoding}"
+        ways = ([i for i in held if i not in self.void], held)
+        ids = next((ids for ids in ways if len(ids) == len(self.classes)), None)
+        example = f', such as "ids": {ids} for those of this file' if ids else ""
+        or_else = f"; {self.or_else}{example}" if self.or_else else ""
+        return (
+            f"holds the id {unknown}, which the label set {self.name} does not have; expected {self.encoding}{or_else}"
+        )
 
 
 def taxonomies() -> list[str]:

@@ -125,14 +125,29 @@ def test_a_mask_of_a_folder_may_name_its_ids(native: Benchmark, tmp_path: Path) 
     legend.write_text(json.dumps({"classes": [{"id": i} for i in range(20)]}))
     assert evaluate(MaskFolder(tmp_path / "labels", native), native).protocol.num_prototypes == 20
     legend.write_text(json.dumps({"classes": [{"id": 0}]}))
-    with pytest.raises(LabelError, match=r"holds the id \d; expected 0\.\.0"):
+    with pytest.raises(
+        LabelError, match=r"holds the id \d, which .*legend\.json does not list; expected one of its 1 id"
+    ):
         evaluate(MaskFolder(tmp_path / "labels", native), native)
     for cut in ("{", "[" * 100_000):
         legend.write_text(cut)
-        with pytest.raises(DataError, match=r"legend\.json cannot be used"):
+        with pytest.raises(DataError, match=r"legend\.json is no whole JSON"):
             MaskFolder(tmp_path / "labels", native)
     legend.write_text(json.dumps({"classes": [{"id": i} for i in range(20)]}), encoding="utf-8-sig")
     assert MaskFolder(tmp_path / "labels", native).num_prototypes == 20
+
+
+def test_ids_of_a_legend_may_have_gaps(native: Benchmark, tmp_path: Path) -> None:
+    """They become their places in the legend, and what it ignores counts as an error."""
+    for i in range(len(native.dataset)):
+        labelled = native.dataset.read(i)
+        ids = (labelled.class_map + 100).astype(np.uint8)
+        ids[:, :24] = 99
+        write(tmp_path / "masks" / f"{labelled.key}.png", ids)
+    classes = [{"id": str(i)} for i in range(107, 99, -1)]
+    (tmp_path / "masks" / "legend.json").write_text(json.dumps({"classes": classes, "ignore_id": 99}))
+    result = evaluate(MaskFolder(tmp_path / "masks", native), native)
+    assert (result.metrics.pixel_accuracy, result.protocol.num_prototypes) == (0.75, 8)
 
 
 def test_missing_masks_are_counted_and_only_those_that_are_scored(photos: LabelledPhotos, tmp_path: Path) -> None:

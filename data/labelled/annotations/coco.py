@@ -4,7 +4,6 @@ The file is read once. What is kept of it is about as large as the file; one pho
 Letters: H W pixels.
 """
 
-import json
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -21,7 +20,8 @@ from slotseg.data.labelled.annotations.common import (
     color_of,
     common_colors,
     empty_map,
-    read_bytes,
+    quoted,
+    read_json,
 )
 from slotseg.data.labelled.annotations.photo_names import find_photos
 from slotseg.errors import DataError
@@ -130,7 +130,7 @@ def _check_image_ids(content: dict[str, Any], path: Path) -> None:
     images_of = [annotation["image_id"] for annotation in content["annotations"]]
     if images_of and not any(i in counts for i in images_of):
         raise DataError(
-            f"{path} has annotations of the image_id {images_of[0]!r} and so on; expected ids of its images"
+            f"{path} has annotations of the image_id {quoted(images_of[0])} and so on; expected ids of its images"
         )
 
 
@@ -141,10 +141,7 @@ def _as_written(key: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """The JSON, with every entry that is used checked for its fields."""
-    try:
-        content: Any = json.loads(read_bytes(path, EXPECTED), object_hook=_compact)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no whole JSON ({error}); expected {EXPECTED}") from error
+    content = read_json(path, EXPECTED, _compact)
     fields = {"images": {"id", "file_name"}, "annotations": {"image_id", "category_id"}, "categories": {"id", "name"}}
     for key, needed in fields.items():
         entries = content.get(key) if isinstance(content, dict) else None
@@ -152,10 +149,10 @@ def _read(path: Path) -> dict[str, Any]:
             raise DataError(f"{path} has no {key}; expected {EXPECTED}")
         wrong = next((e for e in entries if not isinstance(e, dict) or not needed <= e.keys()), None)
         if wrong is not None:
-            raise DataError(f"{path} has {str(wrong)[:80]} in its {key}; expected {' and '.join(sorted(needed))} there")
+            raise DataError(f"{path} has {quoted(wrong)} in its {key}; expected {' and '.join(sorted(needed))} there")
         for entry in entries:
             if any(isinstance(entry[name], list | dict) for name in needed):
-                raise DataError(f"{path} has {str(entry)[:80]} in its {key}; expected numbers and names there")
+                raise DataError(f"{path} has {quoted(entry)} in its {key}; expected numbers and names there")
     assert isinstance(content, dict)
     return content
 

@@ -3,9 +3,10 @@
 Letters: H W pixels.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,30 @@ from slotseg.data.labelled.annotations.shapes import NOTHING
 from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.errors import DataError
 from slotseg.labels.label_map import Color
+from slotseg.labels.naming import tidy
+from slotseg.values import is_whole
 
 
 def checked_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
-    """Names of the classes, each once.
+    """Names of the classes, each once, as ``class_name`` gives them.
 
     Raises:
-        DataError: If there is none, too many, or two are alike.
+        DataError: If there is none, too many, one is empty, or two are alike.
     """
-    twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
+    tidied = tuple(map(class_name, names))
+    twice = [name for name, count in Counter(tidied).items() if count > 1]
+    if "" in tidied:
+        raise DataError(f"{where} has a class with an empty name; expected a name for each")
     if twice:
         raise DataError(f"{where} has two classes named {twice[0]!r}; expected different names")
     if not 0 < len(names) < NOTHING:
         raise DataError(f"{where} has {len(names) or 'no'} classes; expected 1 to {NOTHING - 1}")
-    return tuple(map(str, names))
+    return tidied
+
+
+def class_name(value: Any) -> str:
+    """A name as it is compared with others: without needless spaces, and in one form of Unicode."""
+    return tidy(str(value))
 
 
 def checked_size(height: Any, width: Any) -> tuple[int, int]:
@@ -67,6 +78,49 @@ def color_of(values: Any) -> Color | None:
 def empty_map(size_hw: tuple[int, int]) -> NDArray[np.uint16]:
     """Map ``(H, W)`` in which no pixel has an annotation."""
     return np.full(size_hw, NOTHING, np.uint16)
+
+
+def read_json(path: Path, expected: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Content of a JSON file.
+
+    Args:
+        path: File.
+        expected: What it should be, for messages.
+        hook: Function that each object is replaced by.
+
+    Raises:
+        DataError: If it cannot be read, is no JSON, or an object has a key twice, of which JSON keeps the last.
+    """
+
+    def checked(pairs: list[tuple[str, Any]]) -> Any:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise DataError(f"{path} has the key {quoted(key)} twice; expected each once")
+        return hook(found) if hook else found
+
+    content = read_bytes(path, expected)
+    try:
+        return json.loads(content, object_pairs_hook=checked)
+    except json.JSONDecodeError as error:
+        problem = f"line {error.lineno}, column {error.colno}"
+    except RecursionError:
+        problem = "it is nested too deep"
+    except ValueError:
+        problem = "it is no text of UTF-8"
+    raise DataError(f"{path} is no whole JSON ({problem}); expected {expected}")
+
+
+def id_of(value: Any) -> int | None:
+    """An id from a number or from text of digits; None if it is neither."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
+        return int(value)
+    return value if is_whole(value) else None
+
+
+def quoted(value: Any) -> str:
+    """A value as JSON has it, cut if it is long, for messages."""
+    return json.dumps(value, ensure_ascii=False, default=str)[:80]
 
 
 def read_bytes(path: Path, expected: str) -> bytes:

@@ -1,10 +1,11 @@
-"""CVAT's annotations for images 1.1 as label maps: masks, polygons and boxes, drawn by their ``z_order``.
+"""CVAT's annotations for images 1.1 as label maps: masks, polygons, boxes and ellipses, drawn by their ``z_order``.
 
 The file is read once, to find its labels and where in it each photo is. One photo at a time is read again and
 decoded. So memory does not grow with the file. A document type is refused: its entities could fill the memory.
 Letters: H W pixels.
 """
 
+import codecs
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,9 +20,11 @@ from slotseg.data.labelled.annotations import shapes
 from slotseg.data.labelled.annotations.common import (
     checked_names,
     checked_size,
+    class_name,
     color_of,
     common_colors,
     empty_map,
+    quoted,
 )
 from slotseg.data.labelled.annotations.photo_names import find_photos
 from slotseg.errors import DataError
@@ -31,7 +34,8 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""
 
 _LABELS = ["labels", "label"]
-_END = b"</image>"
+_END = "</image>"
+_UTF16 = {b"\xff\xfe": "utf-16-le", b"<\0": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\0<": "utf-16-be"}
 
 
 class CvatFile:
@@ -59,7 +63,7 @@ class CvatFile:
         self.listed = index.names[0] if index.names else ""
         places = find_photos([xml_text(key) for key in keys], index.names, str(path))
         self._spans = {key: index.spans[place] for key, place in places.items()}
-        self._encoding = index.encoding
+        self._codec = codecs.lookup(index.encoding)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Photos that the file does not list."""
@@ -87,14 +91,15 @@ class CvatFile:
 
     def _element(self, key: str) -> ElementTree.Element:
         start, end = self._spans[key]
+        after, _ = self._codec.encode(_END[:-1])
         with self.path.open("rb") as file:
             file.seek(start)
-            text = file.read(end - start)
-            text += _END if file.read(len(_END) - 1) == _END[:-1] else b""  # an empty element has no end of its own
-        return ElementTree.fromstring(text, ElementTree.XMLParser(encoding=self._encoding))
+            text, _ = self._codec.decode(file.read(end - start))
+            text += _END if file.read(len(after)) == after else ""  # an empty element has no end of its own
+        return ElementTree.fromstring(text)
 
     def _class(self, shape: ElementTree.Element) -> int:
-        name = shape.get("label")
+        name = class_name(shape.get("label", ""))
         if name not in self.names:
             raise ValueError(f"has the label {name!r}; expected one of the labels of the file")
         return self.names.index(name)
@@ -112,14 +117,17 @@ def _mask(shape: ElementTree.Element, size_hw: tuple[int, int]) -> NDArray[np.bo
     if shape.tag == "box":
         xtl, ytl, xbr, ybr = (_number(shape, side) for side in ("xtl", "ytl", "xbr", "ybr"))
         center, size = ((xtl + xbr) / 2, (ytl + ybr) / 2), (xbr - xtl, ybr - ytl)
-        corners = (
-            cv2.boxPoints((center, size, _number(shape, "rotation") if shape.get("rotation") else 0)).ravel().tolist()
-        )
+        corners = cv2.boxPoints((center, size, _number(shape, "rotation", "0"))).ravel().tolist()
         return shapes.decode(shapes.polygon_rle([corners], size_hw))
     if shape.tag == "polygon":
         points = re.split("[,;]", shape.get("points", ""))
         return shapes.decode(shapes.polygon_rle([points], size_hw))  # type: ignore[list-item]
-    raise ValueError(f"has a shape of the kind {shape.tag}; expected masks, polygons and boxes: remove or redraw it")
+    if shape.tag == "ellipse":
+        cx, cy, rx, ry = (_number(shape, name) for name in ("cx", "cy", "rx", "ry"))
+        return shapes.ellipse_mask((cx, cy), (rx, ry), _number(shape, "rotation", "0"), size_hw)
+    raise ValueError(
+        f"has a shape of the kind {shape.tag}; expected masks, polygons, boxes and ellipses: remove or redraw it"
+    )
 
 
 def _pasted(shape: ElementTree.Element, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -139,7 +147,8 @@ def _z_order(shape: ElementTree.Element) -> float:
 def _number(shape: ElementTree.Element, name: str, default: str = "") -> float:
     text = shape.get(name) or default
     if not re.fullmatch(r"\s*-?\d{1,9}(\.\d*)?\s*", text):
-        raise ValueError(f"has a {shape.tag} with {name} {shape.get(name)!r}; expected a number")
+        a = "an" if shape.tag == "ellipse" else "a"
+        raise ValueError(f"has {a} {shape.tag} with {name} {quoted(shape.get(name))}; expected a number")
     return float(text)
 
 
@@ -150,7 +159,7 @@ class _Index:
         self.labels: list[dict[str, str]] = []
         self.names: list[str] = []
         self.spans: list[tuple[int, int]] = []
-        self.encoding: str | None = None
+        self.encoding = "utf-8"
         self._path: list[str] = []
         self.parser = parser = expat.ParserCreate()
         parser.buffer_text = True
@@ -161,7 +170,7 @@ class _Index:
         parser.CharacterDataHandler = self._text
 
     def _declared(self, version: str, encoding: str | None, standalone: int) -> None:
-        self.encoding = encoding
+        self.encoding = encoding or self.encoding
 
     def _refuse(self, *_: object) -> None:
         raise ValueError("it has a document type")
@@ -194,8 +203,13 @@ def _read_index(path: Path) -> _Index:
     try:
         with path.open("rb") as file:
             index.parser.ParseFile(file)
+            file.seek(0)
+            index.encoding = _UTF16.get(file.read(2), index.encoding)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); expected {EXPECTED}") from error
-    except (ValueError, expat.ExpatError) as error:
+    except expat.ExpatError as error:
+        where = f"line {error.lineno}, column {error.offset}"
+        raise DataError(f"{path} cannot be used (no whole XML: {where}); expected {EXPECTED}") from error
+    except ValueError as error:
         raise DataError(f"{path} cannot be used ({error}); expected {EXPECTED}") from error
     return index

@@ -5,9 +5,9 @@ Shapes are drawn by Pillow, as labelme does to make masks of them. Letters: H W 
 
 import base64
 import binascii
-import json
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from slotseg.data.labelled.annotations.common import checked_names, checked_size, empty_map, read_bytes
+from slotseg.data.labelled.annotations.common import checked_names, checked_size, class_name, empty_map, read_json
+from slotseg.data.labelled.annotations.photo_names import PHOTO_SUFFIX, files_of_photos, one_form
 from slotseg.data.labelled.annotations.shapes import FARTHEST, NOTHING
-from slotseg.data.reading.images import MAX_PIXELS
+from slotseg.data.reading.images import MAX_PIXELS, image_size
 from slotseg.data.reading.pillow import opened_image
 from slotseg.errors import DataError
 from slotseg.labels.label_map import Color
@@ -27,14 +28,17 @@ IGNORED = "__ignore__"
 """Label of pixels without a class."""
 EXPECTED = "a file of labelme, with shapes, imageHeight and imageWidth"
 
+_END = re.compile(rf"({PHOTO_SUFFIX})?(?P<end>\.json)", re.IGNORECASE)
+
 
 class LabelmeFolder:
-    """Files of labelme, ``<key>.json`` for each photo.
+    """Files of labelme, ``<key>.json`` for each photo, or with the photo's suffix ``<key>.jpg.json``.
 
     Args:
         folder: Folder of the files: in the photos' subfolders or, if no two photos share a name, all in one folder.
         keys: Keys of the photos: paths without suffix.
         names: Names of the classes. Without them, the classes are the labels in the files, in alphabetical order.
+        photos: File of each photo by key, whose size is taken where a file of labelme has none.
 
     Attributes:
         colors: None, as labelme's files hold no colours.
@@ -44,9 +48,11 @@ class LabelmeFolder:
     colors: tuple[Color, ...] | None = None
     listed = ""
 
-    def __init__(self, folder: Path, keys: Sequence[str], names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, keys: Sequence[str], names: tuple[str, ...] = (), photos: Mapping[str, Path] | None = None
+    ) -> None:
         self.path, self.description = folder, f"{folder.name}/*.json"
-        self._keys, self._given = keys, names
+        self._keys, self._given, self._photos = keys, names, photos or {}
         self._photo_names = {Path(key).name for key in keys}
         self._flat = len(self._photo_names) == len(keys)
 
@@ -55,7 +61,7 @@ class LabelmeFolder:
         """Names of the classes. All files are read if none were given."""
         if self._given:
             return self._given
-        labels = {str(s["label"]) for key in self._keys for s in _read(self.file(key))["shapes"]} - {IGNORED}
+        labels = {class_name(s["label"]) for key in self._keys for s in _read(self.file(key))["shapes"]} - {IGNORED}
         return checked_names(sorted(labels), str(self.path))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
@@ -71,9 +77,9 @@ class LabelmeFolder:
         content = _read(self.file(key))
         self._check_photo(key, content.get("imagePath"))
         try:
-            label_map = empty_map(checked_size(content.get("imageHeight"), content.get("imageWidth")))
+            label_map = empty_map(self._size_hw(key, content))
             for shape in content["shapes"]:
-                label_map[_mask(shape, label_map.shape)] = self._class(str(shape["label"]))
+                label_map[_mask(shape, label_map.shape)] = self._class(class_name(shape["label"]))
         except ValueError as error:
             raise DataError(f"{self.where(key)} {error}") from error
         return label_map
@@ -83,14 +89,32 @@ class LabelmeFolder:
         return str(self.file(key))
 
     def file(self, key: str) -> Path:
-        """Path of a photo's file: in its subfolder, or beside the others."""
-        path = self.path / f"{key}.json"
-        return self.path / path.name if self._flat and not path.is_file() else path
+        """Path of a photo's file: in its subfolder, or beside the others.
+
+        Raises:
+            DataError: If it has several, and none is called as the photo is.
+        """
+        own = f"{key}.json"
+        found = self._files.get(key) or {own.rpartition("/")[2] if self._flat else own: ""}
+        if own not in found and len(found) > 1:
+            raise DataError(f"{key} has several files in {self.path}: {' and '.join(found)}; expected one")
+        return self.path / (own if own in found else next(iter(found)))
+
+    @cached_property
+    def _files(self) -> dict[str, dict[str, str]]:
+        return files_of_photos(self.path, self._keys, _END, flat=self._flat)
+
+    def _size_hw(self, key: str, content: dict[str, Any]) -> tuple[int, int]:
+        """Size that a file has, or that of its photo: before version 4, labelme did not write it."""
+        height, width = content.get("imageHeight"), content.get("imageWidth")
+        if height is None and width is None and key in self._photos:
+            return image_size(self._photos[key])
+        return checked_size(height, width)
 
     def _check_photo(self, key: str, named: object) -> None:
         """Refuse a file that is of another one of the photos by its ``imagePath``."""
         photo = PureWindowsPath(str(named or ""))  # which / parts too
-        names = {photo.name, photo.stem}
+        names = {one_form(photo.name), one_form(photo.stem)}
         if Path(key).name not in names and names & self._photo_names:
             raise DataError(f"{self.where(key)} is of {photo.name}; expected the file of {key}: name it as its photo")
 
@@ -157,10 +181,7 @@ def _points(shape: dict[str, Any], side: int) -> list[tuple[float, float]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_bytes(path, EXPECTED))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no whole JSON ({error}); expected {EXPECTED}") from error
+    content = read_json(path, EXPECTED)
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(s, dict) and {"label", "points"} <= s.keys() for s in shapes):
         raise DataError(f"{path} has no shapes with label and points; expected {EXPECTED}")

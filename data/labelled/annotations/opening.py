@@ -3,8 +3,9 @@
 Letters: H W pixels.
 """
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from slotseg.data.labelled.annotations.coco import CocoFile
 from slotseg.data.labelled.annotations.cvat import CvatFile
 from slotseg.data.labelled.annotations.labelme import LabelmeFolder
+from slotseg.data.labelled.annotations.photo_names import file_named, names_in
 from slotseg.errors import DataError
 from slotseg.labels.label_map import Color
 
@@ -23,8 +25,8 @@ CVAT_NAME = "annotations.xml"
 """Name of the CVAT file that slotseg writes into a folder."""
 
 _HEAD = 1 << 20
-_COCO = re.compile(rb'"(images|annotations|categories|licenses|image_id)"\s*:')
-_LABELME = re.compile(rb'"(shapes|imagePath)"\s*:')
+_COCO = re.compile(r'"(images|annotations|categories|licenses|image_id)"\s*:')
+_LABELME = re.compile(r'"(shapes|imagePath)"\s*:')
 
 
 class Annotations(Protocol):
@@ -67,28 +69,38 @@ def is_of_one_photo(path: Path) -> bool:
     return _is(path, _LABELME)
 
 
+def annotation_files(folder: Path) -> Iterator[Path]:
+    """Find the annotations of any name, in a folder and its subfolders, each of which is about several photos."""
+    for place in (folder, *sorted(path for path in folder.glob("*/") if path.is_dir())):
+        files = (place / name for name in names_in(place) if name.lower().endswith((".json", ".xml")))
+        yield from (path for path in files if is_annotations(path) and not is_of_one_photo(path))
+
+
 def find_annotations(folder: Path, keys: Sequence[str]) -> list[Path]:
     """Find the annotations in a folder: files of COCO and CVAT, and the folder itself if it holds files of labelme."""
-    files = [folder / COCO_NAME, folder / CVAT_NAME]
+    files = [file_named(folder, COCO_NAME), file_named(folder, CVAT_NAME)]
     found = [path for path in files if path.is_file() and is_annotations(path) and not is_of_one_photo(path)]
     labelme = LabelmeFolder(folder, keys)
     return [*found, *([folder] if any(is_of_one_photo(labelme.file(key)) for key in keys) else [])]
 
 
-def open_annotations(path: Path, keys: Sequence[str], names: tuple[str, ...] = ()) -> Annotations:
+def open_annotations(
+    path: Path, keys: Sequence[str], names: tuple[str, ...] = (), photos: Mapping[str, Path] | None = None
+) -> Annotations:
     """Open the annotations of some photos.
 
     Args:
         path: Result of ``find_annotations``, or a file that a user named.
         keys: Keys of the photos: paths without suffix. All of them must be there.
         names: Names of the classes, for labelme, whose files have no list of them.
+        photos: File of each photo by key, for labelme, whose files may lack its size.
 
     Raises:
         DataError: If the annotations cannot be used, or lack photos; the message counts them.
     """
     annotations: Annotations
     if path.is_dir():
-        annotations = LabelmeFolder(path, keys, names)
+        annotations = LabelmeFolder(path, keys, names, photos)
     elif is_of_one_photo(path):
         raise DataError(f"{path} is labelme's file of one photo; expected its folder")
     else:
@@ -97,17 +109,18 @@ def open_annotations(path: Path, keys: Sequence[str], names: tuple[str, ...] = (
         listed = f", which lists {annotations.listed} and so on" if annotations.listed else ""
         raise DataError(
             f"{len(missing)} of {len(keys)} photos have no annotations in {path}{listed}; the first is {missing[0]}: "
-            "expected each photo by its name, or a folder with those that are there"
+            "expected each photo by its name, or --image-list with the photos that are there"
         )
     return annotations
 
 
-def _is(path: Path, kind: re.Pattern[bytes]) -> bool:
+def _is(path: Path, kind: re.Pattern[str]) -> bool:
     """Whether a file begins like a JSON of a kind. It may be too large to be parsed twice."""
     if not path.is_file():
         return False
     try:
         with path.open("rb") as file:
-            return kind.search(file.read(_HEAD)) is not None
+            head = file.read(_HEAD)
+        return kind.search(head.decode(json.detect_encoding(head), "ignore")) is not None
     except OSError:
         return False

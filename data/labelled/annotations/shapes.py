@@ -1,4 +1,4 @@
-"""Masks from run lengths and polygons, by pycocotools.
+"""Masks from run lengths and polygons, by pycocotools, and from ellipses.
 
 It reads past the end of damaged run lengths, or fills in what happens to be in memory. What it refuses to decode it
 never frees. So all that it is given is checked here. A ``ValueError`` says what is wrong with a shape, without a
@@ -6,12 +6,13 @@ subject: ``has a polygon of 2 points``.
 Letters: H W pixels.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pycocotools import mask as coco_masks
 
 NOTHING = 65_535
@@ -73,6 +74,34 @@ def row_mask(counts: str, width: int, height: int) -> NDArray[np.bool_]:
     return decode(run_length_rle(counts.split(","), (width, height))).T
 
 
+def ellipse_mask(
+    center: tuple[float, float], radii: tuple[float, float], rotation: float, size_hw: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Mask ``(H, W)`` of the pixels whose middle is in an ellipse.
+
+    Args:
+        center: x and y of its middle, in pixels.
+        radii: Half its width and half its height before it is turned, in pixels.
+        rotation: Angle by which it is turned clockwise, in degrees.
+        size_hw: Height and width of the photo.
+
+    Raises:
+        ValueError: If it is empty, or lies far beyond the photo.
+    """
+    (x, y), (rx, ry), angle = center, radii, math.radians(rotation)
+    if min(rx, ry) <= 0:
+        raise ValueError(f"has an ellipse of the radii {rx:g} and {ry:g}; expected two above 0: remove or redraw it")
+    _check_near([x - rx, x + rx, y - ry, y + ry], max(size_hw), "an ellipse")
+    farthest = max(rx, ry)
+    (top, bottom), (left, right) = ((max(math.floor(c - farthest), 0), max(math.ceil(c + farthest), 0)) for c in (y, x))
+    mask = np.zeros(size_hw, np.bool_)
+    box = mask[top:bottom, left:right]
+    dx, dy = np.arange(box.shape[1]) + left + 0.5 - x, np.arange(box.shape[0])[:, None] + top + 0.5 - y
+    along, across = dx * math.cos(angle) + dy * math.sin(angle), dy * math.cos(angle) - dx * math.sin(angle)
+    box[:] = (along / rx) ** 2 + (across / ry) ** 2 <= 1
+    return mask
+
+
 def _numbers(text: str) -> NDArray[np.int64]:
     """Counts in COCO's compressed text. The sixth bit of a character says that the number goes on in the next one.
 
@@ -102,7 +131,11 @@ def _checked_polygon(polygon: Any, side: int) -> list[float]:
         raise ValueError("has a polygon that is no list of x and y; expected [x0, y0, x1, y1, ...]")
     if numbers.size < 6:
         raise ValueError(f"has a polygon of {numbers.size // 2} points; expected 3 or more: remove it or draw it anew")
-    if not (np.abs(numbers - side / 2) <= FARTHEST * side).all():
-        raise ValueError("has a polygon far beyond the photo; expected x and y in pixels of the photo")
+    _check_near(numbers, side, "a polygon")
     flat: list[float] = numbers.tolist()
     return flat
+
+
+def _check_near(numbers: ArrayLike, side: int, what: str) -> None:
+    if not (np.abs(np.asarray(numbers) - side / 2) <= FARTHEST * side).all():
+        raise ValueError(f"has {what} far beyond the photo; expected x and y in pixels of the photo")

@@ -205,6 +205,11 @@ def test_photos_without_label_map_are_counted(tmp_path):
         photo(tmp_path / "val2017" / f"{i}.jpg")
     with pytest.raises(DataError, match=r"5 label maps .*val2017.2\.png, .*3\.png, .*4\.png, \.\.\.; expected all"):
         open_set("cocostuff27", tmp_path)
+    assert len(open_set("cocostuff27", tmp_path, limit=1)) == 6
+    with pytest.raises(DataError, match="1 label maps"):
+        open_set("cocostuff27", tmp_path, limit=2)
+    with pytest.raises(DataError, match="5 label maps"):
+        open_set("cocostuff27", tmp_path, curated=True, limit=1)
 
 
 def test_an_image_list_replaces_all_and_its_absent_photos_are_counted(tmp_path):

@@ -130,8 +130,17 @@ def test_a_list_from_a_file(tmp_path):
     assert ImageList.of(["x"]).digest != ImageList.of(["y"]).digest
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_names_the_photos_that_are_there_in_other_ways(tmp_path, encoding):
+    file = tmp_path / "list.txt"
+    file.write_bytes("./deep\\e\u0301.jpg\r\nb.jpg\r\nb.png\r\nother.jpg\r\n".encode(encoding))
+    known = ["deep/\u00e9", "b.jpg", "b.png"]
+    assert read_image_list(file, known).keys == (*known, "other")
+
+
 @pytest.mark.parametrize(
-    ("content", "message"), [("", "is empty"), ("a\na.jpg\n", "names a photo twice"), (None, "read")]
+    ("content", "message"),
+    [("", "names no photo; expected"), ("a\na.jpg\n", "names the photo a twice"), (None, "read")],
 )
 def test_a_list_that_cannot_be_used(tmp_path, content, message):
     if content is not None:

@@ -14,6 +14,7 @@ from slotseg.errors import DataError, LabelError
 
 VOID = 255
 SQUARE = [[VOID, 1, 1, VOID], [VOID, 1, 1, VOID], [VOID] * 4]
+SQUARE_OF_ONE = [[VOID, 0, 0, VOID], [VOID, 0, 0, VOID], [VOID] * 4]
 POLYGON = [1, 0, 3, 0, 3, 2, 1, 2]
 LABELME = {
     "shapes": [{"label": "tree", "points": [[1, 0], [2, 1]], "shape_type": "rectangle"}],
@@ -130,12 +131,14 @@ def test_the_legend_names_labels_of_labelme_and_ids_of_masks(folder: Path) -> No
 
 @pytest.mark.parametrize(
     "legend",
-    ["{", "[]", {"classes": [{"id": 0}]}, {"classes": [{"id": 1, "name": "sky"}]}, {"classes": [], "ignore_id": 255}],
+    ["{", "[]", {"classes": [{"id": 0}]}, {"classes": [{"id": 1.5, "name": "sky"}]}, {"classes": [], "ignore_id": 255}],
 )
 def test_a_file_that_is_no_legend_matters_only_where_it_is_needed(folder: Path, legend: Any) -> None:
     write(folder, "a.png", SQUARE)
     write(folder, "legend.json", legend)
-    with pytest.raises(DataError, match=r"legend\.json (cannot be used|has no classes)"):
+    with pytest.raises(
+        DataError, match=r"legend\.json (is no whole JSON|has no classes|has the id 1\.5|gives the id 0 no name)"
+    ):
         opened(folder)
     write(folder, "classes.json", {"names": ["sky", "tree"]})
     assert class_map(opened(folder)) == SQUARE
@@ -154,9 +157,106 @@ def test_label_maps_beside_annotations_are_read_and_a_line_says_so(
     write(folder, "classes.json", {"names": ["sky", "tree"]})
     with caplog.at_level(logging.WARNING):
         assert class_map(opened(folder)) == [[0] * 4] * 3
-    assert "has label maps and annotations; the label maps are read" in caplog.text
+    told = "labelme's files" if name == "a.json" else name
+    assert f"has label maps and {told}; the label maps are read" in caplog.text
     if name != "a.json":
         assert class_map(opened(folder, f"labels/{name}")) == SQUARE
+
+
+def test_all_annotations_beside_label_maps_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, value in FORMS:
+        write(folder, name, value)
+    write(folder, "a.png", SQUARE)
+    write(folder, "classes.json", {"names": ["sky", "tree"]})
+    assert class_map(opened(folder)) == SQUARE
+    labels = folder / "labels"
+    assert "maps and annotations.json and annotations.xml and labelme's files; the label maps are read" in caplog.text
+    for hint in (
+        f"name {labels / 'annotations.json'} to read it",
+        f"name {labels / 'annotations.xml'} to",
+        "move labelme",
+    ):
+        assert hint in caplog.text
+
+
+@pytest.mark.parametrize(("name", "value"), [("Annotations.JSON", coco()), ("ANNOTATIONS.XML", CVAT)])
+def test_large_and_small_letters_of_names_do_not_matter(folder: Path, name: str, value: Any) -> None:
+    write(folder, name, value)
+    write(folder, "Classes.JSON", {"names": ["tree", "sky"]})
+    assert class_map(opened(folder)) == np.where(np.array(SQUARE) == 1, 0, VOID).tolist()
+
+
+@pytest.mark.parametrize(("name", "value"), FORMS)
+def test_names_go_without_needless_spaces(folder: Path, name: str, value: Any) -> None:
+    text = (value if isinstance(value, str) else json.dumps(value)).replace("tree", " tree ")
+    write(folder, name, text)
+    write(folder, "classes.json", {"names": ["sky", "tree\t"]})
+    assert (opened(folder).taxonomy.names, class_map(opened(folder))) == (("sky", "tree"), SQUARE)
+
+
+def test_annotations_in_utf_16(folder: Path) -> None:
+    (folder / "labels" / "all.json").write_bytes(json.dumps(coco()).encode("utf-16"))
+    assert class_map(opened(folder, "labels/all.json")) == SQUARE
+
+
+def test_a_legend_with_gaps_and_ids_as_text(folder: Path) -> None:
+    classes = [{"id": 7, "name": "sky"}, {"id": "11", "name": "tree"}]
+    write(folder, "legend.json", {"classes": classes})
+    write(folder, "a.png", np.where(np.array(SQUARE) == 1, 11, 7))
+    assert class_map(opened(folder)) == [[0, 1, 1, 0], [0, 1, 1, 0], [0] * 4]
+    write(folder, "classes.json", {"names": ["tree", "sky"], "ignore_index": 1})
+    assert class_map(opened(folder)) == SQUARE_OF_ONE
+    (folder / "labels" / "classes.json").unlink()
+    write(folder, "a.png", np.full((3, 4), 3))
+    with pytest.raises(
+        LabelError, match=r"the id 3, .*; expected value = class id \(7, 11\) or void \(255\), as .*legend"
+    ):
+        opened(folder).read(0)
+
+
+def test_label_maps_in_the_colours_of_a_legend(folder: Path) -> None:
+    """Black is void, unless a class is black: then void has a number alone."""
+    colors = [[9, 9, 200], [0, 200, 0]]
+    classes = [{"id": i, "name": name, "color": colors[i]} for i, name in enumerate(("sky", "tree"))]
+    write(folder, "legend.json", {"classes": classes, "ignore_id": 255})
+    write(folder, "a.png", np.where(np.array(SQUARE)[..., None] == 1, colors[1], 0))
+    assert class_map(opened(folder)) == SQUARE
+    write(folder, "legend.json", {"classes": [{**classes[0], "color": [0, 0, 0]}, classes[1]], "ignore_id": 255})
+    assert class_map(opened(folder)) == [[0, 1, 1, 0], [0, 1, 1, 0], [0] * 4]
+    image = Image.fromarray(np.array(SQUARE, np.uint8))
+    image.putpalette(np.array([[0, 0, 0], colors[1], *[[0, 0, 0]] * 254], np.uint8).tobytes())
+    image.save(folder / "labels" / "a.png")
+    assert class_map(opened(folder)) == SQUARE
+
+
+@pytest.mark.parametrize(
+    ("legend", "message"),
+    [
+        ({"classes": [{"id": 0, "name": "a"}, {"id": "0", "name": "b"}]}, "gives the id 0 two meanings"),
+        ({"classes": [{"id": 3, "name": "a"}], "ignore_id": 3}, "gives the id 3 two meanings"),
+        ({"classes": [{"id": 65536, "name": "a"}]}, "has the id 65536; expected a whole number from 0 to 65535"),
+        ({"classes": [{"id": "one", "name": "a"}]}, 'has the id "one"; expected a whole number'),
+        ({"classes": [{"name": "a"}]}, "has the id null; expected a whole number"),
+        ({"classes": [{"id": 0, "name": "a"}], "ignore_id": True}, "has the id true; expected"),
+        ({"classes": [{"id": 0, "name": "a"}, {"id": 1, "name": "a "}]}, "has two classes named 'a'"),
+        ('{"classes": [], "classes": []}', 'has the key "classes" twice'),
+    ],
+)
+def test_a_legend_that_cannot_be_used_is_one_sentence(folder: Path, legend: Any, message: str) -> None:
+    write(folder, "a.png", SQUARE)
+    write(folder, "legend.json", legend)
+    with pytest.raises(DataError, match=rf"legend\.json {message}"):
+        opened(folder)
+
+
+def test_annotations_above_a_split_are_told(folder: Path) -> None:
+    (folder / "images").rename(folder / "val")
+    (folder / "images").mkdir()
+    (folder / "val").rename(folder / "images" / "val")
+    path = write(folder, "annotations.json", coco())
+    with pytest.raises(DataError, match=rf"val is not a folder; .* the annotations in {path}, the name of this file$"):
+        labelled_folder(folder / "images", folder / "labels", "val")
+    assert class_map(labelled_folder(folder / "images", path, "val")) == SQUARE
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

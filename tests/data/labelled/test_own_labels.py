@@ -74,6 +74,46 @@ def test_several_files_of_a_photo_are_not_sure(tmp_path):
         opened(tmp_path)
 
 
+def test_a_png_of_the_photos_name_goes_before_one_with_its_suffix(tmp_path):
+    made(tmp_path, lambda ids: 2 - ids, end=".jpg.png")
+    assert class_maps(opened(tmp_path))["a"] == (2 - MAPS["a"]).tolist()
+    made(tmp_path)
+    (tmp_path / "labels" / "deep" / "c.d.png").unlink()
+    assert class_maps(opened(tmp_path)) == {**expected(), "deep/c.d": [[2] * 3] * 2}
+
+
+@pytest.mark.parametrize(("photo", "label"), [("\u00e9", "e\u0301"), ("e\u0301", "\u00e9")])
+def test_names_of_another_form_of_unicode(tmp_path, photo, label):
+    """Of photos, label maps, and the list of the photos to score."""
+    save(tmp_path / "images" / photo / f"{photo}.jpg", np.full((2, 3, 3), 90, np.uint8))
+    save(tmp_path / "labels" / label / f"{label}_mask.png", MAPS["a"])
+    (tmp_path / "labels" / "classes.json").write_text(json.dumps({"names": NAMES}))
+    (tmp_path / "list.txt").write_text(f"{label}/{label}.jpg", encoding="utf-8")
+    dataset = labelled_folder(tmp_path / "images", tmp_path / "labels", image_list=tmp_path / "list.txt")
+    assert class_maps(dataset) == {"\u00e9/\u00e9": MAPS["a"].tolist()}
+    assert dataset.labels == "labels/*_mask.png"
+
+
+def test_labels_of_some_photos(tmp_path):
+    made(tmp_path)
+    (tmp_path / "labels" / "deep" / "c.d.png").unlink()
+    with pytest.raises(
+        DataError, match=r"1 of 3 label maps .* deep/c\.d\.png; .*, or --image-list with the photos that have"
+    ):
+        opened(tmp_path)
+    (tmp_path / "list.txt").write_text("deep/b.jpg\na\n")
+    folders = (tmp_path / "images", tmp_path / "labels")
+    listed = labelled_folder(*folders, image_list=tmp_path / "list.txt")
+    assert list(class_maps(listed)) == ["deep/b", "a"]
+    first = labelled_folder(*folders, limit=2)
+    assert [first.read(i).class_map.tolist() for i in range(2)] == [MAPS["a"].tolist(), MAPS["deep/b"].tolist()]
+    (tmp_path / "list.txt").write_text("deep/b\nnowhere\n")
+    with pytest.raises(
+        DataError, match=r"1 photos of folder \(.*list\.txt images\) are absent: nowhere; .*called a and so"
+    ):
+        labelled_folder(*folders, image_list=tmp_path / "list.txt")
+
+
 def test_files_that_end_in_different_ways_are_not_sure(tmp_path):
     made(tmp_path, end={"a": ".png", "deep/b": ".png", "deep/c.d": "_pred.png"})
     with pytest.raises(DataError, match=r"label maps in .* end in different ways: a\.png and deep/c\.d_pred\.png"):
@@ -122,6 +162,24 @@ def test_photos_and_label_maps_in_one_folder(tmp_path):
         labelled_folder(tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize(("photo", "label"), [(".jpg", ".png"), (".JPG", ".tif"), (".webp", ".PNG")])
+def test_label_maps_of_the_photos_names_in_one_folder(tmp_path, photo, label):
+    """Of two files that differ in their suffix, a lossy one can be no label map."""
+    for key, ids in MAPS.items():
+        save(tmp_path / f"{key}{photo}", np.full((2, 3, 3), 90, np.uint8))
+        save(tmp_path / f"{key}{label}", ids)
+    (tmp_path / "classes.json").write_text(json.dumps({"names": NAMES}))
+    assert class_maps(labelled_folder(tmp_path, tmp_path)) == expected()
+
+
+def test_two_photos_of_one_name_may_be_a_photo_and_its_label_map(tmp_path):
+    made(tmp_path)
+    save(tmp_path / "images" / "a.png", MAPS["a"])
+    advice = r"the first is a\.jpg\.png; .*; two photos are called a: if one is a label map, move it"
+    with pytest.raises(DataError, match=advice):
+        opened(tmp_path)
+
+
 # what numbers mean
 
 
@@ -132,9 +190,25 @@ def test_ids_with_gaps(tmp_path):
         assert (dataset.taxonomy.names, class_maps(dataset)) == (tuple(NAMES), expected())
     made(tmp_path, lambda label: ids[label])
     message = (
-        r"a\.png holds the id 7, which .*; expected value = class id \(0\.\.2\) or void \(255, 65535\); \"ids\" in"
+        r"a\.png holds the id 7, which .*; expected value = class id \(0\.\.2\) or void \(255, 65535\); \"ids\" in "
+        r"classes\.json may name others, such as \"ids\": \[7, 11, 26\] for those of this file$"
     )
     with pytest.raises(LabelError, match=message):
+        opened(tmp_path).read(0)
+
+
+@pytest.mark.parametrize("numbers", [[0, 128, 255], [1, 2, 3], [0, 127, 254]])
+def test_numbers_that_may_be_the_classes_in_their_order(tmp_path, numbers):
+    made(tmp_path, lambda label: np.array(numbers, np.uint8)[label])
+    example = ", ".join(map(str, numbers))
+    with pytest.raises(LabelError, match=rf'such as "ids": \[{example}\] for those of this file'):
+        opened(tmp_path).read(0)
+    dataset = opened(
+        made(tmp_path, lambda label: np.array(numbers, np.uint8)[label], classes={"names": NAMES, "ids": numbers})
+    )
+    assert class_maps(dataset) == expected()
+    made(tmp_path, lambda label: np.array([0, 9, 0], np.uint8)[label])
+    with pytest.raises(LabelError, match=r'"ids" in classes\.json may name others$'):
         opened(tmp_path).read(0)
 
 
@@ -206,8 +280,22 @@ def test_255_is_void_where_any_file_holds_another_id_or_somebody_said_so(tmp_pat
     assert class_maps(dataset)["a"] == [[255] * 3] * 2
 
 
-def test_three_classes_are_not_binary(tmp_path):
-    assert class_maps(opened(made(tmp_path, binary(255, np.uint8))))["a"] == [[0, 0, 0], [255, 255, 255]]
+@pytest.mark.parametrize(("top", "dtype"), [(255, np.uint8), (65_535, np.uint16)])
+@pytest.mark.parametrize("classes", [{"names": NAMES}, {"names": ["road"]}, {**TWO, "ids": [0, 1]}])
+def test_where_255_may_be_a_class_a_line_says_so(tmp_path, caplog, top, dtype, classes):
+    dataset = opened(made(tmp_path, binary(top, dtype), classes=classes))
+    assert class_maps(dataset)["a"] == [[0, 0, 0], [255, 255, 255]]
+    place = tmp_path / "labels"
+    assert (
+        f"The files in {place} hold 0 and {top} alone, which is read as void: if it is a class, give "
+        f'{place / "classes.json"} two names and "ids": [0, {top}].' in caplog.text
+    )
+
+
+@pytest.mark.parametrize("more", [{"ignore_index": 255}, {"names": ["rest", "road"], "ids": [0, 255]}])
+def test_where_somebody_said_what_255_is_no_line_does(tmp_path, caplog, more):
+    class_maps(opened(made(tmp_path, binary(255, np.uint8), classes={"names": NAMES, **more})))
+    assert caplog.text == ""
 
 
 # colours

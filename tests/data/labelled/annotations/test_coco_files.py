@@ -168,7 +168,7 @@ def test_run_lengths_of_one_pixel(tmp_path: Path) -> None:
         ),
         (
             content({"image_id": "1", "category_id": 2}),
-            "annotations of the image_id '1' and so on; expected ids of its",
+            'annotations of the image_id "1" and so on; expected ids of its',
         ),
         (content(annotation([SQUARE], 3)), "has the category_id 3; expected the id of one of the categories"),
         (content(images=[{"id": 1, "file_name": "deep/a.jpg"}]), "has width None and height None; expected the size"),

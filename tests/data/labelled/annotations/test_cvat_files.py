@@ -1,5 +1,7 @@
 """CVAT's annotations for images become the right label map, or a sentence."""
 
+import cmath
+import math
 import tracemalloc
 from pathlib import Path
 
@@ -99,6 +101,40 @@ def test_other_encodings(tmp_path: Path) -> None:
     assert file.read("deep/a")[0].tolist() == [N, 0, 0, N]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("shape", [TREE, ""])
+def test_utf_16(tmp_path: Path, encoding: str, shape: str) -> None:
+    """With a byte order mark, and without one."""
+    path = written(tmp_path, shape)
+    text = '<?xml version="1.0" encoding="utf-16"?>\n' + path.read_text().replace(
+        "></image>", " />" if not shape else "></image>"
+    )
+    path.write_bytes(text.encode(encoding))
+    assert read(path) == (SQUARE if shape else [[N] * 4] * 3)
+
+
+def test_names_go_without_needless_spaces_and_in_one_form_of_unicode(tmp_path: Path) -> None:
+    path = written(tmp_path, TREE.replace("a &lt;tree>", "e\u0301 "), meta=META.replace("a &lt;tree&gt;", " \u00e9"))
+    path.write_text(path.read_text(encoding="utf-8").replace("a.jpg", "u\u0308.jpg"), encoding="utf-8")
+    assert CvatFile(path, ["deep/\u00fc"]).read("deep/\u00fc").tolist() == SQUARE
+
+
+@pytest.mark.parametrize("rotation", [0, 30, 90, 205.5])
+def test_an_ellipse_is_every_pixel_whose_middle_is_in_it(tmp_path: Path, rotation: float) -> None:
+    """As a loop finds it, with the corner of a turned box of the same middle to say which way it is turned."""
+    cx, cy, rx, ry = 11.3, 8.8, 9.4, 3.1
+    shape = f'<ellipse label="sky" cx="{cx}" cy="{cy}" rx="{rx}" ry="{ry}" rotation="{rotation}"/>'
+    found = np.array(read(written(tmp_path, shape, size='width="24" height="20"'))) == 0
+    turn = cmath.rect(1, -math.radians(rotation))
+    for y, x in np.ndindex(20, 24):
+        middle = complex(x + 0.5 - cx, y + 0.5 - cy) * turn
+        assert found[y, x] == ((middle.real / rx) ** 2 + (middle.imag / ry) ** 2 <= 1)
+    sides = f'xtl="{cx - rx}" ytl="{cy - ry}" xbr="{cx + rx}" ybr="{cy + ry}"'
+    box = f'<box label="sky" {sides} rotation="{rotation}"/>'
+    outside = np.array(read(written(tmp_path, box, size='width="24" height="20"'))) != 0
+    assert (found & outside).sum() <= 4 < found.sum()
+
+
 def test_names_that_xml_cannot_hold(tmp_path: Path) -> None:
     path = written(tmp_path, TREE)
     path.write_text(path.read_text().replace("a.jpg", "\ufffd.jpg"), encoding="utf-8")
@@ -108,12 +144,20 @@ def test_names_that_xml_cannot_hold(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ('<polyline label="sky" points="1,1;2,2"/>', "has a shape of the kind polyline; expected masks, polygons and"),
+        (
+            '<polyline label="sky" points="1,1;2,2"/>',
+            "has a shape of the kind polyline; expected masks, polygons, boxes",
+        ),
         ('<skeleton label="sky"><points label="sky" points="1,1"/></skeleton>', "of the kind skeleton"),
-        ('<ellipse label="sky" cx="1" cy="1" rx="1" ry="1"/>', "of the kind ellipse"),
+        (
+            '<ellipse label="sky" cx="1" cy="1" rx="1" ry="0"/>',
+            "has an ellipse of the radii 1 and 0; expected two above 0",
+        ),
+        ('<ellipse label="sky" cx="1" cy="1" rx="99" ry="1"/>', "has an ellipse far beyond the photo"),
+        ('<ellipse label="sky" cx="1" cy="1" rx="1"/>', "has an ellipse with ry null; expected a number"),
         ('<box label="sea" xtl="1" ytl="0" xbr="3" ybr="2"/>', "has the label 'sea'; expected one of the labels"),
-        ('<box label="sky" xtl="1" ytl="0" xbr="3"/>', "has a box with ybr None; expected a number"),
-        ('<box label="sky" xtl="1" ytl="0" xbr="3" ybr="nan"/>', "has a box with ybr 'nan'; expected a number"),
+        ('<box label="sky" xtl="1" ytl="0" xbr="3"/>', "has a box with ybr null; expected a number"),
+        ('<box label="sky" xtl="1" ytl="0" xbr="3" ybr="nan"/>', 'has a box with ybr "nan"; expected a number'),
         ('<polygon label="sky" points="1,1;2,2"/>', "has a polygon of 2 points"),
         ('<polygon label="sky" points="1,1;2"/>', "no list of x and y"),
         ('<polygon label="sky"/>', "no list of x and y"),
@@ -121,10 +165,10 @@ def test_names_that_xml_cannot_hold(tmp_path: Path) -> None:
         (MASK.format("0, 5", 0), "has run lengths that do not cover"),
         (MASK.format("", 0), "no whole numbers"),
         (MASK.format("0, four", 0), "no whole numbers"),
-        (MASK.format("0, 4", "first"), "has a mask with z_order 'first'; expected a number"),
+        (MASK.format("0, 4", "first"), 'has a mask with z_order "first"; expected a number'),
         (TREE.replace('left="1"', 'left="3"'), "has a mask of 2 x 2 at 3, 0; expected one inside the photo"),
         (TREE.replace('top="0"', 'top="-1"'), "expected one inside the photo"),
-        (TREE.replace('height="2"', 'height="1e999"'), "has a mask with height '1e999'; expected a number"),
+        (TREE.replace('height="2"', 'height="1e999"'), 'has a mask with height "1e999"; expected a number'),
     ],
 )
 def test_a_shape_that_cannot_be_drawn_names_the_photo(tmp_path: Path, shape: str, message: str) -> None:

@@ -112,6 +112,40 @@ def test_files_of_all_subfolders_may_lie_side_by_side(tmp_path: Path) -> None:
     assert twice.missing(["deep/b", "b"]) == [str(tmp_path / "deep" / "b.json")]
 
 
+@pytest.mark.parametrize("name", ["a.JSON", "a.jpg.json", "a.JPG.Json"])
+def test_every_end_of_the_names(tmp_path: Path, name: str) -> None:
+    written(tmp_path, shape(CORNERS, "rectangle"), name=name)
+    assert read(tmp_path) == SQUARE
+    assert LabelmeFolder(tmp_path, ["a"]).missing(["a"]) == []
+
+
+def test_the_file_of_the_photos_name_goes_before_others_and_two_others_are_not_sure(tmp_path: Path) -> None:
+    for name in ("a.jpg.json", "a.png.json"):
+        written(tmp_path, name=name)
+    with pytest.raises(DataError, match=r"a has several files in .*: a\.jpg\.json and a\.png\.json; expected one"):
+        read(tmp_path)
+    written(tmp_path, shape(CORNERS, "rectangle"))
+    assert read(tmp_path) == SQUARE
+
+
+def test_names_of_another_form_of_unicode(tmp_path: Path) -> None:
+    drawn = shape(CORNERS, "rectangle", "e\u0301 ")
+    written(tmp_path, drawn, name="o\u0308/u\u0308.json", imagePath="u\u0308.jpg")
+    key = "\u00f6/\u00fc"
+    folder = LabelmeFolder(tmp_path, [key])
+    assert (folder.names, folder.read(key)[0].tolist()) == (("\u00e9",), [N, 0, 0, N, N])
+
+
+def test_a_file_without_a_size_has_that_of_its_photo(tmp_path: Path) -> None:
+    """The size of the photo as it is looked at, which its EXIF may turn."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (3, 5)).save(tmp_path / "a.jpg", exif=exif)
+    written(tmp_path, shape(CORNERS, "rectangle"), imageHeight=None, imageWidth=None)
+    folder = LabelmeFolder(tmp_path, ["a"], ("sky", "tree"), {"a": tmp_path / "a.jpg"})
+    assert folder.read("a").tolist() == SQUARE
+
+
 @pytest.mark.parametrize(
     ("drawn", "message"),
     [
