@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slotseg.cli import options
-from slotseg.errors import ConfigError
+from slotseg.errors import ConfigError, DataError
 from slotseg.segment_config import PLAIN
 
 DATASETS = (
@@ -175,15 +175,25 @@ def _existing(folder: Path) -> Path:
 
 def _split_labels(labels: tuple[Path, ...], other: object, match_on: str | None) -> tuple[Path | None, Path | None]:
     """The labels, which are a folder or file, and the file of names among the values of --labels."""
+    from slotseg.data.labelled.annotations.legend import LEGEND
     from slotseg.data.labelled.label_search import may_be_labels
+    from slotseg.data.labelled.own_classes import CLASSES
 
-    files = [path for path in labels if path.suffix == ".json" or path.is_file()]
+    files = [path for path in labels if path.suffix.lower() == ".json" or path.is_file()]
     files = [path for path in files if not may_be_labels(path)]
+    beside = next((path for path in files if path.name.lower() in (CLASSES, LEGEND)), None)
+    if beside:
+        raise ConfigError(f"{beside} is read with the labels that it lies beside; expected --labels {beside.parent}")
     folders = [path for path in labels if path not in files]
     if len(files) > 1 or len(folders) > 1:
         raise ConfigError(f"--labels has {', '.join(map(str, labels))}; expected labels, a names.json, or one of each")
     if files and not files[0].exists():
         raise ConfigError(f"{files[0]} does not exist; expected labels, a names.json, or one of each: check the path")
+    if files and (other or files[0].suffix.lower() != ".json") and not _holds_names(files[0]):
+        raise ConfigError(
+            f"{files[0]} is neither labels nor a names.json; expected a folder of label maps, a file of annotations in "
+            "JSON or XML, or the names.json of a run"
+        )
     source = click.get_current_context().get_parameter_source("matching")
     if files and (other or match_on or source is click.core.ParameterSource.COMMANDLINE):
         raise ConfigError(
@@ -191,6 +201,16 @@ def _split_labels(labels: tuple[Path, ...], other: object, match_on: str | None)
             "--match-on beside it"
         )
     return folders[0] if folders else None, files[0] if files else None
+
+
+def _holds_names(path: Path) -> bool:
+    from slotseg.labels.naming import read_names
+
+    try:
+        read_names(path)
+    except DataError:
+        return False
+    return True
 
 
 def _check(given: Mapping[str, Any]) -> None:

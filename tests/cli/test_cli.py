@@ -326,12 +326,31 @@ def truncated(work: Path) -> str:
         (["eval", "--dataset", "scenes", "--save-preds", "photos"], "photos is not an empty folder"),
         (["eval", "--dataset", "scenes", "--init", "x"], "--baseline features"),
         (["eval", "--dataset", "folder", "--images", "photos", "--labels", "empty"], "classes.json"),
+        (
+            [
+                "eval",
+                "--dataset",
+                "folder",
+                "--images",
+                "photos",
+                "--labels",
+                "labels/classes.json",
+                "--preds",
+                "labels",
+            ],
+            "labels/classes.json is read with the labels that it lies beside; expected --labels labels",
+        ),
+        (
+            ["eval", "--dataset", "folder", "--images", "photos", "--labels", "photos.txt", "--preds", "labels"],
+            "photos.txt is neither labels nor a names.json; expected a folder of label maps, a file of annotations",
+        ),
         (["demo", "-o", "photos"], "photos is not empty"),
         (["demo", "-o", "photos", "--overwrite"], "photos is not empty"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(work: Path, arguments: list[object], message: str) -> None:
     (work / "empty").mkdir()
+    (work / "photos.txt").write_text("sky\ntree\n")
     arguments = [a(work) if callable(a) else a for a in arguments]
     before = {p: p.stat().st_mtime_ns for p in work.rglob("*")}
     assert message in sentence(slotseg(*arguments))
