@@ -225,6 +225,9 @@ def labelled_folder(
     if root.samefile(labels):
         files = without_labels(files, root)
         names = {path.relative_to(root).as_posix() for path in files}
+    elif labels.is_dir() and labels.resolve().is_relative_to(root.resolve()):
+        inside = root / labels.resolve().relative_to(root.resolve())
+        files = [path for path in files if not path.is_relative_to(inside)] or files
     photos = _with_keys(files, root)
     by_key = dict(photos)
     listed = read_image_list(image_list, by_key) if image_list else ImageList.of(list(by_key))

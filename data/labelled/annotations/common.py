@@ -54,7 +54,8 @@ def checked_size(height: Any, width: Any) -> tuple[int, int]:
     except (TypeError, ValueError, OverflowError):
         size = 0, 0
     if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"has width {width} and height {height}; expected the size of the photo in pixels")
+        shown = [side if isinstance(side, str) else quoted(side) for side in (width, height)]
+        raise ValueError(f"has width {shown[0]} and height {shown[1]}; expected the size of the photo in pixels")
     return size
 
 

@@ -172,6 +172,15 @@ def test_label_maps_of_the_photos_names_in_one_folder(tmp_path, photo, label):
     assert class_maps(labelled_folder(tmp_path, tmp_path)) == expected()
 
 
+def test_label_maps_in_a_folder_among_the_photos_are_no_photos(tmp_path):
+    made(tmp_path)
+    (tmp_path / "labels").rename(tmp_path / "images" / "labels")
+    dataset = labelled_folder(tmp_path / "images", tmp_path / "images" / "labels")
+    assert class_maps(dataset) == expected()
+    (tmp_path / "link").symlink_to(tmp_path / "images" / "labels")
+    assert class_maps(labelled_folder(tmp_path / "images", tmp_path / "link")) == expected()
+
+
 def test_two_photos_of_one_name_may_be_a_photo_and_its_label_map(tmp_path):
     made(tmp_path)
     save(tmp_path / "images" / "a.png", MAPS["a"])

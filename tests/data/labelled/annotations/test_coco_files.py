@@ -171,7 +171,7 @@ def test_run_lengths_of_one_pixel(tmp_path: Path) -> None:
             'annotations of the image_id "1" and so on; expected ids of its',
         ),
         (content(annotation([SQUARE], 3)), "has the category_id 3; expected the id of one of the categories"),
-        (content(images=[{"id": 1, "file_name": "deep/a.jpg"}]), "has width None and height None; expected the size"),
+        (content(images=[{"id": 1, "file_name": "deep/a.jpg"}]), "has width null and height null; expected the size"),
         (content(images=[{"id": 1, "file_name": "deep/a.jpg", "height": 0, "width": 4}]), "has width 4 and height 0"),
         (content(images=[{"id": 1, "file_name": "deep/a.jpg", "height": 1e6, "width": 1e6}]), "has width 1000000"),
     ],

@@ -186,7 +186,7 @@ def test_a_shape_that_cannot_be_drawn_names_the_photo(tmp_path: Path, shape: str
         ('<!DOCTYPE annotations [<!ENTITY a "sky">]><annotations/>', "has a document type"),
         ("<annotations/>", "has no classes"),
         (f"<annotations>{META.replace('a &lt;tree&gt;', 'sky')}</annotations>", "two classes named 'sky'"),
-        (f"<annotations>{META}<image name='deep/a.jpg' width='4'/></annotations>", "has width 4 and height None"),
+        (f"<annotations>{META}<image name='deep/a.jpg' width='4'/></annotations>", "has width 4 and height null"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:

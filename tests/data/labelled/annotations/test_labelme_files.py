@@ -182,8 +182,8 @@ def test_a_shape_that_cannot_be_drawn_names_the_file(tmp_path: Path, drawn: dict
         ("[]", "has no shapes"),
         ('{"shapes": [{}]}', "has no shapes with label and points"),
         ('{"shapes": [3]}', "has no shapes with label and points"),
-        ('{"shapes": []}', "has width None and height None; expected the size of the photo"),
-        ('{"shapes": [], "imageHeight": null, "imageWidth": 3}', "has width 3 and height None"),
+        ('{"shapes": []}', "has width null and height null; expected the size of the photo"),
+        ('{"shapes": [], "imageHeight": null, "imageWidth": 3}', "has width 3 and height null"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
