@@ -62,3 +62,8 @@ def percent(share: float) -> str:
 def percent_number(share: float | None, digits: int = 1) -> str:
     """A share of 0..1 in per cent without the sign, for tables and metrics; a dash for None."""
     return "-" if share is None else f"{100 * share:.{digits}f}"
+
+
+def among_photos(count: int, first: str) -> str:
+    """Photos of which something is said: the name of the first, and how many there are if there are several."""
+    return first if count == 1 else f"{count} photos, the first {first}"

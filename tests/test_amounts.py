@@ -2,7 +2,17 @@
 
 import pytest
 
-from slotseg.amounts import about_duration, about_size, count, duration, percent, percent_number, size, tenths
+from slotseg.amounts import (
+    about_duration,
+    about_size,
+    among_photos,
+    count,
+    duration,
+    percent,
+    percent_number,
+    size,
+    tenths,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +38,7 @@ def test_what_is_foretold_is_coarse(seconds: float, words: str) -> None:
 def test_counts() -> None:
     assert [count(n, "photo") for n in (0, 1, 2_000)] == ["0 photos", "1 photo", "2,000 photos"]
     assert count(2, "class") == "2 classes"
+    assert [among_photos(n, "a.jpg") for n in (1, 2)] == ["a.jpg", "2 photos, the first a.jpg"]
     assert [tenths(n) for n in (9.74, 1234.5, 800)] == ["9.7", "1,234.5", "800"]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from slotseg.painting.paint import PaintSummary
 
 STDOUT = Path("-")
+GEOTIFF = "geotiff"
 EPILOG = """\b
 INPUTS are photos, folders of photos, quoted patterns such as 'photos/**/*.jpg',
 @list.txt (a path a line; @- from stdin), or - for one image from stdin.
@@ -48,9 +49,10 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
 @click.option(
     "--format",
     "forms",
-    type=click.Choice(["coco", "cvat", "labelme"]),
+    type=click.Choice(["coco", "cvat", "labelme", GEOTIFF]),
     multiple=True,
-    help="Also write annotations that COCO's tools, CVAT or labelme read.  Can be given for each of them.",
+    help="Also write annotations that COCO's tools, CVAT or labelme read, or masks as GeoTIFF with the georeference of "
+    "their photo.  Can be given for each of them.",
 )
 @click.option("--json", "summary", is_flag=True, help="Also write segments.jsonl: what each photo holds.")
 @options.size
@@ -97,14 +99,16 @@ def command(
     slotseg segment photo.jpg -o mask.png --overlay
     slotseg segment my-photos -o masks
     slotseg segment my-photos -o masks --format coco --json
-    slotseg segment 'survey/**/*.tif' -o masks --min-area 200 --skip-existing
+    slotseg segment 'survey/**/*.tif' -o masks --format geotiff --skip-existing
     curl -s https://example.org/photo.jpg | slotseg segment - -o - > mask.png
     """  # noqa: D301
     from slotseg.data.finding.inputs import Inputs
     from slotseg.painting.outputs import OutputOptions, Outputs, check_existing
 
-    formats = tuple(dict.fromkeys([*forms, *(["summary"] if summary else [])]))
-    wanted = OutputOptions(overlay=overlay, confidence=confidence, legend=legend, formats=formats)
+    formats = tuple(dict.fromkeys([*(f for f in forms if f != GEOTIFF), *(["summary"] if summary else [])]))
+    wanted = OutputOptions(
+        overlay=overlay, confidence=confidence, legend=legend, geotiff=GEOTIFF in forms, formats=formats
+    )
     photos = Inputs(inputs, leave_out=None if output == STDOUT else output)
     if output == STDOUT:
         _check_stdout(single=photos.single, alone=wanted == OutputOptions())
@@ -177,4 +181,4 @@ def _say(painted: "PaintSummary", output: Path, failures: Path) -> None:
 
 def _say_notes(notes: dict[str, tuple[int, str]]) -> None:
     for note, (count, first) in notes.items():
-        click.echo(f"{first}: {note}" if count == 1 else f"{count} photos, the first {first}: {note}", err=True)
+        click.echo(f"{amounts.among_photos(count, first)}: {note}", err=True)

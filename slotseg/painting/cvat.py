@@ -77,7 +77,7 @@ def raw_labels(labels: LabelMap) -> list[dict[str, Any]]:
 
 def _head(labels: LabelMap, num_images: int) -> str:
     entries = "".join(
-        f"        <label>\n          <name>{_escaped(name)}</name>\n          <color>{_hex(color)}</color>\n"
+        f"        <label>\n          <name>{escaped(name)}</name>\n          <color>{_hex(color)}</color>\n"
         "          <type>mask</type>\n          <attributes>\n          </attributes>\n        </label>\n"
         for name, color in zip(labels.names, labels.colors, strict=True)
     )
@@ -92,7 +92,8 @@ def _hex(color: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text as it stands in an element of XML."""
     return escape(xml_text(text), {"\r": "&#13;"})
 
 

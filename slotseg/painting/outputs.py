@@ -13,6 +13,7 @@ from slotseg.data.finding.inputs import Input, Inputs
 from slotseg.data.finding.words import identity
 from slotseg.errors import ConfigError
 from slotseg.painting.annotations import WRITERS, Writer
+from slotseg.painting.sidecars import sidecars
 
 PICTURES = (".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".avif", ".heic")
 """Suffixes that a mask cannot have. Most of these formats would change its ids, and tools read PNG."""
@@ -28,6 +29,8 @@ class OutputOptions:
     """Whether to write how sure each pixel's class is."""
     legend: bool = False
     """Whether to write a picture of names and colours."""
+    geotiff: bool = False
+    """Whether to write masks as GeoTIFF too."""
     formats: tuple[str, ...] = ()
     """Formats for other tools, of ``slotseg.painting.annotations.WRITERS``."""
 
@@ -47,6 +50,7 @@ class Files:
     """The files that one photo becomes. A file that is not wanted is None."""
 
     mask: Path
+    geotiff: Path | None
     overlay: Path | None
     confidence: Path | None
     annotations: tuple[Path, ...] = ()
@@ -54,7 +58,17 @@ class Files:
 
     def __iter__(self) -> Iterator[Path]:
         """The wanted files."""
-        return (path for path in (self.mask, self.overlay, self.confidence, *self.annotations) if path)
+        return (path for path in (self.mask, self.geotiff, self.overlay, self.confidence, *self.annotations) if path)
+
+    @property
+    def sidecars(self) -> tuple[Path, ...]:
+        """Files that may lie beside the masks for programs of maps. They are replaced and removed with the masks."""
+        return *sidecars(self.mask), *(sidecars(self.geotiff) if self.geotiff else ())
+
+    @property
+    def lacks_geotiff(self) -> bool:
+        """Whether a GeoTIFF is wanted and does not exist."""
+        return self.geotiff is not None and not os.path.exists(self.geotiff)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +78,8 @@ class Survey:
     num_photos: int
     num_masks: int
     """Number of masks that exist."""
+    num_lacking: int
+    """Number of those beside which a wanted GeoTIFF does not exist."""
     first: Path | None
     """First output that exists."""
 
@@ -91,7 +107,10 @@ class Outputs:
         self.inputs, self.wanted = inputs, wanted
         suffix = output.suffix.lower()
         if suffix in PICTURES and not output.is_dir():
-            raise ConfigError(f"{output} ends in {suffix}; expected a .png, which keeps ids as they are, or a folder")
+            beside = "; --format geotiff writes a TIFF beside it" if suffix in (".tif", ".tiff") else ""
+            raise ConfigError(
+                f"{output} ends in {suffix}; expected a .png, which keeps ids as they are, or a folder{beside}"
+            )
         self._mask = output if inputs.single and suffix == ".png" and not output.is_dir() else None
         if self._mask is None and suffix == ".png" and not output.is_dir():
             raise ConfigError(f"{output} names one mask; expected a folder for the masks of several photos")
@@ -115,6 +134,7 @@ class Outputs:
         per_photo = [writer for writer in self.wanted.writers if writer.per_photo]
         return Files(
             mask=self._mask or self.folder / item.output(".png"),
+            geotiff=self._geotiff(item) if self.wanted.geotiff else None,
             overlay=self._beside(item, "overlay", ".jpg") if self.wanted.overlay else None,
             confidence=self._beside(item, "confidence", ".png") if self.wanted.confidence else None,
             annotations=tuple(file for writer in per_photo for file in writer.files(self.folder, item.file_name)),
@@ -140,7 +160,7 @@ class Outputs:
         kept = {self.legend, self.failures}  # of an earlier call; these are written anew each time
         first = next((file for file in self.common if file not in kept and file.exists()), None)
         sources, taken = set[int](), {identity(file) for file in self.common}
-        num_photos = num_masks = 0
+        num_photos = num_masks = num_lacking = 0
         for item in self.inputs:
             num_photos += 1
             if item.problem:
@@ -156,13 +176,18 @@ class Outputs:
                     )
                 taken.add(name)
                 first = first or (file if os.path.exists(file) else None)
-            num_masks += os.path.exists(files.mask)
+            if os.path.exists(files.mask):
+                num_masks += 1
+                num_lacking += files.lacks_geotiff
         if taken & sources:
             self._refuse_to_replace(sources)
-        return Survey(num_photos=num_photos, num_masks=num_masks, first=first)
+        return Survey(num_photos=num_photos, num_masks=num_masks, num_lacking=num_lacking, first=first)
 
     def _common(self, name: str) -> Path:
         return self._mask.with_name(f"{self._mask.stem}_{name}") if self._mask else self.folder / name
+
+    def _geotiff(self, item: Input) -> Path:
+        return self._mask.with_suffix(".tif") if self._mask else self.folder / item.output(".tif")
 
     def _beside(self, item: Input, kind: str, suffix: str) -> Path:
         if self._mask:

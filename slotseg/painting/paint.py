@@ -2,28 +2,31 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from slotseg.data.finding.inputs import Input
+from slotseg.data.reading.georeference import Georeference, read_georeference
 from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.data.reading.label_files import read_label
 from slotseg.errors import DataError
 from slotseg.files import note_failure, write_bytes, writing
-from slotseg.labels.label_map import LabelMap
 from slotseg.painting.annotations import Writer, open_writer
 from slotseg.painting.cleaning import AS_PAINTED, CleaningOptions
-from slotseg.painting.outputs import Outputs, Survey, check_existing
+from slotseg.painting.geotiff import save_geotiff
+from slotseg.painting.outputs import Files, Outputs, Survey, check_existing
+from slotseg.painting.regions import check_ids
 from slotseg.painting.render import (
+    SHEET_ROWS,
+    Row,
     colored,
-    contact_sheet,
     legend_picture,
     mask_png,
     overlay,
@@ -31,19 +34,28 @@ from slotseg.painting.render import (
     save_legend,
     save_mask,
     save_picture,
+    sheet,
     thumbnail,
 )
+from slotseg.painting.sidecars import save_sidecars
 from slotseg.segmenting.segmenter import Segmentation, Segmenter
 from slotseg.segmenting.streaming import StreamResult
 
 log = logging.getLogger(__name__)
 
-SHEET_ROWS = 12
+NO_PLACE = "no georeference for the GeoTIFF mask"
+"""Note on a photo of which nothing says where it lies."""
 BATCH_SIZE = 8
 """Most photos that the network sees at once."""
 
-Row = list[NDArray[np.uint8]]
-"""Pictures of one photo, side by side on the sheet."""
+
+class _Written(NamedTuple):
+    """What came of writing the files of one photo."""
+
+    item: Input
+    notes: tuple[str, ...]
+    row: Row
+    """Row of the sheet, or an empty one."""
 
 
 @dataclass(kw_only=True)
@@ -144,7 +156,7 @@ class _Painting:
         self.rows: list[Row] = []
         self.every = -(-self.num_todo // (2 * SHEET_ROWS)) or 1  # the sheet samples the photos evenly
         self.todo: deque[Input] = deque()  # photos that the segmenter has now
-        self.writing: deque[Future[Row]] = deque()
+        self.writing: deque[Future[_Written]] = deque()
         self.writers: list[Writer] = []
 
     def run(self, batch_size: int, max_pixels: int) -> PaintSummary:
@@ -169,10 +181,10 @@ class _Painting:
     def _photos(self, writer: ThreadPoolExecutor) -> Iterator[Input]:
         """Yield the photos that need painting, and tell the writers of masks that are kept."""
         for item in self.outputs.inputs:
-            if self.skip_existing and not item.problem and self.outputs.files(item).mask.exists():
+            if self.skip_existing and not item.problem and (files := self.outputs.files(item)).mask.exists():
                 self.painted.num_kept += 1
-                if self.writers:
-                    writer.submit(self._add_kept, item).result()
+                if self.writers or files.lacks_geotiff:
+                    self._note(item, writer.submit(self._add_kept, item, files).result())
                 continue
             self.todo.append(item)
             yield item
@@ -180,14 +192,17 @@ class _Painting:
     def _take_result(
         self, item: Input, result: StreamResult[Segmentation], index: int, writer: ThreadPoolExecutor
     ) -> None:
-        for note in result.notes:
-            count, first = self.painted.notes.get(note, (0, item.name))
-            self.painted.notes[note] = (count + 1, first)
+        self._note(item, result.notes)
         if result.error:
             self._note_failure(item, result.error)
         else:
             keep = self.outputs.sheet is not None and index % self.every == 0
             self.writing.append(writer.submit(self._write, item, result, keep))
+
+    def _note(self, item: Input, notes: tuple[str, ...]) -> None:
+        for note in notes:
+            count, first = self.painted.notes.get(note, (0, item.name))
+            self.painted.notes[note] = (count + 1, first)
 
     def _note_failure(self, item: Input, message: str) -> None:
         self.painted.failures.append(message)
@@ -195,37 +210,58 @@ class _Painting:
             note_failure(self.outputs.failures, item.name, message)
 
     def _take_written(self) -> None:
-        row = self.writing.popleft().result()
+        written = self.writing.popleft().result()
         self.painted.num_masks += 1
-        if row:
-            self.rows.append(row)
+        self._note(written.item, written.notes)
+        if written.row:
+            self.rows.append(written.row)
 
-    def _write(self, item: Input, result: StreamResult[Segmentation], keep: bool) -> Row:
-        """Write what one photo becomes, and return its row of the sheet, or an empty one."""
+    def _write(self, item: Input, result: StreamResult[Segmentation], keep: bool) -> _Written:
+        """Write what one photo becomes. Its mask comes after what a later call would not add to it."""
         segmentation, files = _of(result), self.outputs.files(item)
         confidence, labels = segmentation.confidence, segmentation.labels
         class_map = self.cleaning(segmentation.class_map, confidence, labels.ignore)
         photo = item.source if not isinstance(item.source, bytes) else None
         for writer in self.writers:
             writer.add(item.file_name, class_map, confidence, photo)
+        place, notes = self._placed(item, files, class_map)
+        save_sidecars(files.mask, labels, place)
         save_mask(files.mask, class_map, labels)
         if files.confidence:
             assert confidence is not None
             save_gray(files.confidence, confidence)
         if not files.overlay:
-            return []
+            return _Written(item, notes, [])
         image = _pixels(result)
         picture = overlay(image, class_map, labels)
         save_picture(files.overlay, picture)
-        return [thumbnail(p) for p in (image, picture, colored(class_map, labels))] if keep else []
+        row = [thumbnail(p) for p in (image, picture, colored(class_map, labels))] if keep else []
+        return _Written(item, notes, row)
 
-    def _add_kept(self, item: Input) -> None:
-        """Add a mask that is kept to the files about all photos. The photo's own files stay as they are."""
-        class_map = read_label(self.outputs.files(item).mask)
+    def _add_kept(self, item: Input, files: Files) -> tuple[str, ...]:
+        """Add a mask that is kept to the files about all photos.
+
+        The photo's own files stay as they are; only a GeoTIFF that is not there is made of the mask.
+        """
+        class_map = read_label(files.mask)
         photo = item.source if not isinstance(item.source, bytes) else None
         for writer in self.writers:
             if not writer.per_photo:
                 writer.add(item.file_name, class_map, photo=photo)
+        if not files.lacks_geotiff:
+            return ()
+        check_ids(class_map, self.segmenter.labels, item.file_name)
+        return self._placed(item, files, class_map)[1]
+
+    def _placed(
+        self, item: Input, files: Files, class_map: NDArray[Any]
+    ) -> tuple[Georeference | None, tuple[str, ...]]:
+        """Find where a photo lies, and write its GeoTIFF if one is wanted. Notes come with the georeference."""
+        place, notes = read_georeference(item.source)
+        if files.geotiff:
+            save_geotiff(files.geotiff, class_map, self.segmenter.labels, place)
+            notes = notes or (() if place else (NO_PLACE,))
+        return place, notes
 
     def _finish(self) -> None:
         """Write the files about all photos."""
@@ -234,16 +270,7 @@ class _Painting:
         if outputs.wanted.legend:
             save_picture(outputs.legend_picture, legend_picture(labels))
         if outputs.sheet and self.rows:
-            save_picture(outputs.sheet, _sheet(self.rows, labels))
-
-
-def _sheet(rows: Sequence[Row], labels: LabelMap) -> Image.Image:
-    """The sheet of some rows, two side by side where there are many."""
-    if len(rows) <= SHEET_ROWS:
-        return contact_sheet(rows, ["photo", "overlay", "mask"], labels)
-    half = -(-len(rows) // 2)
-    pairs = [left + right for left, right in zip(rows[:half], [*rows[half:], []], strict=False)]
-    return contact_sheet(pairs, ["photo", "overlay", "mask"] * 2, labels)
+            save_picture(outputs.sheet, sheet(self.rows, labels))
 
 
 def _of(result: StreamResult[Segmentation]) -> Segmentation:

@@ -66,12 +66,7 @@ def find_regions(
     order = np.argsort(ids, kind="stable")
     starts, lengths, ids = starts[order], lengths[order], ids[order]
     first = np.concatenate(([0], np.flatnonzero(ids[1:] != ids[:-1]) + 1))
-    wrong = [int(i) for i in ids[first] if i >= len(labels.names) and i != labels.ignore]
-    if wrong:
-        raise DataError(
-            f"the class map of {name} holds id {wrong[0]}; expected 0 to {len(labels.names) - 1} or {labels.ignore}: "
-            "take the label map it was painted with"
-        )
+    check_ids(ids[first], labels, name)
     pixels = np.add.reduceat(lengths, first)
     boxes = _boxes(starts, lengths, first, class_map.shape[0])
     means = _means(class_map, confidence)
@@ -90,6 +85,25 @@ def find_regions(
                 )
             )
     return regions
+
+
+def check_ids(ids: NDArray[Any], labels: LabelMap, name: str) -> None:
+    """Refuse ids that a label map does not have.
+
+    Args:
+        ids: Ids of any shape.
+        labels: Label map.
+        name: Name of the photo, for messages.
+
+    Raises:
+        DataError: If an id is neither that of a class nor the ignore id.
+    """
+    wrong = ids[(ids >= len(labels.names)) & (ids != labels.ignore)]
+    if wrong.size:
+        raise DataError(
+            f"the class map of {name} holds id {wrong[0]}; expected 0 to {len(labels.names) - 1} or {labels.ignore}: "
+            "take the label map it was painted with"
+        )
 
 
 def _boxes(

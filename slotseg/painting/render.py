@@ -20,6 +20,11 @@ TILE = 240
 LEGEND_ROWS = 32
 BAND = 64
 """Rows of a picture that are mixed at once, so that no copy of it in float32 is needed."""
+SHEET_ROWS = 12
+"""Most rows of a sheet that has one photo in a row."""
+
+Row = list[NDArray[np.uint8]]
+"""Pictures of one photo, side by side on the sheet."""
 
 
 def mask_png(class_map: NDArray[Any], labels: LabelMap) -> bytes:
@@ -31,7 +36,7 @@ def mask_png(class_map: NDArray[Any], labels: LabelMap) -> bytes:
     """
     if labels.ignore == IGNORE:
         image = Image.fromarray(class_map.astype(np.uint8, copy=False))
-        image.putpalette(_color_table(labels).tobytes())
+        image.putpalette(color_table(labels).tobytes())
     else:
         image = Image.fromarray(class_map.astype(np.uint16, copy=False))
     buffer = io.BytesIO()
@@ -53,7 +58,7 @@ def overlay(
     Returns:
         RGB, ``(H, W, 3)``.
     """
-    tints = np.float32(alpha) * _color_table(labels).astype(np.float32)
+    tints = np.float32(alpha) * color_table(labels).astype(np.float32)
     picture = np.empty_like(image)
     for top in range(0, len(image), BAND):
         ids = class_map[top : top + BAND]
@@ -68,7 +73,7 @@ def overlay(
 
 def colored(class_map: NDArray[Any], labels: LabelMap) -> NDArray[np.uint8]:
     """Class colours ``(H, W, 3)``. The ignore id is black."""
-    picture: NDArray[np.uint8] = _color_table(labels)[class_map]
+    picture: NDArray[np.uint8] = color_table(labels)[class_map]
     return picture
 
 
@@ -129,6 +134,15 @@ def contact_sheet(rows: Sequence[Sequence[NDArray[np.uint8]]], titles: Sequence[
     return sheet
 
 
+def sheet(rows: Sequence[Row], labels: LabelMap) -> Image.Image:
+    """The contact sheet of photos, each with overlay and mask; two photos in a row where there are many."""
+    if len(rows) <= SHEET_ROWS:
+        return contact_sheet(rows, ["photo", "overlay", "mask"], labels)
+    half = -(-len(rows) // 2)
+    pairs = [left + right for left, right in zip(rows[:half], [*rows[half:], []], strict=False)]
+    return contact_sheet(pairs, ["photo", "overlay", "mask"] * 2, labels)
+
+
 def save_mask(path: Path, class_map: NDArray[Any], labels: LabelMap) -> None:
     """Write a mask as PNG, whole or not at all.
 
@@ -177,7 +191,7 @@ def _write(path: Path, content: bytes) -> None:
         write_bytes(path, content, flush=False)
 
 
-def _color_table(labels: LabelMap) -> NDArray[np.uint8]:
+def color_table(labels: LabelMap) -> NDArray[np.uint8]:
     """Colours by id, ``(ignore + 1, 3)``. The last one, of the ignore id, is black."""
     table = np.zeros((labels.ignore + 1, 3), np.uint8)
     table[: len(labels.colors)] = labels.colors

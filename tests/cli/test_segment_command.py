@@ -113,6 +113,24 @@ def test_small_parts_are_absorbed() -> None:
     assert set(np.unique(after)) <= set(np.unique(before))
 
 
+def test_a_mask_as_geotiff_is_named_after_the_mask() -> None:
+    result = segment("photos/a.jpg", "-o", "mask.png", "--format", "geotiff")
+    assert (result.exit_code, result.stdout) == (0, "1 mask written to mask.png\n"), result.output
+    assert "photos/a.jpg: no georeference for the GeoTIFF mask" in result.stderr
+    assert {p.name for p in Path().glob("mask*")} == {"mask.png", "mask.tif", "mask.tif.aux.xml", "mask_legend.json"}
+    assert "writes the mask alone" in refusal(segment("photos/a.jpg", "-o", "-", "--format", "geotiff"))
+    assert "ends in .tif; expected a .png" in refusal(segment("photos/a.jpg", "-o", "b.tif", "--format", "geotiff"))
+
+
+def test_masks_as_geotiff_say_once_that_photos_have_no_georeference() -> None:
+    result = segment("photos", "-o", "m", "--format", "geotiff", "--format", "labelme")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("georeference") == 1
+    assert "3 photos, the first photos/a.jpg: no georeference for the GeoTIFF mask" in result.stderr
+    assert {p.name for p in Path("m").rglob("*.tif")} == {"a.tif", "b.tif", "c.tif"}
+    assert "3 of 3 masks exist" in refusal(segment("photos", "-o", "m", "--format", "geotiff"))
+
+
 def test_a_closed_pipe_is_no_traceback(work: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -131,9 +149,10 @@ def test_an_output_that_cannot_be_written_is_one_sentence(small_disk: Path) -> N
         assert "cannot be written (Read-only file system); expected another --output" in refusal(segment(*words))
 
 
-def test_a_full_disk_is_one_sentence(small_disk: Path, fill_disk: Callable[[Path, int], None]) -> None:
+@pytest.mark.parametrize("more", [["--overlay"], ["--format", "geotiff"]], ids=str)
+def test_a_full_disk_is_one_sentence(more: list[str], small_disk: Path, fill_disk: Callable[[Path, int], None]) -> None:
     fill_disk(small_disk, 4096)
-    message = refusal(segment("photos", "-o", str(small_disk / "masks"), "--overlay"))
+    message = refusal(segment("photos", "-o", str(small_disk / "masks"), *more))
     assert "(No space left on device)" in message
     assert not list(small_disk.rglob("*.part"))
 

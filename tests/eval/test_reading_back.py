@@ -17,14 +17,17 @@ from PIL import Image
 
 from slotseg.cli import main
 from slotseg.data.labelled.labelled import LabelledPhotos, labelled_folder
+from slotseg.data.reading.georeference import Georeference, Tag
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.evaluate import evaluate
 from slotseg.eval.masks import MaskFolder
 from slotseg.eval.protocols import Protocol
 from slotseg.labels.label_map import LabelMap, palette
 from slotseg.painting.annotations import open_writer
+from slotseg.painting.geotiff import save_geotiff
 from slotseg.painting.labelme import LabelmeWriter
 from slotseg.painting.render import save_legend, save_mask
+from slotseg.painting.sidecars import save_sidecars
 
 NAMES = ("sky", "Bäume & <Büsche>", 'a "road"', "家", "never seen")
 CLASSES = LabelMap.of_classes(NAMES, palette(len(NAMES)))
@@ -35,7 +38,8 @@ LABEL_MAPS = {
     "many": LabelMap.prototypes(700),
 }
 PHOTOS = ["a.jpg", "b.png", "b.jpg", "deep/a.jpg", "deep/c.d.JPG", 'deep/er/ü & "b" <1>.png', "void.jpg", "e.jpg.jpg"]
-EXACT = ["png", "coco", "cvat", "labelme"]
+PLACE = Georeference(tags=(Tag(33550, 12, (1.0, 1.0, 0.0)),), affine=(1.0, 0.0, 5.0, 0.0, -1.0, 6.0))
+EXACT = ["png", "geotiff", "coco", "cvat", "labelme"]
 
 
 def draw(index: int, labels: LabelMap) -> NDArray[np.uint16]:
@@ -61,11 +65,16 @@ def write(folder: Path, form: str, labels: LabelMap, photos: Sequence[str]) -> P
             (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
             height, width = draw(index, labels).shape
             Image.new("RGB", (width, height)).save(folder / "photos" / name)
-    if form == "png":
+    if form in ("png", "geotiff"):
         stems = [Path(name).with_suffix("") for name in photos]
         for name, stem in zip(photos, stems, strict=True):
             keep = stems.count(stem) > 1 or stem.suffix == ".jpg"
-            save_mask(out / f"{name if keep else stem}.png", draw(PHOTOS.index(name), labels), labels)
+            mask, ids = out / f"{name if keep else stem}.png", draw(PHOTOS.index(name), labels)
+            if form == "png":
+                save_sidecars(mask, labels, PLACE)
+                save_mask(mask, ids, labels)
+            else:
+                save_geotiff(mask.with_suffix(".tif"), ids, labels, PLACE)
         return out
     opened = LabelmeWriter(out, labels, tolerance=0) if form == "labelme" else open_writer(form, out, labels)
     with opened as writer:
@@ -96,7 +105,7 @@ def test_every_pixel_comes_back(form: str, kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
-@pytest.mark.parametrize(("truth", "masks"), [*zip(EXACT, EXACT, strict=True), *itertools.pairwise(EXACT[:3])])
+@pytest.mark.parametrize(("truth", "masks"), [*zip(EXACT, EXACT, strict=True), *itertools.pairwise(EXACT[:4])])
 @pytest.mark.parametrize("kind", ["classes", "16 bits"])
 def test_what_is_written_scores_exactly_one(truth: str, masks: str, kind: str, tmp_path: Path) -> None:
     labels = LABEL_MAPS[kind]

@@ -56,6 +56,11 @@ def test_one_photo_names_its_companions_after_its_mask() -> None:
     planned = outputs(["photos/a.jpg"], "m.png", overlay=True, confidence=True, legend=True)
     (item,) = planned.inputs
     assert [str(file) for file in planned.files(item)] == ["m.png", "m_overlay.jpg", "m_confidence.png"]
+    mapped = outputs(["photos/a.jpg"], "m.png", geotiff=True)
+    assert [str(file) for file in mapped.files(item)] == ["m.png", "m.tif"]
+    assert [str(file) for file in mapped.files(item).sidecars] == [
+        "m.pgw", "m.png.aux.xml", "m.tfw", "m.tif.aux.xml"
+    ]  # fmt: skip
     assert (str(planned.legend), str(planned.legend_picture)) == ("m_legend.json", "m_legend.png")
     assert planned.sheet is None
 
@@ -77,7 +82,7 @@ def test_masks_below_the_photos_are_no_photos_the_second_time() -> None:
         (["photos/*.png", "photos/b.png"], "photos", "is the folder of the photos"),
         (["@photos/list.txt"], "photos", "would replace a photo"),
         (["photos"], "photos/a.jpg", "ends in .jpg; expected a .png"),
-        (["photos/a.jpg"], "mask.tif", "ends in .tif; expected a .png"),
+        (["photos/a.jpg"], "mask.tif", "ends in .tif; expected a .png.*; --format geotiff writes a TIFF beside it"),
         (["photos"], "mask.png", "names one mask; expected a folder"),
         (["photos"], "file", "is a file; expected a folder"),
         (["photos/a.jpg", "photos/b.png"], "file", "is a file; expected a folder"),
