@@ -30,6 +30,12 @@ class _RecordingCommand(click.Command):
 @click.argument("photos", nargs=-1, required=True, type=options.PATH)
 @click.option("-o", "--output", required=True, type=options.PATH, metavar="OUT", help="Folder for everything.")
 @click.option("--names", type=options.PATH, metavar="FILE", help="Names to paint with.  [default: OUT/names.json]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["geotiff"]),
+    help="Also write masks as GeoTIFF, with the georeference of their photo.",
+)
 @options.init
 @options.backbone
 @options.num_prototypes
@@ -43,6 +49,7 @@ def command(
     photos: tuple[Path, ...],
     output: Path,
     names: Path | None,
+    form: str | None,
     extra: tuple[str, ...],
     device: str,
     workers: int | None,
@@ -64,7 +71,14 @@ def command(
     try:
         with no_interrupt_lost():
             found = discover(
-                photos, output, settings, names=names, command=context.meta["typed"], device=device, workers=workers
+                photos,
+                output,
+                settings,
+                names=names,
+                geotiff=form is not None,
+                command=context.meta["typed"],
+                device=device,
+                workers=workers,
             )
     except KeyboardInterrupt:
         begun = (output / "discover.json").is_file()

@@ -45,6 +45,7 @@ def discover(
     values: Mapping[str, Any],
     *,
     names: Path | None = None,
+    geotiff: bool = False,
     command: str = "",
     device: str = "auto",
     workers: int | None = None,
@@ -58,6 +59,7 @@ def discover(
         output: Folder for everything: a new one, an empty one, or that of an earlier call.
         values: Settings by dotted name, laid over the preset ``photos``. A later call may leave them out.
         names: File ``names.json`` to paint with, by default ``output/names.json`` if it exists.
+        geotiff: Whether to write masks as GeoTIFF too. Later calls go on with it.
         command: Command that the user typed, for the report.
         device: Device, as in ``slotseg.devices.resolve_device``.
         workers: Number of loader processes; None chooses.
@@ -75,11 +77,15 @@ def discover(
     number, digest = _listed(inputs)
     if record and run_in(output).last.is_file():  # before there is a checkpoint, all may be begun anew
         record.check(where, values, number, digest)
+        if geotiff and not record.geotiff:
+            outputs_of(inputs, output, geotiff=True).survey()  # may refuse
+            record.geotiff = True
+            record.write()
         stages = Stages(record, inputs, naming, device, workers)
         if left := stages.left():
             log.info("Going on with %s: %s", output, ", ".join(left))
     else:
-        record, plan = _begin(photos, output, values, inputs, (number, digest), command, device, workers)
+        record, plan = _begin(photos, output, values, inputs, (number, digest), command, geotiff, device, workers)
         stages = Stages(record, inputs, naming, device, workers, plan)
         left = stages.left()
     stages.train()
@@ -101,11 +107,12 @@ def _begin(
     inputs: Inputs,
     listed: tuple[int, str],
     command: str,
+    geotiff: bool,
     device: str,
     workers: int | None,
 ) -> tuple[DiscoveryRecord, Plan]:
     """Plan the training, measure what the discovery will cost, log it, and write the record."""
-    outputs_of(inputs, output).survey()  # may refuse
+    outputs_of(inputs, output, geotiff=geotiff).survey()  # may refuse
     plan = plan_training(Photos(photos), values, preset=PRESET)
     number, digest = listed
     log.info("Trying out what %d photos cost here ...", number)
@@ -124,6 +131,7 @@ def _begin(
         num_photos=number,
         photo_names=digest,
         command=command,
+        geotiff=geotiff,
         expected_memory=costs.memory,
         stages={name: Stage(expected_seconds=expected) for name, expected in costs.seconds.items()},
     )

@@ -64,6 +64,8 @@ class DiscoveryRecord:
     """Peak memory that was expected, bytes."""
     stages: dict[str, Stage]
     """Stages by name, those of ``STAGES`` in order."""
+    geotiff: bool = False
+    """Whether masks are written as GeoTIFF too."""
     figure: list[int] = field(default_factory=list)
     """Concepts in the columns of the figure."""
     figure_cells: list[list[BoxXYXY]] = field(default_factory=list)

@@ -7,19 +7,21 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from slotseg import amounts
 from slotseg.concepts.collection import Collection, ConceptFiles, read_concepts
 from slotseg.concepts.show import show_concepts
 from slotseg.data.finding.inputs import Inputs
+from slotseg.data.reading.georeference import TURNED
 from slotseg.discovery.discovery_page import Report, examples, write_report
 from slotseg.discovery.record import DiscoveryRecord, Stage
 from slotseg.files import read_json_lines, writing
 from slotseg.labels.label_map import LabelMap
 from slotseg.labels.naming import Naming
 from slotseg.painting.outputs import OutputOptions, Outputs
-from slotseg.painting.paint import paint
+from slotseg.painting.paint import NO_PLACE, paint
 from slotseg.painting.render import save_picture
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
@@ -40,9 +42,9 @@ def run_in(output: Path) -> RunFolder:
     return RunFolder(output / "run")
 
 
-def outputs_of(inputs: Inputs, output: Path) -> Outputs:
-    """The masks of a discovery, and what lies beside them."""
-    return Outputs(inputs, output / "masks", OutputOptions(overlay=True, legend=True))
+def outputs_of(inputs: Inputs, output: Path, *, geotiff: bool) -> Outputs:
+    """The masks of a discovery, as GeoTIFF too if ``geotiff``, and what lies beside them."""
+    return Outputs(inputs, output / "masks", OutputOptions(overlay=True, legend=True, geotiff=geotiff))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ class Stages:
         self.plan = plan
         self.run = run_in(record.path)
         self.concepts = ConceptFiles(folder=record.path / "concepts")
-        self.outputs = outputs_of(inputs, record.path)
+        self.outputs = outputs_of(inputs, record.path, geotiff=record.geotiff)
 
     def left(self) -> list[str]:
         """Words for each stage that is left, with the time that it will take."""
@@ -165,6 +167,9 @@ class Stages:
         with self.record.working("masks"):
             segmenter = Segmenter.load(self.run.last, labels=labelling.labels, device=self.device, precision="auto")
             painted = paint(segmenter, self.outputs, skip_existing=True)
+            for note, (count, first) in painted.notes.items():
+                if note in (NO_PLACE, TURNED):
+                    log.warning("%s: %s", amounts.among_photos(count, first), note)
             stage.num_failures, stage.whole = len(painted.failures), True
 
     def report(self, labelling: Labelling) -> Path:
@@ -228,15 +233,17 @@ class Stages:
         if stage.made_of != labelling.digest:
             return 1.0
         number = self.record.num_photos
-        missing = number - self.outputs.survey().num_masks
-        whole = stage.whole and missing <= stage.num_failures and self.outputs.legend.is_file()
+        found = self.outputs.survey()
+        missing = number - found.num_masks
+        whole = stage.whole and missing <= stage.num_failures and not found.num_lacking
+        whole = whole and self.outputs.legend.is_file()
         return 0.0 if whole else max(missing, 1) / number
 
     def _remove_masks(self) -> None:
         """Remove what was painted with other names, and nothing else."""
-        files = (file for item in self.inputs if not item.problem for file in self.outputs.files(item))
+        files = (self.outputs.files(item) for item in self.inputs if not item.problem)
         with writing(self.outputs.folder):
-            for file in (*files, *self.outputs.common):
+            for file in chain(*((*of_photo, *of_photo.sidecars) for of_photo in files), self.outputs.common):
                 file.unlink(missing_ok=True)
 
 

@@ -67,6 +67,19 @@ def test_one_command_then_names_then_the_same_command() -> None:
     assert "Trying" not in named.stderr
     assert json.loads(Path("found/masks/legend.json").read_text())["classes"][0]["name"] == "wood"
 
+    mapped = discover("--format", "geotiff")
+    assert mapped.exit_code == 0, mapped.output
+    assert mapped.stderr.endswith("my photos/0.jpg: no georeference for the GeoTIFF mask\n")
+    files = [Path(f"found/masks/{i}.tif") for i in range(4)]
+    assert all(file.is_file() for file in files)
+    assert "wood" in Path("found/masks/0.tif.aux.xml").read_text()
+    assert discover("--format", "geotiff").stdout.startswith("There was nothing left to do: ")
+
+    Path("found/names.json").write_text(json.dumps({"names": {"0": "steel"}}))
+    assert discover().exit_code == 0  # the format is kept
+    assert all(file.is_file() for file in files)
+    assert "steel" in Path("found/masks/0.tif.aux.xml").read_text()
+
 
 def test_a_photo_that_cannot_be_read_makes_the_exit_code_3() -> None:
     Path("my photos/broken.jpg").write_bytes(b"")
