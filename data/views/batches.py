@@ -17,6 +17,7 @@ from slotseg.config import ViewsConfig
 from slotseg.data.views.crops import ViewPair, make_views
 from slotseg.data.views.loading import Readings, Sample, load
 from slotseg.data.views.sources import Source
+from slotseg.data.views.validity import stacked
 from slotseg.errors import DataError
 
 WHOLE = slice(None)
@@ -32,6 +33,8 @@ class ViewBatch:
     """Overlap boxes, xyxy in [0, 1] of the view, each ``(B, 4)``."""
     flips: tuple[Tensor, Tensor]
     """Whether the view is mirrored left-right, boolean, each ``(B,)``."""
+    valid: tuple[Tensor, Tensor] | None = None
+    """Which pixels are valid, boolean, each ``(B, S, S)``; where ``mapped``, which cells, ``(B, h, w)``. None: all."""
     unreadable: tuple[str, ...] = ()
     """Messages of unreadable photos, which other photos replaced."""
     mapped: bool = False
@@ -54,6 +57,7 @@ class ViewBatch:
             images=both(self.images),
             overlap_boxes=both(self.overlap_boxes),
             flips=both(self.flips),
+            valid=both(self.valid) if self.valid else None,
         )
 
 
@@ -151,12 +155,14 @@ def view_batches(
 
 def _collate(samples: Sequence[Sample[ViewPair]]) -> ViewBatch:
     def both(name: str) -> tuple[Tensor, Tensor]:
-        stacked = torch.stack([getattr(s.views, name) for s in samples], dim=1)
-        return stacked[0], stacked[1]
+        views = torch.stack([getattr(s.views, name) for s in samples], dim=1)
+        return views[0], views[1]
 
+    valid = stacked([s.views.valid for s in samples], dim=1)
     return ViewBatch(
         images=both("images"),
         overlap_boxes=both("overlap_boxes"),
         flips=both("flips"),
+        valid=None if valid is None else (valid[0], valid[1]),
         unreadable=tuple(message for s in samples for message in s.unreadable),
     )

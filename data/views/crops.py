@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from slotseg.config import ViewsConfig
 from slotseg.data.reading.photos import REDUCTIONS, Photo
+from slotseg.data.views.validity import parted
 
 BoxXYXY = tuple[int, int, int, int]
 """Box as left, top, right, bottom in pixels of the photo, right and bottom excluded."""
@@ -35,6 +36,8 @@ class Views:
     """Crop box of each view, before its flip."""
     flips: NDArray[np.bool_]
     """Whether each view is mirrored left-right, ``(V,)``."""
+    valid: Tensor | None = None
+    """Which pixels of the views are valid, boolean, ``(V, S, S)``; None if all are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class ViewPair:
     """Overlap boxes, xyxy in [0, 1] of each view, float32, ``(2, 4)``."""
     flips: Tensor
     """Whether each view is mirrored left-right, boolean, ``(2,)``."""
+    valid: Tensor | None = None
+    """Which pixels of the views are valid, boolean, ``(2, S, S)``; None if all are."""
 
 
 def draw_crop(
@@ -114,6 +119,7 @@ def make_views(photo: Photo, config: ViewsConfig, rng: np.random.Generator) -> V
         images=views.images,
         overlap_boxes=torch.from_numpy(np.stack(boxes)),
         flips=torch.from_numpy(flips),
+        valid=views.valid,
     )
 
 
@@ -121,7 +127,7 @@ def cut_views(photo: Photo, config: ViewsConfig, rng: np.random.Generator, numbe
     """Draw overlapping, randomly mirrored crops of a photo.
 
     The photo is decoded once, as small as possible: all crops keep at least ``config.image_size`` pixels a side, if
-    they have them at full size.
+    they have them at full size. A pixel of a view is valid where most of what it was resized from is.
 
     Args:
         photo: Photo to cut the crops from.
@@ -130,19 +136,23 @@ def cut_views(photo: Photo, config: ViewsConfig, rng: np.random.Generator, numbe
         number: V, the number of crops.
 
     Raises:
-        DataError: If the photo cannot be decoded.
+        DataError: If the photo cannot be decoded, or all of its pixels are missing.
     """
     crops = draw_crops(photo.size_hw, config, rng, number)
     flips = rng.random(number) < config.flip
     reduction = coarsest_reduction(crops, config.image_size)
-    pixels = photo.pixels(reduction)
+    pixels, valid = parted(photo.pixels(reduction))
     if pixels.shape[:2] == photo.size_hw:
         reduction = 1
-    images = [
-        _render(pixels, reduced_box(crop, reduction), bool(flip), config.image_size)
-        for crop, flip in zip(crops, flips, strict=True)
-    ]
-    return Views(images=torch.stack(images), crops=crops, flips=flips)
+
+    def rendered(image: NDArray[np.uint8]) -> Tensor:
+        places = zip((reduced_box(crop, reduction) for crop in crops), flips, strict=True)
+        return torch.stack([_render(image, box, bool(flip), config.image_size) for box, flip in places])
+
+    images, shown = rendered(pixels), None
+    if valid is not None:
+        shown = rendered(np.uint8(255) * valid[:, :, None])[:, 0] >= 128
+    return Views(images=images, crops=crops, flips=flips, valid=None if shown is None or shown.all() else shown)
 
 
 def coarsest_reduction(crops: Sequence[BoxXYXY], size: int) -> int:

@@ -17,6 +17,7 @@ from slotseg.config import ViewsConfig
 from slotseg.data.views.crops import BoxXYXY, Views, cut_views, overlap_box
 from slotseg.data.views.loading import Readings, Sample, load
 from slotseg.data.views.sources import Source
+from slotseg.data.views.validity import stacked
 from slotseg.errors import DataError
 
 _KEPT = 1  # last number of a seed, so that no pair of views shares it
@@ -33,6 +34,8 @@ class Block:
     """RGB views, uint8, ``(M, V, 3, S, S)``."""
     places: Tensor
     """Crop box of each view in pixels of the photo, and whether it is mirrored, int64, ``(M, V, 5)``."""
+    valid: Tensor | None = None
+    """Which pixels of the views are valid, boolean, ``(M, V, S, S)``; None if all are."""
     unreadable: tuple[str, ...] = ()
     """Messages of unreadable photos, which other photos replaced."""
 
@@ -105,5 +108,6 @@ def _collate(samples: Sequence[Sample[Views]]) -> Block:
     return Block(
         images=torch.stack([s.views.images for s in samples]),
         places=torch.tensor(places),
+        valid=stacked([s.views.valid for s in samples]),
         unreadable=tuple(message for s in samples for message in s.unreadable),
     )

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Source
+from slotseg.data.views.validity import NoPictureError
 from slotseg.errors import DataError
 
 T = TypeVar("T")
@@ -53,16 +54,19 @@ class Readings(Dataset[Any]):
     def read(self, index: int, make: Callable[[Photo], T]) -> Sample[T] | DataError:
         """What a function makes of a photo, or of the next one that can be read.
 
-        Photos are counted round and round. If no photo can be read, the error is returned. Raised in a worker, it would
-        reach the user as a traceback.
+        Photos are counted round and round. One of missing pixels alone cannot be read either. If no photo can be read,
+        the error is returned. Raised in a worker, it would reach the user as a traceback.
         """
         errors: list[str] = []
         worker = get_worker_info()
         for offset in range(min(len(self.source), MAX_UNREADABLE_IN_A_ROW)):
+            photo = (index + offset) % len(self.source)
             if worker is not None:
-                self.in_hand[worker.id] = torch.tensor((os.getpid(), (index + offset) % len(self.source)))
+                self.in_hand[worker.id] = torch.tensor((os.getpid(), photo))
             try:
-                views = make(self.source.open((index + offset) % len(self.source)))
+                views = make(self.source.open(photo))
+            except NoPictureError as error:
+                errors.append(f"{self.source.name(photo)} {error}")
             except DataError as error:
                 errors.append(str(error))
             else:

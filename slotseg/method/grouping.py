@@ -32,7 +32,9 @@ class Prototypes(nn.Module):
             return F.conv2d(directions, F.normalize(weight, dim=1)[:, :, None, None])
 
 
-def slots_from_scores(projections: Tensor, scores: Tensor, temperature: float, eps: float = 1e-6) -> Tensor:
+def slots_from_scores(
+    projections: Tensor, scores: Tensor, temperature: float, eps: float = 1e-6, valid: Tensor | None = None
+) -> Tensor:
     """Pool projected features into one slot per prototype.
 
     This is the attentive pooling of section 3.2. Each cell is shared among the prototypes by a
@@ -43,6 +45,7 @@ def slots_from_scores(projections: Tensor, scores: Tensor, temperature: float, e
         scores: Cosine similarity to the prototypes, shape ``(B, K, h, w)``, in [-1, 1].
         temperature: Softmax temperature, > 0. The paper's recipe uses 0.07.
         eps: Added to each share, so that a prototype no cell chose still has a finite slot.
+        valid: Cells to pool, boolean, ``(B, h, w)``; None for all. An image without any has slots of 0.
 
     Returns:
         Slots, shape ``(B, K, D)``, in the precision of ``scores``.
@@ -57,19 +60,27 @@ def slots_from_scores(projections: Tensor, scores: Tensor, temperature: float, e
         )
     with torch.autocast(scores.device.type, enabled=False):
         share = (scores / temperature).softmax(dim=1).flatten(2) + eps
-        share = share / share.sum(dim=2, keepdim=True)
+        total = share.sum(dim=2, keepdim=True)
+        if valid is not None:
+            share = share * valid.flatten(1)[:, None]
+            total = share.sum(dim=2, keepdim=True).clamp(min=eps)
+        share = share / total
         return share @ projections.to(scores.dtype).flatten(2).transpose(1, 2)
 
 
-def winners(scores: Tensor) -> Tensor:
+def winners(scores: Tensor, valid: Tensor | None = None) -> Tensor:
     """Mask of the prototypes that win at least one cell of an image.
 
     Args:
         scores: Cosine similarity to the prototypes, shape ``(B, K, h, w)``.
+        valid: Cells that can be won, boolean, ``(B, h, w)``; None for all.
 
     Returns:
         Boolean mask, shape ``(B, K)``.
     """
-    prototype_map = scores.argmax(dim=1).flatten(1)
-    mask = torch.zeros(scores.shape[:2], dtype=torch.bool, device=scores.device)
-    return mask.scatter_(1, prototype_map, True)
+    prototype_map = scores.argmax(dim=1)
+    number = scores.shape[1]
+    if valid is not None:
+        prototype_map = prototype_map.where(valid, number)  # a row of its own
+    mask = torch.zeros(len(scores), number + 1, dtype=torch.bool, device=scores.device)
+    return mask.scatter_(1, prototype_map.flatten(1), True)[:, :number]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slotseg import distributed
+from slotseg.method.validity import weights
 
 
 def grouping_loss(
@@ -18,6 +19,7 @@ def grouping_loss(
     center: Tensor,
     student_temperature: float,
     teacher_temperature: float,
+    valid: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy between the teacher's centred assignment and the student's, per aligned cell (section 3.1).
 
@@ -28,13 +30,16 @@ def grouping_loss(
         student_temperature: Softmax temperature of the student, 0.1 in the paper's recipe.
         teacher_temperature: Softmax temperature of the teacher, 0.07 in the paper's recipe. It is
             lower than the student's, so that the target is sharper than the prediction.
+        valid: Aligned cells that are valid in both views, boolean, ``(B, h, w)``; None for all.
 
     Returns:
-        Mean over images and cells, a scalar.
+        Mean over images and cells, a scalar. With ``valid``, its mean over processes is that over their valid cells;
+        it is 0 where there are none.
     """
     target = ((teacher.detach() - center[:, None, None]) / teacher_temperature).softmax(dim=1)
     log_prediction = (student / student_temperature).log_softmax(dim=1)
-    return -(target * log_prediction).sum(dim=1).mean()
+    each = (target * log_prediction).sum(dim=1)
+    return -(each if valid is None else each * weights(valid)).mean()
 
 
 def slot_loss(
@@ -94,8 +99,19 @@ class Center(nn.Module):
         self.register_buffer("value", torch.zeros(num_prototypes))
 
     @torch.no_grad()
-    def update(self, scores: tuple[Tensor, Tensor]) -> None:
-        """Move towards the mean of the un-aligned scores ``(B, K, h, w)`` of both views, over all processes."""
+    def update(self, scores: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor] | None = None) -> None:
+        """Move towards the mean of the un-aligned scores of both views, over all processes.
+
+        Args:
+            scores: Scores of each view, ``(B, K, h, w)``.
+            valid: Cells of each view that are valid, boolean, ``(B, h, w)``; None for all. Without any, nothing moves.
+        """
+        if valid is not None:
+            both = torch.stack(valid)
+            if not distributed.anywhere(bool(both.any()))[0]:
+                return
+            weight = weights(both)
+            scores = scores[0] * weight[0, :, None], scores[1] * weight[1, :, None]
         batch_mean = sum(s.mean(dim=(0, 2, 3)) for s in scores) / len(scores)
         assert isinstance(batch_mean, Tensor)
         batch_mean = distributed.mean(batch_mean)

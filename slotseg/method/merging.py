@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slotseg import distributed
+from slotseg.method.validity import weights
 
 IN_USE = 0.1
 """Least share of the cells that a prototype in use wins, relative to an equal share of 1 / K."""
@@ -53,15 +54,27 @@ class Confusion(nn.Module):
         self.register_buffer("wins", torch.zeros(num_prototypes))
 
     @torch.no_grad()
-    def update(self, one: Tensor, two: Tensor) -> None:
-        """Move towards the shares of a batch of aligned scores, each ``(B, P, h, w)``, of all processes."""
+    def update(self, one: Tensor, two: Tensor, valid: Tensor | None = None) -> None:
+        """Move towards the shares of a batch, of all processes.
+
+        Args:
+            one: Aligned scores of view 1, ``(B, P, h, w)``.
+            two: Those of view 2.
+            valid: Aligned cells that are valid in both views, boolean, ``(B, h, w)``; None for all. Without any,
+                nothing moves.
+        """
         number = len(self.wins)
         cells = [scores.movedim(1, 0).reshape(number, -1) for scores in (one, two)]
         a, b = ((c / self.temperature).softmax(dim=0) for c in cells)
+        weight = torch.ones_like(a[0])
+        if valid is not None:
+            if not distributed.anywhere(bool(valid.any()))[0]:
+                return
+            weight = weights(valid).flatten()
+            a = a * weight
         both = a @ b.T / a.shape[1]
         winners = torch.cat(cells, dim=1).argmax(dim=0)
-        ones = torch.ones_like(winners, dtype=self.wins.dtype)
-        wins = torch.zeros_like(self.wins).scatter_add_(0, winners, ones) / len(winners)
+        wins = torch.zeros_like(self.wins).scatter_add_(0, winners, weight.to(self.wins).repeat(2)) / len(winners)
         for old, new in ((self.value, (both + both.T) / 2), (self.wins, wins)):
             old.mul_(self.momentum).add_(distributed.mean(new.to(old)), alpha=1 - self.momentum)
 

@@ -9,7 +9,6 @@ Ours: concepts that several prototypes are merged to, and a backbone that may be
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -18,47 +17,16 @@ from torch import Tensor, nn
 
 from slotseg.config import ModelConfig
 from slotseg.errors import ConfigError
-from slotseg.method.alignment import align
 from slotseg.method.grouping import Prototypes, slots_from_scores, winners
 from slotseg.method.heads import predictor, projector
 from slotseg.method.losses import Center, grouping_loss, slot_loss
 from slotseg.method.merging import IN_LOOKS, IN_VIEWS, Confusion, merge_confused
+from slotseg.method.outputs import BranchOutput, Pair, SlotConOutput
+from slotseg.method.validity import align_valid, project_valid, shared_cells
 
 if TYPE_CHECKING:  # they need timm, which a backbone of one's own does not
     from slotseg.networks.backbones import Backbone
     from slotseg.networks.decoder import Decoder
-
-Pair = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BranchOutput:
-    """Maps and slots that one branch, student or teacher, makes of one view."""
-
-    projections: Tensor
-    """Projected features, ``(B, D, h, w)``."""
-    scores: Tensor
-    """Cosine similarity to the prototypes, ``(B, K, h, w)``."""
-    slots: Tensor
-    """Pooled features, ``(B, K, D)``."""
-    aligned: Tensor
-    """Scores of the overlap, upright, ``(B, K, h, w)``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlotConOutput:
-    """Losses of one step and the outputs they come from; ``1to2`` is student 1 against teacher 2."""
-
-    loss: Tensor
-    """Weighted total, a scalar to call ``backward`` on."""
-    grouping_losses: Pair
-    """Grouping loss (section 3.1) 1to2 and 2to1, unweighted."""
-    slot_losses: Pair
-    """Slot loss (section 3.2) 1to2 and 2to1, with their factor of twice the temperature, unweighted."""
-    student: tuple[BranchOutput, BranchOutput]
-    """The student's outputs for view 1 and 2."""
-    teacher: tuple[BranchOutput, BranchOutput]
-    """The teacher's outputs for view 1 and 2, without gradient."""
 
 
 class Encoder(nn.Module):
@@ -199,22 +167,26 @@ class SlotCon(nn.Module):
             self.teacher.backbone.eval()
         return self
 
-    def forward(self, images: Pair, overlap_boxes: Pair, flips: Pair, *, mapped: bool = False) -> SlotConOutput:
+    def forward(
+        self, images: Pair, overlap_boxes: Pair, flips: Pair, valid: Pair | None = None, *, mapped: bool = False
+    ) -> SlotConOutput:
         """Losses of a batch of view pairs.
 
         Args:
             images: Normalised view 1 and 2, each ``(B, 3, H, W)``.
             overlap_boxes: Overlap with the other view, xyxy in [0, 1] of its own view, each ``(B, 4)``.
             flips: Whether a view is mirrored left-right, boolean, each ``(B,)``.
+            valid: Which pixels of view 1 and 2 are valid, boolean, each ``(B, H, W)``, or which cells; None for all.
             mapped: Whether ``images`` are a frozen backbone's maps of the views, each ``(B, channels, h, w)``.
         """
         assert self.config.freeze_backbone or not mapped
         maps = images if mapped else self._backbone_maps(self.student, images)
-        student = self._group(self.student, maps, overlap_boxes, flips)
+        cells = shared_cells(valid, maps[0])
+        student = self._group(self.student, maps, overlap_boxes, flips, cells)
         with torch.no_grad():
             if not self.config.freeze_backbone:  # frozen: student and teacher see the same map
                 maps = self._backbone_maps(self.teacher, images)
-            teacher = self._group(self.teacher, maps, overlap_boxes, flips)
+            teacher = self._group(self.teacher, maps, overlap_boxes, flips, cells)
         grouping = (self._grouping_loss(student[0], teacher[1]), self._grouping_loss(student[1], teacher[0]))
         slot = (self._slot_loss(student[0], teacher[1]), self._slot_loss(student[1], teacher[0]))
         weight = self.config.grouping_weight
@@ -234,9 +206,10 @@ class SlotCon(nn.Module):
 
         Call it once the losses of the step have used the old centre.
         """
-        self.center.update((output.teacher[0].scores, output.teacher[1].scores))
+        one, two = output.teacher
+        self.center.update((one.scores, two.scores), output.valid)
         if self.teacher.confusion is not None:
-            self.teacher.confusion.update(output.teacher[0].aligned, output.teacher[1].aligned)
+            self.teacher.confusion.update(one.aligned, two.aligned, output.overlap_valid)
 
     @torch.no_grad()
     def start_from(self, projector: Mapping[str, Tensor], prototypes: Tensor, center: Tensor) -> None:
@@ -251,35 +224,45 @@ class SlotCon(nn.Module):
         """Dense maps of view 1, then view 2: two forwards, so that BatchNorm's statistics are per view."""
         return encoder.backbone(images[0]), encoder.backbone(images[1])
 
-    def _group(self, encoder: Encoder, maps: Pair, boxes: Pair, flips: Pair) -> tuple[BranchOutput, BranchOutput]:
-        one, two = (self._group_view(encoder, m, b, f) for m, b, f in zip(maps, boxes, flips, strict=True))
+    def _group(
+        self, encoder: Encoder, maps: Pair, boxes: Pair, flips: Pair, valid: Pair | None
+    ) -> tuple[BranchOutput, BranchOutput]:
+        every = zip(maps, boxes, flips, valid or (None, None), strict=True)
+        one, two = (self._group_view(encoder, *view) for view in every)
         return one, two
 
-    def _group_view(self, encoder: Encoder, dense: Tensor, box: Tensor, flip: Tensor) -> BranchOutput:
-        projections = encoder.projector(dense)
+    def _group_view(
+        self, encoder: Encoder, dense: Tensor, box: Tensor, flip: Tensor, valid: Tensor | None
+    ) -> BranchOutput:
+        projections = encoder.projector(dense) if valid is None else project_valid(encoder.projector, dense, valid)
         scores = encoder.prototypes(projections)
+        aligned, aligned_valid = align_valid(scores, box, flip, valid)
         return BranchOutput(
             projections=projections,
             scores=scores,
-            slots=slots_from_scores(projections, scores, self.config.assignment_temperature),
-            aligned=align(scores, box, flip),
+            slots=slots_from_scores(projections, scores, self.config.assignment_temperature, valid=valid),
+            aligned=aligned,
+            valid=valid,
+            aligned_valid=aligned_valid,
         )
 
     def _grouping_loss(self, student: BranchOutput, teacher: BranchOutput) -> Tensor:
+        one, two = student.aligned_valid, teacher.aligned_valid
         return grouping_loss(
             student.aligned,
             teacher.aligned,
             self.center.value,
             self.config.student_temperature,
             self.config.teacher_temperature,
+            None if one is None or two is None else one & two,
         )
 
     def _slot_loss(self, student: BranchOutput, teacher: BranchOutput) -> Tensor:
         return slot_loss(
             student.slots,
             teacher.slots,
-            winners(student.scores),
-            winners(teacher.scores),
+            winners(student.scores, student.valid),
+            winners(teacher.scores, teacher.valid),
             self.predictor,
             self.config.slot_temperature,
         )

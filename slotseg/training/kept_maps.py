@@ -21,6 +21,7 @@ from slotseg.data.views.kept_views import Block, Blocks, KeptViews, load_blocks,
 from slotseg.data.views.rounds import plan_rounds
 from slotseg.data.views.sources import Source
 from slotseg.devices import autocast
+from slotseg.method.validity import valid_cells
 from slotseg.networks.backbones import Backbone
 
 MOST_AT_ONCE = 64
@@ -73,7 +74,7 @@ class KeptMaps:
         )
         self.block_size = photos_of_block(config.batch_size, self.rounds.num_views)
         self._number = -1
-        self._maps = self._places = torch.empty(0)
+        self._maps = self._places = self._valid = torch.empty(0)
         self._unreadable: tuple[str, ...] = ()
 
     @property
@@ -156,6 +157,7 @@ class KeptMaps:
         if not len(self._maps):
             self._maps = self._empty(rounds.largest, rounds.num_views)
             self._places = torch.empty(rounds.largest, rounds.num_views, 5, dtype=torch.int64)
+            self._valid = self._all_valid(rounds.largest)
         self._number = -1
         unreadable: list[str] = []
         quiet = distributed.quiet()
@@ -166,15 +168,20 @@ class KeptMaps:
                     return False
                 maps = self._empty(length, rounds.num_views)
                 places = torch.zeros(length, rounds.num_views, 5, dtype=torch.int64)
+                valid = self._all_valid(length)
                 block = next(own, None)
                 if block is not None:
                     found = self.maps_of(block.images, number, start + distributed.rank())
                     maps[: len(found)], places[: len(found)] = found, block.places
+                    if block.valid is not None:
+                        cells = valid_cells(block.valid.flatten(0, 1), self.map_shape[:2])
+                        valid[: len(found)] = cells.unflatten(0, block.valid.shape[:2])
                     unreadable += block.unreadable
                 here = slice(start * length, min((start + processes) * length, num_photos))
                 number_here = here.stop - here.start  # the last blocks may be short, or none
                 self._maps[here] = distributed.gather(maps)[:number_here]
                 self._places[here] = distributed.gather(places)[:number_here]
+                self._valid[here] = distributed.gather(valid)[:number_here]
                 bar.update(number_here)
         self._number, self._unreadable = number, tuple(unreadable)
         return True
@@ -183,15 +190,21 @@ class KeptMaps:
         drawn = self.rounds.draw(step)
         rows, views = torch.from_numpy(drawn.rows[self.part]), torch.from_numpy(drawn.views[self.part])
         one, two = (self._places[rows, views[:, view]] for view in (0, 1))
+        valid = self._valid[rows, views[:, 0]], self._valid[rows, views[:, 1]]
         indices = (rows[:, None] * self.rounds.num_views + views).to(self.device, non_blocking=True)
         maps = self._maps.flatten(0, 1)
         return ViewBatch(
             images=(_picked(maps, indices[:, 0]), _picked(maps, indices[:, 1])),
             overlap_boxes=(overlap_boxes(one, two), overlap_boxes(two, one)),
             flips=(one[:, 4].bool(), two[:, 4].bool()),
+            valid=None if all(cells.all() for cells in valid) else valid,
             unreadable=unreadable,
             mapped=True,
         )
+
+    def _all_valid(self, num_photos: int) -> Tensor:
+        """Which cells of all views of some photos are valid, boolean, ``(M, V, h, w)``, on the CPU: all, so far."""
+        return torch.ones(num_photos, self.rounds.num_views, *self.map_shape[:2], dtype=torch.bool)
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.zeros(*shape, *self.map_shape, dtype=torch.float16, device=self.device)

@@ -22,7 +22,7 @@ from slotseg.errors import ConfigError
 from slotseg.exchange.weights import check_features, load_into, read_weights
 from slotseg.method import schedules
 from slotseg.method.building import add_decoders, build_model, build_optimizer, compile_networks
-from slotseg.method.model import SlotConOutput
+from slotseg.method.outputs import SlotConOutput
 from slotseg.networks.backbones import Backbone
 from slotseg.runs.checkpoint import Checkpoint
 from slotseg.training.checkpoints import State, optimizer_tensors, restore_model, restore_optimizer
@@ -180,7 +180,9 @@ class Learner:
         self.guard.remember()
         self.model.update_teacher(self.teacher_momentum(self.step))
         with autocast(self.device, self.precision):
-            output: SlotConOutput = self.parallel(images, batch.overlap_boxes, batch.flips, mapped=batch.mapped)
+            output: SlotConOutput = self.parallel(
+                images, batch.overlap_boxes, batch.flips, batch.valid, mapped=batch.mapped
+            )
         self.optimizer.zero_grad()
         self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
         self.model.update_center(output)

@@ -16,7 +16,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.views.batches import ViewBatch
 from slotseg.data.views.sources import Source
 from slotseg.errors import DataError, SlotSegError
-from slotseg.method.model import SlotConOutput
+from slotseg.method.outputs import SlotConOutput
 from slotseg.runs.checkpoint import Checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.journal import Journal

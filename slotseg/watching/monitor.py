@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slotseg import distributed
-from slotseg.method.model import SlotConOutput
+from slotseg.method.outputs import SlotConOutput
+from slotseg.method.validity import weights
 
 COMMON = 0.9
 """Share of the cells that the common prototypes hold together."""
@@ -31,21 +32,25 @@ def collapse_measures(output: SlotConOutput, temperature: float) -> dict[str, fl
     """
     directions = F.normalize(output.teacher[0].projections.float(), dim=1)
     student, teacher = output.student[0].aligned.argmax(dim=1), output.teacher[1].aligned.argmax(dim=1)
+    agreeing, valid = (student == teacher).float(), output.teacher[0].valid
+    if valid is not None and output.overlap_valid is not None:
+        directions, agreeing = directions * weights(valid)[:, None], agreeing * weights(output.overlap_valid)
     mean_direction = distributed.mean(directions.mean(dim=(0, 2, 3)))
     return {
-        **assignment_measures(output.teacher[0].scores, temperature),
-        "agreement": distributed.mean((student == teacher).float().mean()).item(),
+        **assignment_measures(output.teacher[0].scores, temperature, valid),
+        "agreement": distributed.mean(agreeing.mean()).item(),
         "feature_similarity": mean_direction.square().sum().item(),
     }
 
 
 @torch.no_grad()
-def assignment_measures(scores: Tensor, temperature: float) -> dict[str, float]:
+def assignment_measures(scores: Tensor, temperature: float, valid: Tensor | None = None) -> dict[str, float]:
     """Measure how the cells of a batch, over all processes, are spread over the prototypes.
 
     Args:
         scores: Cosines of this process's part of the batch, shape ``(B, P, h, w)``.
         temperature: Softmax temperature of the assignment.
+        valid: Cells that count, boolean, ``(B, h, w)``; None for all.
 
     Returns:
         Measures by name. ``active_prototypes``: number of prototypes that win at least one cell.
@@ -56,9 +61,11 @@ def assignment_measures(scores: Tensor, temperature: float) -> dict[str, float]:
     """
     num_prototypes = scores.shape[1]
     cells = scores.float().permute(0, 2, 3, 1).reshape(-1, num_prototypes)
-    shares = distributed.mean(torch.bincount(cells.argmax(dim=1), minlength=num_prototypes) / len(cells))
+    weight = cells.new_ones(len(cells)) if valid is None else weights(valid).flatten()
+    shares = distributed.mean(torch.bincount(cells.argmax(dim=1), weight, num_prototypes) / len(cells))
     assignment = (cells / temperature).softmax(dim=1)
-    per_pixel, overall = distributed.mean(_entropy(assignment).mean()), distributed.mean(assignment.mean(dim=0))
+    per_pixel = distributed.mean((_entropy(assignment) * weight).mean())
+    overall = distributed.mean((assignment * weight[:, None]).mean(dim=0))
     unit = torch.tensor(float(num_prototypes)).log().item()
     return {
         "active_prototypes": int((shares > 0).sum()),

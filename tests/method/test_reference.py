@@ -16,7 +16,8 @@ from slotseg.concepts.retrieval import segment_scores
 from slotseg.config import ModelConfig
 from slotseg.method import schedules
 from slotseg.method.lars import LARS
-from slotseg.method.model import SlotCon, SlotConOutput
+from slotseg.method.model import SlotCon
+from slotseg.method.outputs import SlotConOutput
 
 REFERENCE = Path(os.environ.get("SLOTSEG_REFERENCE_DIR", Path(__file__).parent.parent / "golden" / "slotcon"))
 META = json.loads((REFERENCE / "meta.json").read_text())

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from slotseg.method.model import BranchOutput, SlotConOutput
+from slotseg.method.outputs import BranchOutput, SlotConOutput
 from slotseg.watching.monitor import assignment_measures, collapse_measures
 
 K = 4
