@@ -8,6 +8,8 @@ Letters: B images, K prototypes, h w feature cells.
 import torch
 from torch import Tensor
 
+from slotseg.networks.validity import LEAST
+
 
 def align(scores: Tensor, overlap_box: Tensor, flip: Tensor) -> Tensor:
     """Resample score maps so that the same cell of both views shows the same place of the photo.
@@ -28,6 +30,21 @@ def align(scores: Tensor, overlap_box: Tensor, flip: Tensor) -> Tensor:
         cells = scores.movedim(1, 3)  # (B, h, w, K), as it lies in memory
         upright: Tensor = columns[:, None] @ (rows @ cells.flatten(2)).view(cells.shape)
     return upright.movedim(3, 1)
+
+
+def align_valid(
+    scores: Tensor, overlap_box: Tensor, flip: Tensor, valid: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Resample score maps as ``align`` does, from the cells alone that are valid, boolean, ``(B, h, w)``, or from all.
+
+    Returns:
+        Aligned maps, ``(B, K, h, w)``, and which of their cells come from valid ones by ``LEAST``; None for all.
+    """
+    if valid is None:
+        return align(scores, overlap_box, flip), None
+    mask = valid[:, None].to(scores.dtype)
+    share = align(mask, overlap_box, flip)
+    return align(scores * mask, overlap_box, flip) / share.clamp(min=LEAST), share[:, 0] >= LEAST
 
 
 def _interpolation(start: Tensor, end: Tensor, length: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slotseg import distributed
-from slotseg.method.validity import weights
+from slotseg.networks.validity import weights
 
 
 def grouping_loss(
@@ -100,11 +100,9 @@ class Center(nn.Module):
 
     @torch.no_grad()
     def update(self, scores: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor] | None = None) -> None:
-        """Move towards the mean of the un-aligned scores of both views, over all processes.
+        """Move towards the mean of the un-aligned scores ``(B, K, h, w)`` of both views, over all processes.
 
-        Args:
-            scores: Scores of each view, ``(B, K, h, w)``.
-            valid: Cells of each view that are valid, boolean, ``(B, h, w)``; None for all. Without any, nothing moves.
+        ``valid`` are the cells of each view that count, boolean, ``(B, h, w)``; None: all. Without any, nothing moves.
         """
         if valid is not None:
             both = torch.stack(valid)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slotseg import distributed
-from slotseg.method.validity import weights
+from slotseg.networks.validity import weights
 
 IN_USE = 0.1
 """Least share of the cells that a prototype in use wins, relative to an equal share of 1 / K."""
@@ -55,13 +55,9 @@ class Confusion(nn.Module):
 
     @torch.no_grad()
     def update(self, one: Tensor, two: Tensor, valid: Tensor | None = None) -> None:
-        """Move towards the shares of a batch, of all processes.
+        """Move towards the shares of a batch of aligned scores, each ``(B, P, h, w)``, of all processes.
 
-        Args:
-            one: Aligned scores of view 1, ``(B, P, h, w)``.
-            two: Those of view 2.
-            valid: Aligned cells that are valid in both views, boolean, ``(B, h, w)``; None for all. Without any,
-                nothing moves.
+        ``valid`` are the cells that count, boolean, ``(B, h, w)``; None for all. Without any, nothing moves.
         """
         number = len(self.wins)
         cells = [scores.movedim(1, 0).reshape(number, -1) for scores in (one, two)]

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from slotseg.config import ModelConfig
 from slotseg.errors import ConfigError
+from slotseg.method.alignment import align_valid
 from slotseg.method.grouping import Prototypes, slots_from_scores, winners
 from slotseg.method.heads import predictor, projector
 from slotseg.method.losses import Center, grouping_loss, slot_loss
 from slotseg.method.merging import IN_LOOKS, IN_VIEWS, Confusion, merge_confused
 from slotseg.method.outputs import BranchOutput, Pair, SlotConOutput
-from slotseg.method.validity import align_valid, project_valid, shared_cells
+from slotseg.networks.validity import project_valid, shared_cells
 
 if TYPE_CHECKING:  # they need timm, which a backbone of one's own does not
     from slotseg.networks.backbones import Backbone
@@ -227,8 +228,8 @@ class SlotCon(nn.Module):
     def _group(
         self, encoder: Encoder, maps: Pair, boxes: Pair, flips: Pair, valid: Pair | None
     ) -> tuple[BranchOutput, BranchOutput]:
-        every = zip(maps, boxes, flips, valid or (None, None), strict=True)
-        one, two = (self._group_view(encoder, *view) for view in every)
+        views = zip(maps, boxes, flips, valid or (None, None), strict=True)
+        one, two = (self._group_view(encoder, *view) for view in views)
         return one, two
 
     def _group_view(

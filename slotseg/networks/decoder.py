@@ -108,7 +108,7 @@ class _Reader(nn.Module):
         return read
 
     def standardise(self, cells: Tensor) -> None:
-        deviation = cells.std(dim=0)
+        deviation = cells.std(dim=0, correction=min(1, len(cells) - 1))
         floor = 0.05 * cells.std() + 1e-3  # a channel that hardly varies stays small
         self.mean.copy_(cells.mean(dim=0)[:, None, None])
         self.scale.copy_(1 / (deviation + floor)[:, None, None])

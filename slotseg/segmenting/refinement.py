@@ -66,6 +66,7 @@ def refine(
     strength: float,
     points: int = 1,
     iterations: int = ITERATIONS,
+    valid: Tensor | None = None,
 ) -> tuple[Tensor, tuple[float, float]]:
     """Assignments that follow a photo's colours.
 
@@ -76,6 +77,7 @@ def refine(
         strength: Weight of the assignments of the other points.
         points: Points of the scores along a cell's side. ``covered`` counts them where they are more than one.
         iterations: Number of iterations.
+        valid: Which pixels of the photo are valid, boolean, ``(H, W)``; None for all. The others have no say.
 
     Returns:
         Assignments ``(K, *grid)``, which sum to 1 over K, and the number of points that the photo
@@ -86,12 +88,20 @@ def refine(
     logits = resample(scores.float(), covered, (height, width), (height, width)).flatten(1) / TEMPERATURE
     block = max(POINTS_PER_CELL, int(np.ceil((height * width / MAX_BLOCKS) ** 0.5)))
 
-    def blocks(points: Tensor) -> Tensor:  # (channels, N) -> (channels, M)
+    def means(points: Tensor) -> Tensor:  # (channels, N) -> (channels, M)
         grid = points.reshape(1, -1, height, width)
         return F.avg_pool2d(grid, block, ceil_mode=True, count_include_pad=False)[0].flatten(1)
 
+    shown = None if valid is None else F.adaptive_avg_pool2d(valid[None].float(), (height, width)).flatten(1) >= 0.5
+    share = None if shown is None else means(shown.float())
+
+    def blocks(points: Tensor) -> Tensor:
+        return means(points) if shown is None or share is None else means(points * shown) / share.clamp(min=1e-6)
+
     places = _colors_and_places(image, (height, width)).to(scores.device)
     kernel = torch.exp(-torch.cdist(places.T, blocks(places).T).square().div(2).clamp(max=30))  # no denormal numbers
+    if share is not None:
+        kernel *= share.clamp(min=1e-6)
     kernel /= kernel.sum(dim=1, keepdim=True)
     assignments = logits.softmax(dim=0)
     for _ in range(iterations):

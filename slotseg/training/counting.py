@@ -29,7 +29,7 @@ def count_looks(teacher: Encoder, photos: Sequence[KeptPhoto], config: TrainConf
 
     Args:
         teacher: Encoder with a decoder and a confusion. It stays as it is.
-        photos: Photos that were looked at once.
+        photos: Photos that were looked at once. Their missing points are not counted.
         config: Settings of the run.
 
     Returns:
@@ -44,11 +44,13 @@ def count_looks(teacher: Encoder, photos: Sequence[KeptPhoto], config: TrainConf
     wins, pairs = used.new_zeros(number, dtype=torch.float), used.new_zeros(number, number, dtype=torch.float)
     for photo in photos:
         logits = logits_of(teacher.decoder, photo, config.backbone)
-        winners = F.one_hot(logits.argmax(dim=0), number).movedim(2, 0).float()
-        wins += winners.mean(dim=(1, 2))
-        again = _second_look(encoder, photo, config, (logits.shape[1], logits.shape[2]))
-        others = F.one_hot(again.argmax(dim=0), number).movedim(2, 0).float()
-        pairs += winners.flatten(1) @ others.flatten(1).T / others[0].numel()
+        grid = (logits.shape[1], logits.shape[2])
+        valid = photo.valid_at(grid)
+        winners = F.one_hot(logits.argmax(dim=0)[valid], number).T.float()
+        again = _second_look(encoder, photo, config, grid)
+        others = F.one_hot(again.argmax(dim=0)[valid], number).T.float()
+        wins += winners.sum(dim=1) / max(1, winners.shape[1])
+        pairs += winners @ others.T / max(1, winners.shape[1])
     confusion = LEAST * _share(teacher.confusion.value)
     confusion[used[:, None], used] += _share(pairs + pairs.T)
     every = torch.zeros_like(teacher.confusion.wins)

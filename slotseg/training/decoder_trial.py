@@ -110,5 +110,5 @@ def measure_decoder(learner: Learner, source: Source) -> DecoderCost | None:
 
 
 def _num_bytes(photo: KeptPhoto) -> int:
-    tensors = (photo.pixels, photo.scores, *photo.levels)
-    return photo.image.nbytes + sum(tensor.nbytes for tensor in tensors)
+    tensors = (photo.pixels, photo.scores, *photo.levels, photo.valid)
+    return photo.image.nbytes + sum(tensor.nbytes for tensor in tensors if tensor is not None)

@@ -21,8 +21,8 @@ from slotseg.data.views.kept_views import Block, Blocks, KeptViews, load_blocks,
 from slotseg.data.views.rounds import plan_rounds
 from slotseg.data.views.sources import Source
 from slotseg.devices import autocast
-from slotseg.method.validity import valid_cells
 from slotseg.networks.backbones import Backbone
+from slotseg.networks.validity import valid_cells
 
 MOST_AT_ONCE = 64
 """Most views that the backbone gets at once, if a photo has no more of them."""
@@ -175,7 +175,7 @@ class KeptMaps:
                     maps[: len(found)], places[: len(found)] = found, block.places
                     if block.valid is not None:
                         cells = valid_cells(block.valid.flatten(0, 1), self.map_shape[:2])
-                        valid[: len(found)] = cells.unflatten(0, block.valid.shape[:2])
+                        valid[: len(found)] = cells.view(*block.valid.shape[:2], *self.map_shape[:2])
                     unreadable += block.unreadable
                 here = slice(start * length, min((start + processes) * length, num_photos))
                 number_here = here.stop - here.start  # the last blocks may be short, or none

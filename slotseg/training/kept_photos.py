@@ -17,10 +17,12 @@ from slotseg.config import BackboneConfig, TrainConfig
 from slotseg.data.reading.photos import REDUCTIONS, Photo
 from slotseg.data.views.augment import normalize
 from slotseg.data.views.sources import Source
+from slotseg.data.views.validity import NoPictureError, parted
 from slotseg.errors import DataError
 from slotseg.method.model import Encoder
 from slotseg.networks.backbones import Backbone
 from slotseg.networks.decoder import Decoder
+from slotseg.networks.validity import LEAST, valid_cells
 from slotseg.segmenting.looks import default_size, padded, scaled, working_size
 
 
@@ -36,11 +38,19 @@ class KeptPhoto:
     """Maps of ``Backbone.pyramid``, float16, ``(C, h', w')`` each, on the device."""
     scores: Tensor
     """Cosines to prototypes, float16, ``(P, h, w)``, on the device; ``(U, h, w)`` after ``of``."""
+    valid: Tensor | None = None
+    """Which of ``pixels`` are valid, boolean, ``(H', W')``, on the device; None if all are."""
 
     @property
     def cells(self) -> tuple[int, int]:
         """Height and width in cells, h and w."""
         return self.scores.shape[1], self.scores.shape[2]
+
+    def valid_at(self, grid: tuple[int, int]) -> Tensor:
+        """Which cells or points of a grid over ``pixels`` are valid, by half at least, boolean."""
+        if self.valid is None:
+            return torch.ones(grid, dtype=torch.bool, device=self.pixels.device)
+        return valid_cells(self.valid[None], grid)[0]
 
     def of(self, used: Tensor) -> "KeptPhoto":
         """The photo with the scores of the prototypes in use alone, whose indices are ``(U,)``."""
@@ -85,9 +95,10 @@ class Place:
 def keep_photos(
     teacher: Encoder, source: Source, config: TrainConfig, device: torch.device, stop: Callable[[], bool]
 ) -> list[KeptPhoto]:
-    """Look at some photos of a source, spread over it. Those that cannot be read are left out.
+    """Look at some photos of a source, spread over it.
 
-    If none of these can be read, the first of the others that can be is the only one.
+    Those that cannot be read, or have no valid cell, are left out. If that is all of them, the first of the others
+    with which it is not so is the only one.
 
     Args:
         teacher: Encoder whose backbone and heads are not trained any more. It stays as it is.
@@ -103,8 +114,9 @@ def keep_photos(
         if stop() or (kept and i >= len(chosen)):
             break
         with suppress(DataError):  # training has named it
-            pixels = read_pixels(source.open(index), default_size(config))
-            kept.append(_keep(encoder, pixels, config, device))
+            photo = _keep(encoder, *read_scaled(source.open(index), config, device), config)
+            if photo.valid is None or photo.valid_at(photo.cells).any():
+                kept.append(photo)
     return kept
 
 
@@ -114,11 +126,9 @@ def spread(number: int, most: int) -> list[int]:
 
 
 @torch.no_grad()
-def _keep(encoder: Encoder, image: NDArray[np.uint8], config: TrainConfig, device: torch.device) -> KeptPhoto:
+def _keep(encoder: Encoder, seen: Tensor, valid: Tensor | None, config: TrainConfig) -> KeptPhoto:
     backbone = encoder.backbone
     assert isinstance(backbone, Backbone)
-    size_hw = working_size((image.shape[0], image.shape[1]), default_size(config))
-    seen = scaled([image], size_hw, device)
     pixels = padded(seen, backbone.stride)
     levels = backbone.pyramid(_normalised(pixels, config.backbone))
     return KeptPhoto(
@@ -126,6 +136,7 @@ def _keep(encoder: Encoder, image: NDArray[np.uint8], config: TrainConfig, devic
         pixels=_bytes(pixels[0]),
         levels=[level[0].half() for level in levels],
         scores=encoder.prototypes(encoder.projector(levels[-1]))[0].half(),
+        valid=None if valid is None else padded(valid[None, None].float(), backbone.stride)[0, 0] > 0,
     )
 
 
@@ -152,13 +163,38 @@ def logits_of(decoder: Decoder, photo: KeptPhoto, config: BackboneConfig) -> Ten
     return logits
 
 
-def read_pixels(photo: Photo, short_side: int) -> NDArray[np.uint8]:
-    """Pixels of a photo, ``(H, W, 3)``, decoded as small as its short side may be.
+def read_scaled(photo: Photo, config: TrainConfig, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """A photo at the working size of a run, decoded no larger than that needs.
+
+    Returns:
+        RGB in [0, 1], ``(1, 3, H, W)``, on the device, and which of these pixels are valid, boolean, ``(H, W)``; None
+        if all are.
 
     Raises:
-        DataError: If it cannot be decoded.
+        DataError: If it cannot be decoded, or all of it is missing.
     """
-    return photo.pixels(next((r for r in REDUCTIONS if min(photo.size_hw) // r >= short_side), 1))
+    size = default_size(config)
+    image, valid = parted(photo.pixels(next((r for r in REDUCTIONS if min(photo.size_hw) // r >= size), 1)))
+    size_hw = working_size((image.shape[0], image.shape[1]), size)
+    return scaled([image], size_hw, device), None if valid is None else scaled_validity(valid, size_hw, device)
+
+
+def scaled_validity(valid: NDArray[np.bool_], size_hw: tuple[int, int], device: torch.device) -> Tensor:
+    """Which pixels of a scaled photo come from valid ones, ``(H, W)``, by half at least, boolean, ``(*size_hw)``."""
+    return scaled([np.uint8(255) * valid[:, :, None]], size_hw, device)[0, 0] >= LEAST
+
+
+def cells_of(valid: Tensor, stride: int) -> Tensor:
+    """Which cells of a photo are valid, boolean, ``(h, w)``, from which of its pixels are, ``(H, W)``.
+
+    Raises:
+        NoPictureError: If none is.
+    """
+    whole = padded(valid[None, None].float(), stride)[0]
+    cells = valid_cells(whole, (whole.shape[1] // stride, whole.shape[2] // stride))[0]
+    if not cells.any():
+        raise NoPictureError
+    return cells
 
 
 def _normalised(pixels: Tensor, config: BackboneConfig) -> Tensor:

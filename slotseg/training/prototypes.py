@@ -1,7 +1,7 @@
 """Prototypes before the first step and after the last: their start by k-means, and their merging. Both are ours.
 
 A random projector blurs what a pretrained backbone tells apart. So it starts as a linear map: to axes that tell things
-apart (``slotseg.method.slow_features``). Two hidden channels carry an axis, as gelu(x) - gelu(-x) = x
+apart (``slotseg.training.slow_features``). Two hidden channels carry an axis, as gelu(x) - gelu(-x) = x
 (after Balduzzi et al., "The Shattered Gradients Problem", ICML 2017, whose networks start linear in this way).
 The prototypes start at the k-means centres of the features of whole photos that are projected so. After the last step
 they are merged by how many cells of whole photos each wins: training views keep some in use that whole photos do not
@@ -23,15 +23,16 @@ from slotseg import distributed
 from slotseg.config import TrainConfig
 from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Source
+from slotseg.data.views.validity import parted
 from slotseg.errors import ConfigError, DataError
 from slotseg.method.model import Encoder
-from slotseg.method.slow_features import Looked, slow_axes
 from slotseg.networks.backbones import Backbone, are_numbers
 from slotseg.segmenting.clusters import cluster_centers
-from slotseg.segmenting.looks import default_size, dense_maps, scaled, working_size
+from slotseg.segmenting.looks import dense_maps
 from slotseg.segmenting.scorer import Scorer
-from slotseg.training.kept_photos import read_pixels, spread
+from slotseg.training.kept_photos import cells_of, read_scaled, scaled_validity, spread
 from slotseg.training.learner import Learner
+from slotseg.training.slow_features import Looked, slow_axes
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +71,13 @@ def start_prototypes(learner: Learner, stopped: Callable[[], bool] = lambda: Fal
 
     def start() -> tuple[dict[str, Tensor], Tensor, Tensor]:
         photos = [every[place] for place in sorted(every)]
-        cells = torch.cat([photo.cells.flatten(1).T for photo in photos])
+        cells = torch.cat([photo.counted for photo in photos])
         if len(cells) < number:
             raise ConfigError(
                 f"the photos have {len(cells)} cells for {number} prototypes; "
                 "expected at least as many: choose fewer prototypes or more photos"
             )
-        if not all(are_numbers(features) for photo in photos for features in photo):
+        if not all(are_numbers(features) for photo in photos for features in photo[:3]):
             raise ConfigError(
                 "features of the backbone are no numbers (NaN or infinite) or too large; expected numbers: "
                 "its weights are damaged, start from others with --init"
@@ -100,12 +101,11 @@ def look_at(encoder: Encoder, photo: Photo, number: int, config: TrainConfig, de
         device: Device of the encoder.
 
     Raises:
-        DataError: If the photo cannot be decoded.
+        DataError: If the photo cannot be decoded, or none of its cells is valid.
     """
     backbone = encoder.backbone
     assert isinstance(backbone, Backbone)
-    image = read_pixels(photo, default_size(config))
-    pixels = scaled([image], working_size((image.shape[0], image.shape[1]), default_size(config)), device)
+    pixels, valid = read_scaled(photo, config, device)
     maps, covered = dense_maps(backbone, pixels, config.backbone, backbone.stride)
     cells = maps[0, :, : max(1, int(covered[0])), : max(1, int(covered[1]))].float().cpu()
     (top, bottom), (left, right) = (
@@ -114,7 +114,11 @@ def look_at(encoder: Encoder, photo: Photo, number: int, config: TrainConfig, de
     stride = backbone.stride
     corner = pixels[:, :, stride * top : stride * bottom, stride * left : stride * right].flip(3)
     again = dense_maps(backbone, corner, config.backbone, stride)[0][0].flip(2).float().cpu()
-    return Looked(cells, cells[:, top:bottom, left:right], again)
+    looked = Looked(cells, cells[:, top:bottom, left:right], again)
+    if valid is None:
+        return looked
+    shown = cells_of(valid, stride)[: cells.shape[1], : cells.shape[2]].cpu()
+    return looked._replace(valid=shown, some_valid=shown[top:bottom, left:right])
 
 
 def _part(length: int, *, at_end: bool) -> tuple[int, int]:
@@ -191,7 +195,12 @@ def count_wins(encoder: Encoder, config: TrainConfig, source: Source, device: to
     wins = torch.zeros(number)
     for index in spread(len(source), COUNTED_PHOTOS)[distributed.rank() :: distributed.world_size()]:
         with suppress(DataError):  # training has named it
-            scores, _ = scorer.scores(source.open(index).pixels())
-            wins += torch.bincount(scores.argmax(dim=0).flatten(), minlength=number).cpu()
+            image, valid = parted(source.open(index).pixels())
+            scores, _ = scorer.scores(image)
+            best = scores.argmax(dim=0)
+            if valid is not None:
+                finest = scorer.looks.sizes((image.shape[0], image.shape[1]), scorer.size)[0]
+                best = best[cells_of(scaled_validity(valid, finest, device), scorer.stride)]
+            wins += torch.bincount(best.flatten(), minlength=number).cpu()
     wins = distributed.total(wins)
     return wins / wins.sum().clamp(min=1)

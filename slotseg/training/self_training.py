@@ -23,6 +23,7 @@ from slotseg.method.building import add_decoders
 from slotseg.method.model import Encoder
 from slotseg.method.schedules import learning_rate
 from slotseg.networks.decoder import Decoder
+from slotseg.networks.validity import weights
 from slotseg.segmenting.looks import resample
 from slotseg.segmenting.refinement import TEMPERATURE, refine
 from slotseg.training.counting import count_looks
@@ -165,7 +166,10 @@ class SelfTraining:
         batch = windows(self.learned, places, self.config.backbone)
         targets = [place.cut(self.targets[place.photo], self.learned[place.photo].cells) for place in places]
         logits: Tensor = self.parallel(batch.images, batch.levels, batch.scores)
-        loss = -(torch.stack(targets) * logits.log_softmax(dim=1)).sum(dim=1).mean()
+        each = (torch.stack(targets) * logits.log_softmax(dim=1)).sum(dim=1)
+        if any(photo.valid is not None for photo in self.photos):
+            each = each * weights(self._valid(places))
+        loss = -each.mean()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -200,6 +204,15 @@ class SelfTraining:
             places.append(Place(index, top, left, (most, most), mirrored=bool(rng.random() < 0.5)))
         return places
 
+    def _valid(self, places: Sequence[Place]) -> Tensor:
+        """Which points of some windows are valid, boolean, ``(B, p h, p w)``."""
+        parts = []
+        for place in places:
+            photo = self.learned[place.photo]
+            grid = (self.teacher.points * photo.cells[0], self.teacher.points * photo.cells[1])
+            parts.append(place.cut(photo.valid_at(grid)[None], photo.cells)[0])
+        return torch.stack(parts)
+
     def _targets(self, photos: Sequence[KeptPhoto]) -> list[Tensor]:
         """Assignments that the decoder is to learn, float16, ``(U, p h, p w)`` for each photo."""
         found = []
@@ -212,15 +225,17 @@ class SelfTraining:
 
     @torch.no_grad()
     def _refined(self, logits: Tensor, photo: KeptPhoto) -> Tensor:
-        """Assignments ``(U, p h, p w)`` that follow the photo's colours."""
+        """Assignments ``(U, p h, p w)`` that follow the photo's colours; missing points have no say in others."""
         points = self.teacher.points
         stride = photo.pixels.shape[1] // photo.cells[0]
         height, width = photo.image.shape[0] * points / stride, photo.image.shape[1] * points / stride
-        most = logits.softmax(dim=0).flatten(1).amax(dim=1)
+        valid = photo.valid_at((logits.shape[1], logits.shape[2]))
+        most = (logits.softmax(dim=0) * valid).flatten(1).amax(dim=1)
         some = (most >= most.max().clamp(max=LEAST)).nonzero()[:, 0]  # one at least
         strength = self.config.decoder.field_strength
         scores = logits[some] * TEMPERATURE
-        refined, covered = refine(scores, (height, width), photo.image, strength, points, ITERATIONS)
+        shown = None if photo.valid is None else photo.valid[: photo.image.shape[0], : photo.image.shape[1]]
+        refined, covered = refine(scores, (height, width), photo.image, strength, points, ITERATIONS, shown)
         whole = resample(refined, covered, (logits.shape[1], logits.shape[2]), (height, width))
         return torch.zeros_like(logits).index_copy_(0, some, whole)
 
@@ -231,18 +246,21 @@ class SelfTraining:
         own = untrained = number = 0
         for photo, target in zip(self.held_out, self.held_out_targets, strict=True):
             best = target.argmax(dim=0)
-            own += int((logits_of(self.student, photo, self.config.backbone).argmax(dim=0) == best).sum())
-            untrained += int((self.student.untrained(photo.scores[None].float())[0].argmax(dim=0) == best).sum())
-            number += best.numel()
-        return own / number, untrained / number
+            valid = photo.valid_at((target.shape[1], target.shape[2]))
+            learned = logits_of(self.student, photo, self.config.backbone).argmax(dim=0)
+            before = self.student.untrained(photo.scores[None].float())[0].argmax(dim=0)
+            own += int((learned == best)[valid].sum())
+            untrained += int((before == best)[valid].sum())
+            number += int(valid.sum())
+        return (own / number, untrained / number) if number else None
 
     def _add_decoders(self, used: Tensor) -> None:
         """Add untrained decoders, drawn from the seed, that know how the levels of the photos vary."""
         torch.manual_seed(self.config.seed)
         add_decoders(self.model, used)
-        levels = zip(*(photo.levels for photo in self.photos), strict=True)
         every = CELLS_EVERY if len(self.photos) > 1 else 1  # one small photo has few cells
-        cells = [torch.cat([m.flatten(1)[:, ::every].T for m in maps]).float() for maps in levels]
+        levels = range(len(self.photos[0].levels))
+        cells = [torch.cat([_cells(photo, level)[::every] for photo in self.photos]).float() for level in levels]
         for decoder in (self.student, self.teacher):
             decoder.standardise(cells)
 
@@ -256,9 +274,15 @@ class SelfTraining:
 
 
 def _wins(photos: Sequence[KeptPhoto]) -> Tensor:
-    """Share of the cells that each prototype wins, ``(P,)``; all photos count the same."""
-    best = ((photo.scores.argmax(dim=0).flatten(), len(photo.scores)) for photo in photos)
+    """Share of the valid cells that each prototype wins, ``(P,)``; all photos count the same."""
+    best = ((photo.scores.argmax(dim=0)[photo.valid_at(photo.cells)], len(photo.scores)) for photo in photos)
     return torch.stack([torch.bincount(b, minlength=number) / len(b) for b, number in best]).mean(dim=0)
+
+
+def _cells(photo: KeptPhoto, level: int) -> Tensor:
+    """Valid cells of a level, ``(N, C)``."""
+    cells = photo.levels[level]
+    return cells[:, photo.valid_at((cells.shape[1], cells.shape[2]))].T
 
 
 def prototypes_in_use(teacher: Encoder, config: TrainConfig) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from slotseg import distributed
 from slotseg.method.outputs import SlotConOutput
-from slotseg.method.validity import weights
+from slotseg.networks.validity import weights
 
 COMMON = 0.9
 """Share of the cells that the common prototypes hold together."""

@@ -20,6 +20,7 @@ from PIL import Image
 from slotseg.config import TrainConfig
 from slotseg.data.reading.photos import REDUCTIONS, Photo
 from slotseg.data.views.sources import Source
+from slotseg.data.views.validity import parted
 from slotseg.errors import DataError
 from slotseg.files import write_bytes
 from slotseg.labels.label_map import LabelMap
@@ -59,7 +60,7 @@ class Previews:
 
     def __init__(self, source: Source, config: TrainConfig, run: RunFolder, device: torch.device) -> None:
         self.config, self.folder, self.device = replace(config, segment=SegmentConfig()), run.previews, device
-        self.photos: list[Pixels] = []
+        self.photos: list[tuple[Pixels, NDArray[np.bool_] | None]] = []
         for index in sorted({i * len(source) // NUM_PHOTOS for i in range(NUM_PHOTOS)}):
             with suppress(DataError):  # named while training
                 self.photos.append(_small(source.open(index), default_size(config)))
@@ -88,7 +89,7 @@ class Previews:
         return path
 
     def paint(self, teacher: Encoder) -> list[Pixels]:
-        """Paint each photo, with the painting to its right.
+        """Paint each photo, with the painting to its right. Missing pixels are not painted.
 
         Prototypes are merged to the concepts that they make by now. A concept has the colour of its first
         prototype, as its own number changes whenever others are merged.
@@ -103,11 +104,15 @@ class Previews:
         colors = LabelMap.prototypes(len(encoder.prototypes.weight))
         scorer = Scorer(encoder, self.config, device=str(self.device))
         pictures = []
-        for photo in self.photos:
+        for photo, valid in self.photos:
             scores, covered = scorer.scores(photo)
             thumbnail = _thumbnail(photo)
             concepts = upsampled_argmax(scores, covered, (thumbnail.shape[0], thumbnail.shape[1]))
             painted = overlay(thumbnail, first[concepts], colors)
+            if valid is not None:
+                size = thumbnail.shape[1], thumbnail.shape[0]
+                missing = ~np.asarray(Image.fromarray(valid).resize(size, Image.Resampling.NEAREST))
+                painted[missing] = thumbnail[missing]
             pictures.append(np.concatenate([thumbnail, painted], axis=1))
         return pictures
 
@@ -140,11 +145,11 @@ def arranged(pictures: Sequence[Pixels]) -> Image.Image:
     return sheet
 
 
-def _small(photo: Photo, short_side: int) -> Pixels:
-    """Pixels of a photo, its short side scaled down to what the network will see."""
+def _small(photo: Photo, short_side: int) -> tuple[Pixels, NDArray[np.bool_] | None]:
+    """Pixels of a photo, its short side scaled down to what the network will see, and which are valid, not scaled."""
     fits = [r for r in REDUCTIONS if min(photo.size_hw) // r >= short_side]
-    pixels = photo.pixels(fits[0] if fits else 1)
-    return _scaled(pixels, min(1.0, short_side / min(pixels.shape[:2])))
+    pixels, valid = parted(photo.pixels(fits[0] if fits else 1))
+    return _scaled(pixels, min(1.0, short_side / min(pixels.shape[:2]))), valid
 
 
 def _thumbnail(pixels: Pixels) -> Pixels:

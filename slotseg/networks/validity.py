@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slotseg import distributed
-from slotseg.method.alignment import align
 
 LEAST = 0.5
 """Least share of a cell that is picture for it to count."""
@@ -23,7 +22,7 @@ def valid_cells(valid: Tensor, grid: tuple[int, int]) -> Tensor:
     """Cells of which at least half is picture.
 
     Args:
-        valid: Which pixels are valid, boolean, ``(B, H, W)``; H and W are multiples of h and w, or h and w themselves.
+        valid: Which pixels are valid, boolean, ``(B, H, W)``; or which cells are.
         grid: Height and width in cells, h and w.
 
     Returns:
@@ -63,28 +62,6 @@ def weights(valid: Tensor) -> Tensor:
     """
     number = distributed.total(valid.sum())
     return valid * (valid.numel() * distributed.world_size() / number.clamp(min=1))
-
-
-def align_valid(
-    scores: Tensor, overlap_box: Tensor, flip: Tensor, valid: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Resample score maps as ``align`` does, from their valid cells alone.
-
-    Args:
-        scores: Dense maps, shape ``(B, K, h, w)``.
-        overlap_box: As in ``align``.
-        flip: As in ``align``.
-        valid: Which cells are valid, boolean, ``(B, h, w)``; None for all.
-
-    Returns:
-        Aligned maps, ``(B, K, h, w)``, and which of their cells come from valid cells by half at least, ``(B, h, w)``;
-        None for all.
-    """
-    if valid is None:
-        return align(scores, overlap_box, flip), None
-    mask = valid[:, None].to(scores.dtype)
-    share = align(mask, overlap_box, flip)
-    return align(scores * mask, overlap_box, flip) / share.clamp(min=LEAST), share[:, 0] >= LEAST
 
 
 def project_valid(projector: nn.Module, dense: Tensor, valid: Tensor) -> Tensor:

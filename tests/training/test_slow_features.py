@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slotseg.method.slow_features import SHRINKAGE, Looked, slow_axes
+from slotseg.training.slow_features import SHRINKAGE, Looked, slow_axes
 
 
 def photos_of_things(*, position: float = 0.0) -> list[Looked]:

@@ -30,6 +30,15 @@ class Looked(NamedTuple):
     """Those of some cells, ``(C, h', w')``."""
     again: Tensor
     """Those of the same cells in the other look, ``(C, h', w')``."""
+    valid: Tensor | None = None
+    """Which cells are valid, boolean, ``(h, w)``; None for all."""
+    some_valid: Tensor | None = None
+    """Which of some are, ``(h', w')``; None for all."""
+
+    @property
+    def counted(self) -> Tensor:
+        """Features of the valid cells, ``(N, C)``."""
+        return _flat(self.cells, self.valid).T
 
 
 def slow_axes(photos: Sequence[Looked], number: int) -> Tensor:
@@ -39,6 +48,8 @@ def slow_axes(photos: Sequence[Looked], number: int) -> Tensor:
     that of two looks about theirs, plus ``SHRINKAGE``. An axis v solves S v = r R v. Its length is such that two
     features x and y, projected to all C axes, have the inner product x' R^-1 S R^-1 y, but for a factor.
 
+    Missing cells are left out, and so are neighbours of which one is missing.
+
     Args:
         photos: Features of the photos, on the CPU.
         number: Number of axes.
@@ -46,15 +57,16 @@ def slow_axes(photos: Sequence[Looked], number: int) -> Tensor:
     Returns:
         Axes, ``(number or C, C)``. The mean square of the directions that are projected to them is 1.
     """
-    cells = torch.cat([photo.cells.flatten(1).T for photo in photos])
+    cells = torch.cat([photo.counted for photo in photos])
     mean = cells.mean(dim=0)[:, None, None]
     spread, neighbours, looks = (_Covariance(len(mean)) for _ in range(3))
     for photo in photos:
-        every, some, again = (F.normalize(features - mean, dim=0) for features in photo)
-        spread.add(every)
-        neighbours.add(every.diff(dim=1) / 2**0.5)
-        neighbours.add(every.diff(dim=2) / 2**0.5)
-        looks.add((some - again) / 2**0.5)
+        every, some, again = (F.normalize(features - mean, dim=0) for features in photo[:3])
+        valid = photo.valid
+        spread.add(every, valid)
+        neighbours.add(every.diff(dim=1) / 2**0.5, None if valid is None else valid[1:] & valid[:-1])
+        neighbours.add(every.diff(dim=2) / 2**0.5, None if valid is None else valid[:, 1:] & valid[:, :-1])
+        looks.add((some - again) / 2**0.5, photo.some_valid)
     noise = neighbours.value + looks.value
     noise += (SHRINKAGE * noise.trace() / len(mean) + 1e-9) * torch.eye(len(mean))
     ratios, axes = eigh(spread.value.numpy(), noise.numpy())  # v'Rv = 1; columns, the smallest r first
@@ -69,9 +81,9 @@ class _Covariance:
     def __init__(self, channels: int) -> None:
         self._sum, self._number = torch.zeros(channels, channels, dtype=torch.float64), 0
 
-    def add(self, features: Tensor) -> None:
-        """Count the cells of ``(C, h, w)``."""
-        cells = features.flatten(1)
+    def add(self, features: Tensor, valid: Tensor | None) -> None:
+        """Count the cells of ``(C, h, w)`` that are valid, ``(h, w)``, or all."""
+        cells = _flat(features, valid)
         self._sum += cells @ cells.T
         self._number += cells.shape[1]
 
@@ -79,3 +91,8 @@ class _Covariance:
     def value(self) -> Tensor:
         """The mean, ``(C, C)``; zeros if there was no cell."""
         return self._sum / max(1, self._number)
+
+
+def _flat(features: Tensor, valid: Tensor | None) -> Tensor:
+    """Valid cells ``(C, N)`` of ``(C, h, w)``, or all."""
+    return features.flatten(1) if valid is None else features[:, valid]
