@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from missing_corners import Corners
 from torch import nn
 
 from slotseg import distributed
@@ -22,7 +23,8 @@ from slotseg.data.reading.photos import Photo
 from slotseg.data.views.sources import Scenes
 from slotseg.errors import ConfigError, DataError, SlotSegError
 from slotseg.method.building import build_model
-from slotseg.method.losses import slot_loss
+from slotseg.method.losses import Center, grouping_loss, slot_loss
+from slotseg.method.merging import Confusion
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.training.trainer import Trainer
@@ -104,6 +106,7 @@ def _exchange(rank: int) -> None:
         distributed.once(lambda: 1 // rank)
     _slot_loss_is_the_mean_over_processes(rank)
     _one_process_without_positives(rank)
+    _missing_cells_weigh_nothing(rank)
 
 
 def _fail(rank: int) -> None:
@@ -140,6 +143,26 @@ def _one_process_without_positives(rank: int) -> None:
     assert slots.grad is not None
 
 
+def _missing_cells_weigh_nothing(rank: int) -> None:
+    """Of three photos of each process, those of the second are missing in part: against all of them in one."""
+    g = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 2, 3, 5, 4, 4, generator=g)  # processes, B, K, h, w
+    valid = torch.rand(2, 3, 4, 4, generator=g) < 0.4
+    valid[0] = True
+    cells = [scores.movedim(2, 4)[valid].T[None, :, :, None] for scores in (student, teacher)]
+    losses = grouping_loss(student[rank], teacher[rank], torch.zeros(5), 0.1, 0.07, valid[rank])
+    target, prediction = (cells[1] / 0.07).softmax(dim=1), (cells[0] / 0.1).log_softmax(dim=1)
+    torch.testing.assert_close(distributed.mean(losses), -(target * prediction).sum(dim=1).mean())
+    center, confusion = Center(5, 0.9), Confusion(5, 0.07)
+    center.update((teacher[rank], student[rank]), (valid[rank], valid[rank]))
+    confusion.update(student[rank], teacher[rank], valid[rank])
+    both = torch.cat(cells, dim=2)
+    torch.testing.assert_close(center.value, 0.1 * both.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(
+        confusion.wins, 0.01 * torch.bincount(both.argmax(dim=1).flatten(), minlength=5) / both[0, 0].numel()
+    )
+
+
 # training
 
 CONFIG = TrainConfig(
@@ -172,7 +195,7 @@ class CtrlC(Photos):
 
 
 def _train(
-    folder: Path, name: str, *, source: Photos | None = None, freeze: bool = False, stop: int = 0, **values: object
+    folder: Path, name: str, *, source: Scenes | None = None, freeze: bool = False, stop: int = 0, **values: object
 ) -> Trainer:
     config = with_values(CONFIG, {**SMALL, **values})
     trainer = Trainer(config, source or Photos(8), RunFolder(folder / name), device="cpu", workers=0)
@@ -204,6 +227,8 @@ PHOTOS_LIKE = {"model.trained_prototypes": 12, "model.prototype_init": "kmeans",
 
 
 KEPT = {"model.freeze_backbone": True, "views.kept": 3, "views.kept_memory": 1}
+ONE_CORNER = Corners(corners={3, 7})
+"""Photos of which hardly two with missing pixels are in one batch: they are in one process's part of it."""
 DECODED = {"decoder.steps": 4, "decoder.rounds": 2, "decoder.photos": 6}
 
 
@@ -223,6 +248,8 @@ def _trainings(rank: int, folder: Path) -> None:
     kept = _train(folder, "kept", freeze=True, **GROUPING_ONLY, **KEPT)
     _same_maps_in_both(kept)
     _train(folder, "decoded", freeze=True, **GROUPING_ONLY, **DECODED)
+    _train(folder, "missing", source=ONE_CORNER, freeze=True, **GROUPING_ONLY)
+    _train(folder, "missing-kept", source=ONE_CORNER, freeze=True, **GROUPING_ONLY, **KEPT, **DECODED)
     _train(folder, "kept-photos", **PHOTOS_LIKE, **KEPT)
     with pytest.raises(KeyboardInterrupt):
         _train(folder, "stopped", stop=2 if rank == 1 else 0)  # only one of them hears it
@@ -284,12 +311,16 @@ def test_what_processes_exchange(two: Path) -> None:
     assert [(two / f"exchanged-{rank}").is_file() for rank in (0, 1)] == [True, True]
 
 
-@pytest.mark.parametrize(("name", "values"), [("grouping", {}), ("kept", KEPT), ("decoded", DECODED)])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("grouping", {}), ("kept", KEPT), ("decoded", DECODED), ("missing", {}), ("missing-kept", {**KEPT, **DECODED})],
+)
 def test_with_fixed_batchnorm_two_processes_learn_what_one_learns(
     two: Path, tmp_path: Path, name: str, values: dict[str, object]
 ) -> None:
     """Grouping loss, centre, teacher, student and collapse figures; the views are the same ones."""
-    one = _train(tmp_path, "one", freeze=True, **GROUPING_ONLY, **values)
+    source = ONE_CORNER if name.startswith("missing") else None
+    one = _train(tmp_path, "one", source=source, freeze=True, **GROUPING_ONLY, **values)
     ours, theirs = (checkpoint.load(RunFolder(run).last).tensors for run in (two / name, one.run.path))
     assert ours.keys() == theirs.keys()
     start = build_model(one.config).state_dict()

@@ -1,1 +1,1 @@
-"""Networks that the method stands on: a timm model as a dense feature extractor, and the decoder behind it."""
+"""Networks that the method stands on: a timm model as a feature extractor, the decoder behind it, valid cells."""

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from slotseg.method.alignment import align
+from slotseg.method.alignment import align, align_valid
 
 H, W = 6, 8
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
@@ -75,3 +75,24 @@ def test_it_is_the_published_operation() -> None:
     published = roi_align(maps, places, output_size=(H, W), aligned=True)
     published = torch.where(flips[:, None, None, None], published.flip(3), published)
     torch.testing.assert_close(align(maps, boxes, flips), published)
+
+
+def test_aligned_cells_are_means_of_valid_ones() -> None:
+    """Whatever is in the others; a cell counts where half of what it comes from is valid."""
+    g = torch.Generator().manual_seed(0)
+    maps, valid = torch.randn(3, 2, H, W, generator=g), torch.rand(3, H, W, generator=g) < 0.7
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.2, 0.1, 0.7, 0.9], [0.5, 0.5, 1.0, 1.0]])
+    flips = torch.tensor([True, False, True])
+    aligned, counts = align_valid(maps, boxes, flips, valid)
+    assert counts is not None
+    each = torch.eye(H * W).view(H * W, 1, H, W)  # weight of each cell in the result
+    for b in range(3):
+        weight = align(each, boxes[b].expand(H * W, 4), flips[b].expand(H * W))[:, 0].flatten(1)
+        weight = weight * valid[b].flatten()[:, None]
+        assert torch.equal(counts[b].flatten(), weight.sum(dim=0) >= 0.5)
+        expected = (maps[b].flatten(1) @ weight) / weight.sum(dim=0)
+        torch.testing.assert_close(aligned[b].flatten(1)[:, counts[b].flatten()], expected[:, counts[b].flatten()])
+    assert counts.any()
+    assert not counts.all()
+    spoiled = align_valid(maps.where(valid[:, None], 1e6), boxes, flips, valid)
+    assert torch.equal(spoiled[0], aligned)

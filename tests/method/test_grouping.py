@@ -32,10 +32,15 @@ def test_scores_are_cosines(prototypes: Prototypes, projections: Tensor) -> None
     torch.testing.assert_close(prototypes(7 * projections), scores)
 
 
-def slow_slots(projections: Tensor, scores: Tensor, temperature: float, eps: float) -> Tensor:
+VALID = torch.rand(B, H, W, generator=torch.Generator().manual_seed(3)) < 0.5
+
+
+def slow_slots(
+    projections: Tensor, scores: Tensor, temperature: float, eps: float, valid: Tensor | None = None
+) -> Tensor:
     slots = torch.zeros(B, K, D, dtype=torch.float64)
-    cells = [(y, x) for y in range(H) for x in range(W)]
     for b in range(B):
+        cells = [(y, x) for y in range(H) for x in range(W) if valid is None or valid[b, y, x]]
         shares = {}
         for y, x in cells:
             powers = [math.exp(scores[b, k, y, x].item() / temperature) for k in range(K)]
@@ -47,11 +52,25 @@ def slow_slots(projections: Tensor, scores: Tensor, temperature: float, eps: flo
     return slots
 
 
+@pytest.mark.parametrize("valid", [None, VALID], ids=["all", "some"])
 @pytest.mark.parametrize(("temperature", "eps"), [(0.07, 1e-6), (1.0, 0.1)])
-def test_slots_agree_with_loops(prototypes: Prototypes, projections: Tensor, temperature: float, eps: float) -> None:
+def test_slots_agree_with_loops(
+    prototypes: Prototypes, projections: Tensor, temperature: float, eps: float, valid: Tensor | None
+) -> None:
     scores = prototypes(projections).detach()
-    ours = slots_from_scores(projections, scores, temperature, eps)
-    torch.testing.assert_close(ours, slow_slots(projections, scores, temperature, eps))
+    ours = slots_from_scores(projections, scores, temperature, eps, valid)
+    torch.testing.assert_close(ours, slow_slots(projections, scores, temperature, eps, valid))
+
+
+def test_an_image_without_a_valid_cell_has_no_winner_and_empty_slots(
+    prototypes: Prototypes, projections: Tensor
+) -> None:
+    scores, none = prototypes(projections), torch.zeros(B, H, W, dtype=torch.bool)
+    assert not winners(scores, none).any()
+    assert (slots_from_scores(projections, scores, 0.07, valid=none) == 0).all()
+    assert torch.equal(
+        slots_from_scores(projections, scores, 0.07, valid=~none), slots_from_scores(projections, scores, 0.07)
+    )
 
 
 def test_a_prototype_no_cell_chose_has_the_mean_as_slot(projections: Tensor) -> None:
@@ -74,12 +93,17 @@ def test_permuting_prototypes_permutes_everything(prototypes: Prototypes, projec
 
 def test_winners_agree_with_loops() -> None:
     scores = torch.randn(3, 20, 2, 3, generator=torch.Generator().manual_seed(2))
-    expected = torch.zeros(3, 20, dtype=torch.bool)
+    valid = torch.rand(3, 2, 3, generator=torch.Generator().manual_seed(2)) < 0.5
+    expected, of_valid = torch.zeros(2, 3, 20, dtype=torch.bool)
     for b in range(3):
         for y in range(2):
             for x in range(3):
-                expected[b, max(range(20), key=scores[b, :, y, x].tolist().__getitem__)] = True
+                best = max(range(20), key=scores[b, :, y, x].tolist().__getitem__)
+                expected[b, best] = True
+                of_valid[b, best] |= valid[b, y, x]
     assert torch.equal(winners(scores), expected)
+    assert torch.equal(winners(scores, valid), of_valid)
+    assert not torch.equal(expected, of_valid)
 
 
 @pytest.mark.parametrize("shape", [(B + 1, D, H, W), (B, D, H + 1, W), (B, D, W, H)])

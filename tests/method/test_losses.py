@@ -23,15 +23,24 @@ def softmax(values: list[float]) -> list[float]:
     return [p / sum(powers) for p in powers]
 
 
-def slow_grouping_loss(student: Tensor, teacher: Tensor, center: Tensor, ts: float, tt: float) -> float:
-    total = 0.0
+VALID = torch.tensor([[[1, 0, 1], [0, 1, 1]], [[0, 0, 0], [0, 0, 0]], [[1, 1, 1], [1, 1, 0]]], dtype=torch.bool)
+"""Of the second image, nothing is valid."""
+
+
+def slow_grouping_loss(
+    student: Tensor, teacher: Tensor, center: Tensor, ts: float, tt: float, valid: Tensor | None = None
+) -> float:
+    total, number = 0.0, 0
     for b in range(B):
         for y in range(H):
             for x in range(W):
+                if valid is not None and not valid[b, y, x]:
+                    continue
+                number += 1
                 target = softmax([(teacher[b, k, y, x].item() - center[k].item()) / tt for k in range(K)])
                 prediction = softmax([student[b, k, y, x].item() / ts for k in range(K)])
                 total -= sum(t * math.log(p) for t, p in zip(target, prediction, strict=True))
-    return total / (B * H * W)
+    return total / number
 
 
 def slow_slot_loss(q: Tensor, k: Tensor, q_wins: Tensor, k_wins: Tensor, temperature: float) -> float:
@@ -48,11 +57,25 @@ def slow_slot_loss(q: Tensor, k: Tensor, q_wins: Tensor, k_wins: Tensor, tempera
     return 2 * temperature * sum(losses) / len(losses)
 
 
+@pytest.mark.parametrize("valid", [None, VALID], ids=["all", "some"])
 @pytest.mark.parametrize(("ts", "tt"), [(0.1, 0.07), (1.0, 0.5)])
-def test_grouping_loss_agrees_with_loops(ts: float, tt: float) -> None:
+def test_grouping_loss_agrees_with_loops(ts: float, tt: float, valid: Tensor | None) -> None:
     student, teacher, center = random(B, K, H, W), random(B, K, H, W, seed=1), random(K, seed=2)
-    ours = grouping_loss(student, teacher, center, ts, tt)
-    assert ours.item() == pytest.approx(slow_grouping_loss(student, teacher, center, ts, tt))
+    ours = grouping_loss(student, teacher, center, ts, tt, valid)
+    assert ours.item() == pytest.approx(slow_grouping_loss(student, teacher, center, ts, tt, valid))
+
+
+def test_what_is_all_valid_changes_no_bit_and_what_is_all_missing_nothing() -> None:
+    scores: Any = random(B, K, H, W).float(), random(B, K, H, W, seed=1).float(), random(K, seed=2).float()
+    every = torch.ones(B, H, W, dtype=torch.bool)
+    assert torch.equal(grouping_loss(*scores, 0.1, 0.07, every), grouping_loss(*scores, 0.1, 0.07))
+    assert grouping_loss(*scores, 0.1, 0.07, ~every).item() == 0
+    centers = [Center(K, momentum=0.9) for _ in range(3)]
+    for center, valid in zip(centers, (None, (every, every), (~every, ~every)), strict=True):
+        center.value.fill_(0.5)
+        center.update((scores[0], scores[1]), valid)
+    assert torch.equal(centers[0].value, centers[1].value)
+    assert (centers[2].value == 0.5).all()
 
 
 def wins() -> tuple[Tensor, Tensor]:
@@ -146,6 +169,12 @@ def test_the_centre_follows_the_mean_of_both_views() -> None:
         for k in range(K):
             mean = sum(v[:, k].mean().item() for v in views) / 2
             expected[k] = 0.9 * expected[k] + 0.1 * mean
+    assert center.value.tolist() == pytest.approx(expected, rel=1e-5)
+    valid = VALID, torch.ones_like(VALID)
+    center.update((views[0], views[1]), valid)
+    for k in range(K):
+        cells = torch.cat([view[:, k][v] for view, v in zip(views, valid, strict=True)])
+        expected[k] = 0.9 * expected[k] + 0.1 * cells.mean().item()
     assert center.value.tolist() == pytest.approx(expected, rel=1e-5)
     assert not center.value.requires_grad
     assert center.value.dtype == torch.float32

@@ -121,3 +121,18 @@ def test_alike_prototypes_count_as_confused_the_more() -> None:
     of_alike = confusion.of_alike(torch.tensor([[1.0, 0.0], [0.0, 3.0], [-2.0, 0.0]]))
     expected = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]).div(LIKENESS).exp()
     torch.testing.assert_close(of_alike, expected)
+
+
+def test_confusion_is_counted_in_valid_cells_alone() -> None:
+    g = torch.Generator().manual_seed(0)
+    one, two = torch.randn(2, 3, 5, 4, 4, generator=g)
+    valid = torch.rand(3, 4, 4, generator=g) < 0.5
+    ours, alone = Confusion(5, temperature=0.5, momentum=0.9), Confusion(5, temperature=0.5, momentum=0.9)
+    ours.update(one, two, valid)
+    cells = [scores.movedim(1, 3)[valid].T[None, :, :, None] for scores in (one, two)]
+    alone.update(cells[0], cells[1])
+    torch.testing.assert_close(ours.value, alone.value)
+    torch.testing.assert_close(ours.wins, alone.wins)
+    before = ours.value.clone()
+    ours.update(one, two, torch.zeros_like(valid))
+    assert torch.equal(ours.value, before)

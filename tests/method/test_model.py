@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from slotseg.config import ModelConfig
 from slotseg.errors import ConfigError
 from slotseg.method.alignment import align
 from slotseg.method.grouping import slots_from_scores, winners
 from slotseg.method.losses import grouping_loss, slot_loss
 from slotseg.method.model import SlotCon
 from slotseg.method.outputs import SlotConOutput
+from slotseg.watching.monitor import collapse_measures
 
 Build = Callable[..., SlotCon]
 Pair = tuple[Tensor, Tensor]
@@ -258,3 +260,41 @@ def test_start_from_given_prototypes(tiny_model: Build) -> None:
         assert torch.equal(encoder.prototypes.weight, prototypes)
     assert torch.equal(model.center.value, center)
     assert model.student.prototypes.weight.requires_grad
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["images", "maps"])
+@pytest.mark.parametrize("share", [0.6, 0.0], ids=["some valid", "none valid"])
+def test_what_lies_beneath_missing_pixels_changes_nothing(mapped: bool, share: float) -> None:
+    """With a backbone whose cells see their own pixels alone: not a bit of loss, gradient, centre or count."""
+    g = torch.Generator().manual_seed(0)
+    cells = torch.rand(2, 3, 8, 8, generator=g) < share
+    boxes, flips = (
+        (torch.rand(2, 3, 4, generator=g) * 0.4 + torch.tensor([0, 0, 0.6, 0.6])).unbind(),
+        cells[:, :, 0, 0].unbind(),
+    )
+    images = torch.randn(2, 3, 6 if mapped else 3, 8 * (1 if mapped else 4), 8 * (1 if mapped else 4), generator=g)
+    valid = cells if mapped else cells.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    seen = []
+    for beneath in (0.0, 1e3):
+        torch.manual_seed(0)
+        config = ModelConfig(
+            num_prototypes=3, trained_prototypes=7, hidden_dim=16, projection_dim=8, freeze_backbone=mapped
+        )
+        model = SlotCon(torch.nn.Conv2d(3, 6, 4, stride=4), 6, config)
+        views = images.where(valid[:, :, None], beneath)
+        output = model(views.unbind(), boxes, flips, valid.unbind(), mapped=mapped)
+        output.loss.backward()
+        model.update_center(output)
+        measures = collapse_measures(output, 0.07)
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        seen.append([output.loss.detach(), *gradients, *model.buffers(), torch.tensor(list(measures.values()))])
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+    assert all(tensor.isfinite().all() for tensor in seen[0])
+    assert (seen[0][0] > 0) == (share > 0)
+
+
+def test_views_whose_cells_are_all_valid_change_no_bit(tiny_model: Build, view_pairs: Views) -> None:
+    every = torch.ones(3, 64, 64, dtype=torch.bool)
+    every[:, 0, 0] = False  # less than half of a cell
+    one, two = tiny_model(), tiny_model()
+    assert torch.equal(one(*view_pairs, (every, every)).loss, two(*view_pairs).loss)

@@ -106,3 +106,17 @@ def test_any_shape_at_bounded_size(cells: tuple[int, int], covered: tuple[float,
     assert refined.shape[1:] == whole
     assert refined.shape[1] * refined.shape[2] <= 1.01 * MAX_POINTS
     assert refined.isfinite().all()
+
+
+def test_missing_pixels_have_no_say() -> None:
+    """Whatever their scores are, but for the cell at the border: points at a cell's edge are between two cells."""
+    image, scores = np.full((64, 128, 3), 128, np.uint8), random_scores(3, 8, 16)
+    other = scores.clone()
+    other[0, :, 9:] = 1
+    valid = torch.ones(64, 128, dtype=torch.bool)
+    valid[:, 64:] = False
+    ours, theirs = (refine(s, (8, 16), image, 3.0, valid=valid)[0][:, :, :32] for s in (scores, other))
+    assert torch.equal(ours, theirs)
+    assert not torch.allclose(refine(scores, (8, 16), image, 3.0)[0], refine(other, (8, 16), image, 3.0)[0], atol=0.1)
+    every = torch.ones(64, 128, dtype=torch.bool)
+    torch.testing.assert_close(refine(scores, (8, 16), image, 3.0, valid=every), refine(scores, (8, 16), image, 3.0))

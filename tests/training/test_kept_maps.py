@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from missing_corners import Corners
 from torch import Tensor
 
 from slotseg.config import TrainConfig
@@ -108,6 +110,27 @@ def test_a_batch_has_the_maps_of_the_views_that_are_drawn(learner: Callable[...,
                 expected = run.model.teacher.backbone(image)[0]
             torch.testing.assert_close(batch.images[view][place].float(), expected, atol=2e-3, rtol=2e-3)
             assert batch.flips[view][place] == bool(sample.views.flips[number])
+
+
+def test_each_kept_view_has_its_valid_cells(learner: Callable[..., Learner]) -> None:
+    run = learner(source=Corners(corners={0, 1, 2}))
+    assert run.kept is not None
+    views = kept_maps.KeptViews(Corners(corners={0, 1, 2}), run.config.views, 4, 0)
+    photos = run.kept.rounds.photos(0)
+    missing = 0
+    for step, batch in enumerate(run.batches(0, 12)):
+        drawn = run.kept.rounds.draw(step)
+        cells = batch.valid or [torch.ones(4, 8, 8, dtype=torch.bool)] * 2
+        for view in (0, 1):
+            for place, (row, number) in enumerate(zip(drawn.rows, drawn.views[:, view], strict=True)):
+                sample = views[0, int(photos[row])]
+                assert not isinstance(sample, DataError)
+                valid = sample.views.valid
+                expected = torch.ones(8, 8) if valid is None else F.avg_pool2d(valid[[number]].float(), 8)[0]
+                assert torch.equal(cells[view][place], expected >= 0.5)
+                missing += int((expected < 0.5).sum())
+        run.train_step(batch)
+    assert missing
 
 
 def test_every_other_view_has_the_colours_of_the_second(

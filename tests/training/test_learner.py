@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from missing_corners import Corners
 
 from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Scenes
@@ -29,12 +30,14 @@ def learn(learner: Learner, steps: int) -> None:
         learner.train_step(batch.to(learner.device))
 
 
-def test_a_learner_learns_and_goes_on_from_its_state(learner: Build) -> None:
-    whole, part = learner(), learner()
+@pytest.mark.parametrize("source", [Scenes(8), Corners()], ids=["whole", "missing corners"])
+def test_a_learner_learns_and_goes_on_from_its_state(learner: Build, source: Scenes) -> None:
+    whole, part = learner(source=source), learner(source=source)
     learn(whole, 3)
     learn(part, 2)
     tensors, info = part.state()
-    resumed = learner(resume=Checkpoint(tensors={k: v.clone() for k, v in tensors.items()}, info=dict(info)))
+    saved = Checkpoint(tensors={k: v.clone() for k, v in tensors.items()}, info=dict(info))
+    resumed = learner(source=source, resume=saved)
     assert resumed.step == 2
     learn(resumed, 1)
     assert (resumed.step, resumed.total_steps, resumed.per_epoch) == (3, 6, 2)

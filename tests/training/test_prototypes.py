@@ -2,19 +2,23 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from missing_corners import Corners
 
 from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Scenes
-from slotseg.errors import ConfigError
+from slotseg.errors import ConfigError, DataError
 from slotseg.method.heads import projector
 from slotseg.networks.backbones import Backbone
-from slotseg.segmenting.looks import default_size
+from slotseg.segmenting.looks import default_size, padded
+from slotseg.segmenting.scorer import Scorer
 from slotseg.training.learner import Learner
 from slotseg.training.prototypes import (
     CORNER,
+    count_wins,
     kmeans_prototypes,
     linear_projector,
     look_at,
@@ -115,3 +119,50 @@ def used(learner: Learner) -> int:
     """Prototypes of the teacher that win a cell of the first views."""
     view, _ = learner.prepare(next(learner.batches(0, 1)), 0)
     return len(learner.model.teacher(view).argmax(dim=1).unique())
+
+
+def test_prototypes_start_from_what_is_picture_alone(
+    tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a backbone that knows no neighbours and colours that tell cells apart."""
+    learner = Learner(tiny_config({"optimizer.warmup_epochs": 0}), Scenes(8), device="cpu", workers=0)
+    encoder = learner.model.teacher
+    backbone = encoder.backbone
+    assert isinstance(backbone, Backbone)
+    monkeypatch.setattr(backbone, "forward", lambda pixels: F.avg_pool2d(pixels, backbone.stride))
+    scene, corner = (source.open(0) for source in (Scenes(8), Corners()))
+    whole, seen = (look_at(encoder, photo, 1, learner.config, learner.device) for photo in (scene, corner))
+    assert seen.valid is not None
+    assert seen.some_valid is not None
+    assert 0.2 < (~seen.valid).float().mean() < 0.5
+    inner = seen.valid[1:, 1:] & seen.valid[:-1, 1:] & seen.valid[1:, :-1]  # none that a missing pixel may be part of
+    torch.testing.assert_close(seen.cells[:, 1:, 1:][:, inner], whole.cells[:, 1:, 1:][:, inner], atol=0.02, rtol=0)
+    assert seen.counted.shape == (int(seen.valid.sum()), 3)
+    shape = seen.some.shape[1:]
+    assert torch.equal(seen.some_valid, seen.valid[: shape[0], -shape[1] :])
+    with pytest.raises(DataError, match="has no picture"):
+        look_at(encoder, Corners(nothing={0}).open(0), 0, learner.config, learner.device)
+
+
+def test_use_is_counted_where_there_is_a_picture(
+    tiny_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a backbone whose cells are all the same but where there is none."""
+    config = tiny_config({"optimizer.warmup_epochs": 0, "model.trained_prototypes": 12, "model.num_prototypes": 3})
+    learner = Learner(config, Scenes(8), device="cpu", workers=0)
+    encoder = learner.model.teacher
+
+    def scores(scorer: Scorer, image: np.ndarray) -> tuple[torch.Tensor, tuple[float, float]]:
+        """Prototype 3 wins where most of a cell is the fill, and 4 elsewhere."""
+        size = scorer.size
+        assert isinstance(size, int)
+        grey = torch.from_numpy((image == 128).all(axis=2)).float()[None, None]
+        grey = padded(F.interpolate(grey, (size, size), mode="bilinear", antialias=True), scorer.stride)
+        fill = F.avg_pool2d(grey, scorer.stride)[0, 0] > 0.55
+        assert fill.any()
+        return F.one_hot(torch.where(fill, 3, 4), 12).movedim(2, 0).float(), (0.0, 0.0)
+
+    monkeypatch.setattr(Scorer, "scores", scores)
+    wins = count_wins(encoder, config, Corners(nothing={1}), torch.device("cpu"))
+    assert wins[3] == 0
+    assert wins[4] == pytest.approx(1)

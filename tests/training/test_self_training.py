@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from missing_corners import Corners
 
 from slotseg.config import TrainConfig
 from slotseg.data.reading.photos import Photo
@@ -276,3 +277,42 @@ def test_a_compiled_run_learns_the_decoder_too_and_can_be_resumed(
     ours, expected = ([line.get("decoder_loss") for line in run.journal.metrics] for run in (resumed, plain))
     assert ours[4:] == pytest.approx(expected[4:], rel=1e-3)
     assert tensors(resumed).keys() == tensors(plain).keys()
+
+
+# missing pixels
+
+
+def test_missing_pixels_win_nothing_and_teach_nothing(trainer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever scores and targets say of them."""
+    run = trainer(source=Corners(nothing={2}), values={"decoder.rounds": 1, "model.prototype_init": "kmeans"})
+    run.train()
+    listed = [json.loads(line)["error"] for line in run.run.failures.read_text().splitlines()]
+    assert set(listed) == {"scene-2 has no picture, only missing pixels; expected some valid ones: leave it out"}
+    assert all(t.isfinite().all() for t in tensors(run).values())
+    teacher, stage = run.learner.model.teacher, run.stage
+    assert stage is not None
+    assert teacher.decoder is not None
+    kept = self_training.keep_photos(teacher, run.learner.source, run.config, torch.device("cpu"), lambda: False)
+    assert len(kept) == 5
+    for photo in kept:
+        missing = ~photo.valid_at(photo.cells)
+        assert 0.1 < missing.float().mean() < 0.5
+        photo.scores[3, missing] = 10.0
+    expected = [torch.bincount(p.scores.argmax(dim=0)[p.valid_at(p.cells)], minlength=8).float() for p in kept]
+    torch.testing.assert_close(self_training._wins(kept), torch.stack([e / e.sum() for e in expected]).mean(dim=0))
+
+    stage.photos = stage.learned = [photo.of(teacher.decoder.used) for photo in kept]
+    found = []
+    for spoiled in (0.0, 100.0):
+        stage.step, stage.optimizer = 0, torch.optim.SGD(stage.student.parameters())
+        generator, stage.targets = torch.Generator().manual_seed(0), []
+        for photo in stage.learned:
+            height, width = (teacher.decoder.points * side for side in photo.cells)
+            target = torch.rand(len(teacher.decoder.used), height, width, generator=generator)
+            target[:, ~photo.valid_at((height, width))] += spoiled
+            stage.targets.append(target)
+        monkeypatch.setattr(stage, "_learning_rate", lambda *_: 0.0)
+        loss = stage.train_step()
+        found.append([loss, *(p.grad.clone() for p in stage.student.parameters() if p.grad is not None)])
+    assert found[0][0] > 0
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -77,3 +77,15 @@ def test_few_cells_and_equal_ones_give_finite_axes(shape: tuple[int, int, int]) 
         axes = slow_axes([Looked(photo, photo, photo) for photo in maps], 9)
         assert axes.shape == (4, 4)
         assert axes.isfinite().all()
+
+
+def test_missing_cells_have_no_part_in_the_axes() -> None:
+    """Against photos that end where the missing cells begin."""
+    g = torch.Generator().manual_seed(0)
+    maps = [torch.randn(5, 6, 7, generator=g).cumsum(dim=2) for _ in range(9)]
+    valid = torch.ones(6, 7, dtype=torch.bool)
+    valid[4:], valid[:, 5:] = False, False
+    cut = [Looked(m[:, :4, :5], m[:, :4, :5], m[:, :4, :5] + 1) for m in maps]
+    spoiled = [torch.where(valid, m, 1e3) for m in maps]
+    whole = [Looked(m, m, m + 1, valid, valid) for m in spoiled]
+    torch.testing.assert_close(slow_axes(whole, 5), slow_axes(cut, 5), atol=1e-4, rtol=1e-4)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from missing_corners import Corners
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -206,3 +207,14 @@ def test_device_without_memory_costs_the_sheet_and_is_logged(
     with caplog.at_level(logging.WARNING, "slotseg"):
         assert previews(tmp_path, Scenes(1), tiny_config()).write(tiny_model().teacher, 7) is None
     assert caplog.messages == ["The device has no memory left to paint photos after step 7; training goes on"]
+
+
+def test_missing_pixels_are_not_painted(tmp_path: Path, tiny_config: Config, tiny_model: Model) -> None:
+    found = previews(tmp_path, Corners(corners={0}, nothing={1}), tiny_config())
+    assert len(found.photos) == NUM_PHOTOS - 1
+    picture = found.paint(tiny_model().teacher)[0]
+    thumbnail, painted = picture[:, :THUMBNAIL].astype(int), picture[:, THUMBNAIL:].astype(int)
+    y, x = np.mgrid[:THUMBNAIL, :THUMBNAIL]
+    missing = x + y < 0.78 * THUMBNAIL
+    assert (painted[missing] == thumbnail[missing]).all()
+    assert (painted != thumbnail).any(axis=2)[x + y > 0.82 * THUMBNAIL].mean() > 0.9

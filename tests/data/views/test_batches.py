@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from missing_corners import Corners
 from PIL import Image
 
 from slotseg.config import ViewsConfig
@@ -256,3 +257,24 @@ def test_to_moves_every_tensor_and_keeps_the_messages():
     assert {t.device.type for t in tensors} == {"meta"}
     assert [t.dtype for t in tensors[::2]] == [torch.uint8, torch.float32, torch.bool]
     assert batch.images[0].device.type == "cpu"
+
+
+def test_photos_with_and_without_missing_pixels_share_a_batch():
+    (batch,) = stream(Corners(corners={0, 1, 2, 3}), total_steps=1, batch_size=8)
+    assert [valid.shape for valid in batch.valid] == [(8, 16, 16)] * 2
+    (key,) = Batches(8, 8, 0, 0, 1)
+    complete = torch.stack(batch.valid).flatten(2).all(dim=2)
+    for (_, photo), (one, two) in zip(key, complete.T.tolist(), strict=True):
+        assert photo < 4 or (one and two)
+    assert not complete.all()
+    assert all(map(torch.equal, batch.to("cpu").valid, batch.valid))
+    (batch,) = stream(Corners(corners=()), total_steps=1, batch_size=8)
+    assert batch.valid is None
+
+
+def test_a_photo_without_a_picture_cannot_be_read():
+    (batch,) = stream(Corners(nothing={3}), total_steps=1, batch_size=8)
+    expected = "scene-3 has no picture, only missing pixels; expected some valid ones: leave it out"
+    assert batch.unreadable == (expected,)
+    with pytest.raises(DataError, match=r"^8 photos in a row could not be read; .* The first: scene-\d has no picture"):
+        next(stream(Corners(nothing=range(8))))

@@ -257,3 +257,50 @@ def test_any_array_will_do_and_stays_as_it_is(kind):
     given.flags.writeable = False
     assert torch.equal(make_views(ArrayPhoto(given), CONFIG, np.random.default_rng(0)).images, expected.images)
     assert np.array_equal(given, photo)
+
+
+# missing pixels
+
+
+def half_photo(height=180, width=250):
+    """A photo whose red is x and whose green is y, of which pixels left of the middle are missing."""
+    y, x = np.mgrid[:height, :width]
+    return ArrayPhoto(np.stack([x, y, np.zeros_like(x), 255 * (x >= width // 2)], axis=2).astype(np.uint8))
+
+
+def test_a_pixel_of_a_view_is_valid_where_what_it_shows_is():
+    """At the view's own geometry, mirrored or not; crops and colours are those of a photo without missing pixels."""
+    seen, config = set(), ViewsConfig(image_size=SIZE, area=(0.05, 0.3))
+    for seed in range(40):
+        pair, whole = (make_views(p, config, np.random.default_rng(seed)) for p in (half_photo(), coordinate_photo()))
+        assert torch.equal(pair.images, whole.images)
+        assert torch.equal(pair.overlap_boxes, whole.overlap_boxes)
+        valid = torch.ones_like(pair.images[:, 0], dtype=torch.bool) if pair.valid is None else pair.valid
+        shown = whole.images[:, 0].float() + 0.5  # the middle of a pixel
+        clear = (shown - 125).abs() > 3
+        assert torch.equal(valid[clear], (shown > 125)[clear])
+        seen |= {None if pair.valid is None else bool(flip) for flip in pair.flips}
+    assert seen == {None, False, True}
+
+
+def test_nothing_is_said_of_photos_whose_pixels_are_all_valid():
+    photo = coordinate_photo()
+    opaque = ArrayPhoto(np.dstack([photo.array, np.full(photo.size_hw, 255, np.uint8)]))
+    ours, theirs = (make_views(p, CONFIG, np.random.default_rng(0)) for p in (opaque, photo))
+    assert ours.valid is None
+    assert torch.equal(ours.images, theirs.images)
+
+
+def test_missing_pixels_of_reduced_photos_are_where_they_were():
+    """The reduced photo's fourth channel is as large as its others."""
+
+    class Half(ReducedPhoto):
+        def pixels(self, reduction=1):
+            pixels = super().pixels(reduction)
+            return np.dstack([pixels, np.uint8(255) * (pixels[:, :, 0] >= 125)])
+
+    for seed in range(10):
+        pair = make_views(Half(), ViewsConfig(image_size=24), np.random.default_rng(seed))
+        if pair.valid is not None:
+            clear = (pair.images[:, 0].float() - 125).abs() > 20
+            assert torch.equal(pair.valid[clear], (pair.images[:, 0] >= 125)[clear])
