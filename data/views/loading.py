@@ -1,6 +1,8 @@
 """Loader processes: they read photos ahead, replace the unreadable ones, and their deaths are told in one sentence."""
 
+import copy
 import multiprocessing
+import multiprocessing.context
 import multiprocessing.process
 import os
 import signal
@@ -97,10 +99,12 @@ def load(
         collate_fn=partial(_unless_error, collate),
         worker_init_fn=_quiet_worker,
         pin_memory=pin_memory,
+        multiprocessing_context=_context() if workers else None,
     )
+    others = multiprocessing.active_children()
     with _deaths_told_by_next():
         stream = iter(loader)
-    processes = multiprocessing.active_children()
+    processes = [process for process in multiprocessing.active_children() if process not in others]
     while True:
         try:
             batch = next(stream, None)
@@ -111,6 +115,31 @@ def load(
         if isinstance(batch, DataError):
             raise batch
         yield batch
+
+
+class _Flag:
+    """An event without a lock, for ``DataLoader``.
+
+    A loader process asks the event before each batch. If it is killed at that moment, it dies with the lock of a usual
+    event, and the main process waits for that lock without end.
+    """
+
+    def __init__(self) -> None:
+        self._value = torch.zeros(1, dtype=torch.bool)
+        self._value.share_memory_()  # type: ignore[no-untyped-call]
+
+    def set(self) -> None:
+        self._value.fill_(True)
+
+    def is_set(self) -> bool:
+        return bool(self._value)
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """The usual way to start processes, but with events that have no lock."""
+    context = copy.copy(multiprocessing.get_context())
+    vars(context)["Event"] = _Flag
+    return context
 
 
 def _unless_error(collate: Callable[[Sequence[Sample[T]]], B], results: list[Sample[T] | DataError]) -> B | DataError:

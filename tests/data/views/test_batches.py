@@ -1,8 +1,12 @@
+import gc
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from collections import Counter
+from multiprocessing import synchronize
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,10 +232,43 @@ def test_a_dead_loader_process_is_one_sentence_with_the_photo_it_read(number):
     assert signal.getsignal(signal.SIGCHLD) == handler  # or a death would interrupt a step anywhere
 
 
+class Grasping(Photos):
+    """A loader process takes every lock that it shares with others, at photo 4, and dies with them."""
+
+    def open(self, index):
+        if index == 4:
+            for lock in (x for x in gc.get_objects() if isinstance(x, synchronize.SemLock)):
+                lock.acquire(block=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().open(index)
+
+
+def test_a_loader_process_that_dies_with_a_lock_stops_nobody():
+    """In a process of its own, which would never end otherwise."""
+    code = """
+from test_batches import DataError, Grasping, stream
+try:
+    list(stream(Grasping(6), workers=1, batch_size=2))
+except DataError as error:
+    print(error)
+"""
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("a loader process died (signal SIGKILL) with photo 4 in its hands; ")
+
+
 def test_loader_processes_that_die_between_two_photos_are_heard_of():
+    others = multiprocessing.active_children()
     batches = stream(Photos(8), workers=1, batch_size=2, total_steps=40)
     next(batches)
-    (loader,) = multiprocessing.active_children()
+    (loader,) = (process for process in multiprocessing.active_children() if process not in others)
     loader.kill()  # what it has sent may be gone with it, and is then refused by the system
     with pytest.raises(DataError, match=r"^a loader process died \(signal SIGKILL\).*; expected it to live: "):
         list(batches)
