@@ -14,6 +14,8 @@ from slotseg.data.views.sources import PhotoFolder
 WORKERS, PHOTOS, BATCH, EPOCHS, SETTLED = 2, 32, 4, 50, 10
 LIMIT = 3 * 2**20
 """Bytes by which a worker may grow after ``SETTLED`` epochs: a few batches under way, no photos."""
+OWN = ("Private_Dirty:", "Swap:")
+"""What a process has written and holds alone. Its part of files, such as torch, grows as other programs end."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,9 +35,9 @@ kept = []
 
 
 def held(pid):
-    """Bytes of a process, of what it shares with others its part."""
-    (line,) = (x for x in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if x.startswith("Pss:"))
-    return int(line.split()[1]) * 1024
+    """Bytes of a process."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(OWN))
 
 
 def sizes(source):
@@ -46,10 +48,11 @@ def sizes(source):
     batches = view_batches(
         source, config, batch_size=BATCH, seed=0, first_step=0, total_steps=steps + BATCH, workers=WORKERS
     )
-    readings = []
+    others, readings = multiprocessing.active_children(), []
     for step, _ in zip(range(1, steps + 1), batches, strict=False):
         if step % per_epoch == 0:
-            readings.append([held(process.pid) for process in multiprocessing.active_children()])
+            workers = (process for process in multiprocessing.active_children() if process not in others)
+            readings.append([held(process.pid) for process in workers])
     return np.array(readings)
 
 
