@@ -242,7 +242,7 @@ def describe_cost(cost: Cost) -> Iterator[Remark]:
     if cost.decoder:
         kept.append(f"photos for the decoder take {size(cost.decoder.memory)}")
         yield ok("decoder", _of_decoder(cost.decoder))
-    of_which = f", of which {' and '.join(kept)}" if kept else ""
+    of_which = f", of which {' and then '.join(kept)}" if kept else ""
     yield ok("memory", f"{size(cost.memory)} at most{of_which}, besides the loader's processes")
     yield ok("time", f"{duration(cost.seconds)} for the whole run: {cost.num_photos:,} photos, counted each time")
 

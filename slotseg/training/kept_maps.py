@@ -116,6 +116,11 @@ class KeptMaps:
             yield self._batch(step, () if told == number else self._unreadable)
             told = number
 
+    def release(self) -> None:
+        """Let go of the maps. Another step has its round looked at again."""
+        self._number = -1
+        self._maps = self._places = torch.empty(0)
+
     def blocks(self, number: int) -> Iterator[Block]:
         """This process's share of the blocks of a round, on the CPU."""
         rank, world_size = distributed.rank(), distributed.world_size()

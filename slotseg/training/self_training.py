@@ -92,6 +92,8 @@ class SelfTraining:
     def begin(cls, learner: Learner, *, step: int = 0, stop: Callable[[], bool]) -> "SelfTraining | None":
         """Look at the photos to learn from, and add untrained decoders to the model if it has none.
 
+        The photos take the place of the learner's maps in memory.
+
         Args:
             learner: SlotCon after its last step.
             step: Steps of the decoder that the model has done.
@@ -104,6 +106,8 @@ class SelfTraining:
             DataError: If no photo can be read any more.
         """
         teacher = learner.model.teacher
+        if learner.kept:
+            learner.kept.release()
         photos = keep_photos(teacher, learner.source, learner.config, learner.device, stop)
         if stop():
             return None

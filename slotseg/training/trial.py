@@ -66,9 +66,9 @@ class Cost:
     num_looked: int = 0
     """Photos that are looked at, counted each time, where maps are kept."""
     kept_memory: int = 0
-    """Bytes of the maps that are kept; they are part of ``memory``."""
+    """Bytes of the maps that are kept."""
     decoder: DecoderCost | None = None
-    """Cost of the second stage, where there is one; its photos are part of ``memory``."""
+    """Cost of the second stage, where there is one."""
 
     @property
     def step(self) -> float:
@@ -95,8 +95,8 @@ class Cost:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of all that is kept: maps, and photos of the second stage."""
-        return self.kept_memory + (self.decoder.memory if self.decoder else 0)
+        """Most bytes that are kept at once, part of ``memory``: maps, or then the photos of the second stage."""
+        return max(self.kept_memory, self.decoder.memory if self.decoder else 0)
 
     @property
     def first_stage(self) -> float:
@@ -191,14 +191,15 @@ def _measure_kept(
         workers=learner.workers,
     )
     fewer = whole.rounds.num_views / learner.kept.rounds.num_views
-    return replace(
+    kept = replace(
         cost,
         reading=cost.reading * fewer,
         looking=min(looking) * fewer,
         num_looked=whole.rounds.num_looked,
         kept_memory=whole.num_bytes,
-        memory=cost.memory - learner.kept.num_bytes + whole.num_bytes,
     )
+    of_steps = cost.memory - cost.kept_bytes - learner.kept.num_bytes
+    return replace(kept, memory=of_steps + kept.kept_bytes)
 
 
 class _Some:

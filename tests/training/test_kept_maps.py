@@ -1,5 +1,6 @@
 """Maps that are kept: looked at once, drawn by every step, the same wherever a run starts and whatever stops it."""
 
+import gc
 import json
 import os
 import signal
@@ -21,7 +22,8 @@ from slotseg.data.views.sources import Scenes, Source
 from slotseg.errors import DataError
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
-from slotseg.training import kept_maps
+from slotseg.training import kept_maps, self_training
+from slotseg.training.kept_photos import keep_photos
 from slotseg.training.learner import Learner
 from slotseg.training.precision import time_precisions
 from slotseg.training.trainer import Trainer
@@ -193,6 +195,24 @@ def test_memory_holds_one_round(learner: Callable[..., Learner]) -> None:
     assert len(kept) == 1
     assert kept.pop()[1] == run.kept.num_bytes
     assert run.kept.summary == "Looking at 8 photos twice, 4 views each, in 4 rounds: 32.8 kB of maps at a time"
+
+
+def test_no_map_is_held_while_the_decoder_learns(trainer: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, held = trainer(values={"decoder.steps": 2}), []
+    kept = run.learner.kept
+    assert kept is not None
+    shape = kept.rounds.largest, kept.rounds.num_views, *kept.map_shape
+
+    def counted() -> int:
+        gc.collect()
+        return sum(type(x) is Tensor and x.shape == shape for x in gc.get_objects())
+
+    monkeypatch.setattr(self_training, "keep_photos", lambda *args: held.append(counted()) or keep_photos(*args))
+    list(run.learner.batches(0, 1))
+    assert counted() == 1
+    run.train()
+    assert held == [0]
+    assert kept.num_bytes == 8 * 4 * 2 * 16 * 8 * 8  # it still says what it had
 
 
 def test_the_log_says_what_is_looked_at(trainer: Build, caplog: pytest.LogCaptureFixture) -> None:
