@@ -205,6 +205,26 @@ def changed(config: TrainConfig, values: Mapping[str, Any]) -> tuple[TrainConfig
     return new, differences
 
 
+def sources_now(config: TrainConfig, before: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, str]:
+    """Where each setting of a run came from, by its name of today.
+
+    A run of an earlier version lacks some settings, and has others under another name or value.
+
+    Args:
+        config: Configuration of the run as it is read today.
+        before: Configuration as it was written.
+        sources: Origins as they were written, by the names of then.
+    """
+    was, defaults = flatten(before), flatten(to_dict(TrainConfig()))
+    found = {}
+    for name, value in flatten(to_dict(config)).items():
+        if name not in was or was[name] != (list(value) if isinstance(value, tuple) else value):
+            found[name] = "default" if name in defaults and value == defaults[name] else "earlier version"
+        elif name in sources:
+            found[name] = sources[name]
+    return found
+
+
 def _of_one_length(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings in which steps replace epochs, or epochs steps."""
     return {"steps": None, "epochs": None, **values} if "steps" in values or "epochs" in values else values

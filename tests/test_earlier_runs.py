@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from slotseg import Segmenter
+from slotseg.values import flatten
 
 GOLDEN = Path(__file__).parent / "golden" / "run-088b0e1"
 MASKS = json.loads((GOLDEN / "made/masks.json").read_text())
@@ -144,6 +145,16 @@ def test_a_resumed_run_has_the_tensors_that_it_had(resumed: Resumed) -> None:
             assert apart < 0.01, name
         else:
             assert apart <= 1e-3 * tensor.double().abs().max().item(), name
+
+
+def test_a_resumed_run_says_where_its_settings_of_today_came_from(resumed: Resumed) -> None:
+    kept = json.loads((resumed[0] / "config.json").read_text())
+    sources = kept["sources"]
+    assert sources.keys() == flatten(kept["config"]).keys()
+    assert sources["steps"] == "option, from step 6"
+    assert (sources["batch_size"], sources["views.area"]) == ("option", "preset tiny")
+    assert sources["views.kept"] == sources["decoder.steps"] == "default"  # there were none
+    assert sources["segment.edges"] == sources["segment.field_strength"] == "earlier version"  # were "refinement"
 
 
 def test_a_resumed_run_has_the_metrics_that_it_had(resumed: Resumed) -> None:

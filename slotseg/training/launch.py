@@ -15,7 +15,7 @@ from slotseg.devices import precision_name
 from slotseg.errors import ConfigError
 from slotseg.exchange.default_weights import Choice, choose
 from slotseg.exchange.weights import adopt, read_weights
-from slotseg.presets import DATASET_PRESETS, auto_epochs, changed, resolve
+from slotseg.presets import DATASET_PRESETS, auto_epochs, changed, resolve, sources_now
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import new_run, run_to_resume
 from slotseg.training.trainer import Trainer
@@ -177,13 +177,15 @@ def resumed_training(
     if preset not in (None, notes["preset"]):
         raise ConfigError(f"the run's preset is {notes['preset']} and not {preset}; expected no other: leave it out")
     folders = photos.folders()
-    config, differences = changed(from_dict(TrainConfig, content.info["config"]), values or {})
+    before = from_dict(TrainConfig, content.info["config"])
+    config, differences = changed(before, values or {})
     if notes["photos"] is None and not photos:
         made = "imported" if "official" in of_run else "made"
         raise ConfigError(f"{path} was {made} without photos; expected them: slotseg train PHOTOS --resume {path}")
     where = [str(p.resolve()) for p in folders] or notes["photos"]
     step = content.info["step"]
-    options = dict.fromkeys(differences, f"option, from step {step}")
+    sources = sources_now(before, content.info["config"], notes["sources"])
+    sources |= dict.fromkeys(differences, f"option, from step {step}")
     trainer = Trainer(
         config,
         _source([Path(p) for p in where]),
@@ -191,7 +193,7 @@ def resumed_training(
         device=device,
         workers=workers,
         resume=content,
-        notes={**notes, "photos": where, "sources": {**notes["sources"], **options}},
+        notes={**notes, "photos": where, "sources": sources},
     )
     lines = [f"Continuing {path} at step {step} of {trainer.total_steps}."]
     if photos and where != notes["photos"]:
