@@ -6,6 +6,7 @@ which stages are whole (``slotseg.discovery.record``).
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class DiscoverySummary:
     report: Path
     """Page to open."""
     num_photos: int
+    """Photos that were painted."""
     num_concepts: int
     num_failures: int
     """Photos that could not be used."""
@@ -57,7 +59,7 @@ def discover(
     Args:
         photos: Files and folders, searched recursively. They must be the same at each call.
         output: Folder for everything: a new one, an empty one, or that of an earlier call.
-        values: Settings by dotted name, laid over the preset ``photos``. A later call may leave them out.
+        values: Settings by dotted name, laid over the preset ``photos``. A later call may leave them all out.
         names: File ``names.json`` to paint with, by default ``output/names.json`` if it exists.
         geotiff: Whether to write masks as GeoTIFF too. Later calls go on with it.
         command: Command that the user typed, for the report.
@@ -85,15 +87,24 @@ def discover(
         if left := stages.left():
             log.info("Going on with %s: %s", output, ", ".join(left))
     else:
+        if record and record.settings and not values and record.photos == where:
+            values, command = record.settings, record.command
+            log.info("As the first call of %s: %s", output, _listed_settings(values))
         record, plan = _begin(photos, output, values, inputs, (number, digest), command, geotiff, device, workers)
         stages = Stages(record, inputs, naming, device, workers, plan)
         left = stages.left()
-    stages.train()
+    try:
+        stages.train()
+    except ConfigError:
+        if not run_in(output).last.is_file():  # a call without options is not to fail in the same way
+            record.settings = {}
+            record.write()
+        raise
     labelling = stages.find_concepts()
     stages.paint(labelling)
     return DiscoverySummary(
         report=stages.report(labelling),
-        num_photos=number,
+        num_photos=number - record.stages["masks"].num_failures,
         num_concepts=labelling.labels.num_prototypes,
         num_failures=max(stage.num_failures for stage in record.stages.values()),
         anything_done=bool(left),
@@ -167,6 +178,12 @@ def _listed(inputs: Inputs) -> tuple[int, str]:
         sha.update(item.file_name.encode(errors="surrogateescape") + b"\n")
         number += 1
     return number, sha.hexdigest()[:16]
+
+
+def _listed_settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()
+    )
 
 
 def _spread(inputs: Inputs, number: int) -> list[Input]:

@@ -287,11 +287,42 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(
     assert measured == [NUMBER, NUMBER]
 
 
+def test_what_was_asked_for_is_remembered_before_training_has_begun(
+    photos: Path, tmp_path: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "found"
+    with monkeypatch.context() as patch:
+        interrupt(patch, "config.json")
+        with pytest.raises(KeyboardInterrupt):
+            find(photos, out, command="slotseg discover photos -o found --steps 4")
+    assert not run_in(out).last.is_file()
+
+    class Planned(Exception):  # noqa: N818
+        """So far and no further."""
+
+    def planned(photos: object, values: dict[str, Any], **_: object) -> None:
+        raise Planned(values)
+
+    with monkeypatch.context() as patch, caplog.at_level("INFO", "slotseg"):
+        patch.setattr("slotseg.discovery.discover.plan_training", planned)
+        with pytest.raises(Planned) as remembered:
+            find(photos, out, {})
+        with pytest.raises(Planned) as other:
+            find(photos, out, {"steps": 5})
+    asked = json.loads(json.dumps(SETTINGS))
+    assert (remembered.value.args, other.value.args) == ((asked,), ({"steps": 5},))
+    (told,) = (message for message in caplog.messages if message.startswith(f"As the first call of {out}: "))
+    assert "backbone.name=resnet18, backbone.init=null, " in told
+
+
 def test_settings_that_cannot_be_trained_with_may_be_corrected(
     photos: Path, tmp_path: Path, measured: list[int]
 ) -> None:
     with pytest.raises(ConfigError, match="warmup_epochs is 9"):
         find(photos, tmp_path / "found", {**SETTINGS, "optimizer.warmup_epochs": 9})
+    record = read_record(tmp_path / "found")
+    assert record is not None
+    assert record.settings == {}, "a call without options would fail in the same way"
     assert find(photos, tmp_path / "found").anything_done
 
 
@@ -384,7 +415,7 @@ def test_an_unreadable_photo_costs_itself(photos: Path, tmp_path: Path, measured
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos" / "2.jpg").write_bytes(b"no photo")
     found = find(tmp_path / "photos", tmp_path / "found")
-    assert found.num_failures == 1
+    assert (found.num_failures, found.num_photos) == (1, NUMBER - 1)
     assert len(masks(tmp_path / "found")) == NUMBER - 1
     page = (tmp_path / "found" / "index.html").read_text()
     assert "1 photo could not be read and is left out" in page
