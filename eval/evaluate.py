@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from slotseg import distributed
 from slotseg.data.labelled.labelled import LabelledDataset, LabelledImage
-from slotseg.errors import DataError, LabelError
+from slotseg.errors import DataError, LabelError, none_readable
 from slotseg.eval.benchmark import Benchmark
 from slotseg.eval.contingency import Contingency, ImageCounts
 from slotseg.eval.matching import UNMATCHED, match
@@ -77,7 +77,8 @@ def evaluate(
 
     Raises:
         LabelError: If ground truth cannot be used.
-        DataError: If no labelled pixel could be scored, or the names are of another number of prototypes.
+        DataError: If no photo can be read, no labelled pixel could be scored, or the names are of another number of
+            prototypes.
     """
     unknown = _say_unknown(names, predictor, benchmark) if names else ()
     counted = _count(predictor, benchmark, benchmark.dataset, remember)
@@ -128,6 +129,8 @@ def _count(predictor: Predictor, benchmark: Benchmark, dataset: LabelledDataset,
     first, *others = distributed.gather_objects(counted)
     for part in others:
         first.merge(part)
+    if first.skipped and not first.num_images:
+        raise none_readable(len(first.skipped), first.skipped[0])
     return first
 
 

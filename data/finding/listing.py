@@ -96,7 +96,7 @@ def list_images(inputs: Path | str | Sequence[Path | str]) -> list[Path]:
         Sorted paths, each file once.
 
     Raises:
-        DataError: If an input does not exist, or a folder cannot be listed or has no image.
+        DataError: If an input does not exist, or a folder cannot be listed or has no photo.
     """
     items = [inputs] if isinstance(inputs, str | Path) else inputs
     return list(list_photos([Path(item) for item in items]))
@@ -111,14 +111,14 @@ def _below(path: Path) -> bytes:
     """Paths of the photos below an input, each ended by a zero byte. A file gives one empty path."""
     if not os.path.isdir(path):
         if not os.path.exists(path):
-            raise DataError(f"{path} does not exist: expected an image or a folder of images, check the path")
+            raise DataError(f"{path} does not exist: expected a photo or a folder of photos, check the path")
         return b"\0"
     if cached := _from_cache(path):
         return cached
     began, walk = time.time_ns(), Walk(path)
     if not walk.photos:
         raise DataError(
-            f"no image in {path}: expected files ending in {', '.join(IMAGE_SUFFIXES)}; give the folder that holds the "
+            f"no photo in {path}: expected files ending in {', '.join(IMAGE_SUFFIXES)}; give the folder that holds the "
             "photos, unpack archives, and convert other formats to PNG or JPEG"
         )
     if walk.photos.count(0) >= CACHED_FROM and _settled(walk, began):

@@ -32,7 +32,7 @@ class PhotoFolder:
         inputs: Files and folders to search.
 
     Raises:
-        DataError: If a file or folder does not exist, or a folder holds no image.
+        DataError: If a file or folder does not exist, or a folder holds no photo.
     """
 
     def __init__(self, inputs: Sequence[Path]) -> None:

@@ -62,6 +62,8 @@ def command(
     from slotseg.data.finding.inputs import Inputs
 
     ids, files = _ids(figure_of), ConceptFiles(folder=output)
+    if ids and not figure:
+        raise ConfigError(f"--figure-of {figure_of} chooses the columns of a figure; expected --figure FILE beside it")
     if old_run:
         names_file = names_file or _names_of(old_run)
         if names_file.resolve() == files.names.resolve():
@@ -101,7 +103,9 @@ def command(
     for line in shown.carried:
         click.echo(line)
     concepts = amounts.count(sum(1 for concept in shown.collection.concepts if concept.segments), "concept")
-    failed = f"; {shown.num_failures} photos failed: see {files.failures}" if shown.num_failures else ""
+    failed = (
+        f"; {amounts.count(shown.num_failures, 'photo')} failed: see {files.failures}" if shown.num_failures else ""
+    )
     click.echo(f"{concepts} of {shown.collection.num_photos:,} photos: open {files.page}{failed}")
     if shown.num_failures:
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)

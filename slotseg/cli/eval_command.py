@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from slotseg import amounts
 from slotseg.cli import options
 from slotseg.errors import ConfigError, DataError
 from slotseg.segment_config import PLAIN
@@ -164,7 +165,7 @@ def command(
     if html_file:
         write_result_page(html_file, result, predictor, benchmark)
     if result.skipped:
-        click.echo(f"{len(result.skipped)} photos were unreadable and are not in the score.", err=True)
+        click.echo(f"{amounts.count(len(result.skipped), 'photo')} could not be read: the score is without.", err=True)
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)
 
 

@@ -115,7 +115,7 @@ def command(
     else:
         outputs = Outputs(photos, output, wanted)
         found = outputs.survey()
-        check_existing(found, allowed=overwrite or skip_existing)
+        check_existing(found, overwrite=overwrite, skip_existing=skip_existing)
 
     from slotseg.labels.naming import read_labels_or_names
     from slotseg.painting.cleaning import CleaningOptions

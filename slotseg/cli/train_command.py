@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from slotseg import amounts
 from slotseg.cli import options
 from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import ConfigError
@@ -87,5 +88,5 @@ def command(
     click.echo(str(trainer.run.path))
     unreadable = trainer.journal.unreadable
     if unreadable:
-        click.echo(f"{len(unreadable)} photos were unreadable: see {trainer.run.failures}", err=True)
+        click.echo(f"{amounts.count(len(unreadable), 'photo')} could not be read: see {trainer.run.failures}", err=True)
         raise click.exceptions.Exit(options.SOME_INPUTS_FAILED)

@@ -31,6 +31,7 @@ from slotseg.concepts.retrieval import BestSegment, Occurrences
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.data.reading.windows import Windows
+from slotseg.errors import none_readable
 from slotseg.files import note_failure
 from slotseg.labels.label_map import palette
 from slotseg.method.merging import IN_VIEWS, SIZE_EXPONENT
@@ -83,22 +84,27 @@ def collect(
         total: Number of photos, for the progress bar.
         observe: Function called with each photo as it is seen, RGB ``(H, W, 3)``, and its prototype map ``(H, W)``.
             Huge photos are seen reduced.
+
+    Raises:
+        DataError: If none of the photos can be read.
     """
     assigned = segmenter.encoder.decoder is not None
     temperature = None if assigned else segmenter.config.model.teacher_temperature
     occurrences = Occurrences[_SegmentPicture](segmenter.encoder.num_concepts, temperature, keep)
-    num_failures = 0
+    num_failures, first_failure = 0, ""
     results = stream(_PhotoReader(segmenter.scorer), photos, batch_size, max_pixels)
     for result in tqdm(results, total=total, unit="photo", desc="looking", disable=None):
         assert isinstance(result.photo, Input)
         if result.error:
-            num_failures += 1
+            num_failures, first_failure = num_failures + 1, first_failure or result.error
             note_failure(failures, result.photo.name, result.error)
         else:
             assert result.segmentation is not None
             if observe:
                 observe(result.segmentation.image, result.segmentation.prototype_map)
             occurrences.add(result.photo.file_name, result.segmentation.scores, result.segmentation.kept)
+    if num_failures and not occurrences.num_photos:
+        raise none_readable(num_failures, first_failure, failures)
     vectors = segmenter.encoder.concept_vectors().cpu().numpy()
     return CollectResult(
         collection=Collection(

@@ -44,16 +44,13 @@ def concept_figure(
     Args:
         collection: Collection with the segments.
         thumbnails: Thumbnails by photo.
-        ids: Concepts to draw, by default those of ``telling``.
+        ids: Concepts to draw, all of the collection, by default those of ``telling``.
         columns: Number of concepts by default.
         names: Names of concepts, where these are not as in the collection.
 
     Raises:
-        ConfigError: If there is no such concept, or none has a segment.
+        ConfigError: If no concept has a segment.
     """
-    wrong = [k for k in ids if not 0 <= k < len(collection.concepts)]
-    if wrong:
-        raise ConfigError(f"there is no concept {wrong[0]}; expected 0 to {len(collection.concepts) - 1}")
     chosen = [collection.concepts[k] for k in ids] or telling(collection, columns)
     rows = max((len(c.segments) for c in chosen), default=0)
     if not rows:

@@ -11,6 +11,7 @@ from slotseg.concepts.concept_figure import Figure, concept_figure
 from slotseg.concepts.concept_page import write_concept_page
 from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.images import MAX_PIXELS
+from slotseg.errors import ConfigError
 from slotseg.files import write_json, writing
 from slotseg.labels.naming import Naming
 from slotseg.runs.checkpoint import digest
@@ -80,6 +81,8 @@ def show_concepts(
         checkpoint, matched=False, num_prototypes=num_prototypes, size=size, device=device, precision="auto"
     )
     number = segmenter.encoder.num_concepts
+    if wrong := [k for k in figure_of or () if not 0 <= k < number]:
+        raise ConfigError(f"there is no concept {wrong[0]} for the figure; expected 0 to {number - 1}")
     if naming and not old_run:
         naming.check(number)
     old = Segmenter.load(old_run, labels=naming, size=size, device=device, precision="auto") if old_run else None

@@ -81,7 +81,7 @@ class Survey:
     num_lacking: int
     """Number of those beside which a wanted GeoTIFF does not exist."""
     first: Path | None
-    """First output that exists."""
+    """First mask that exists, or if none does, the first other output."""
 
 
 class Outputs:
@@ -158,7 +158,7 @@ class Outputs:
             ConfigError: If two photos would become one file, or an output would replace a photo.
         """
         kept = {self.legend, self.failures}  # of an earlier call; these are written anew each time
-        first = next((file for file in self.common if file not in kept and file.exists()), None)
+        first_mask, first = None, next((file for file in self.common if file not in kept and file.exists()), None)
         sources, taken = set[int](), {identity(file) for file in self.common}
         num_photos = num_masks = num_lacking = 0
         for item in self.inputs:
@@ -177,10 +177,11 @@ class Outputs:
                 taken.add(name)
                 first = first or (file if os.path.exists(file) else None)
             if os.path.exists(files.mask):
-                num_masks += 1
+                num_masks, first_mask = num_masks + 1, first_mask or files.mask
                 num_lacking += files.lacks_geotiff
         if taken & sources:
             self._refuse_to_replace(sources)
+        first = first_mask or first
         return Survey(num_photos=num_photos, num_masks=num_masks, num_lacking=num_lacking, first=first)
 
     def _common(self, name: str) -> Path:
@@ -200,13 +201,15 @@ class Outputs:
         raise ConfigError(f"{clash} would replace a photo; expected another --output")
 
 
-def check_existing(found: Survey, *, allowed: bool) -> None:
-    """Refuse to replace outputs that exist.
+def check_existing(found: Survey, *, overwrite: bool, skip_existing: bool) -> None:
+    """Refuse to replace outputs that exist, unless one of the two ways is chosen.
 
     Raises:
-        ConfigError: If one exists and ``allowed`` is false.
+        ConfigError: If an output exists and no way is chosen, or both are.
     """
-    if allowed or found.first is None:
+    if overwrite and skip_existing:
+        raise ConfigError("--overwrite replaces masks that exist and --skip-existing keeps them; expected one of them")
+    if overwrite or skip_existing or found.first is None:
         return
     which = f"{found.num_masks} of {found.num_photos} masks exist, the first file is " if found.num_masks else ""
     exists = "" if found.num_masks else " exists"

@@ -16,7 +16,7 @@ from slotseg.data.finding.inputs import Input
 from slotseg.data.reading.georeference import Georeference, read_georeference
 from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.data.reading.label_files import read_label
-from slotseg.errors import DataError
+from slotseg.errors import DataError, none_readable
 from slotseg.files import note_failure, write_bytes, writing
 from slotseg.painting.annotations import Writer, open_writer
 from slotseg.painting.cleaning import AS_PAINTED, CleaningOptions
@@ -103,12 +103,12 @@ def paint(
         found: Result of ``outputs.survey``, if it is known.
 
     Raises:
-        ConfigError: If a file exists and neither ``overwrite`` nor ``skip_existing`` is set, or two photos would
-            become one.
-        DataError: If the output cannot be written, or the only photo cannot be read.
+        ConfigError: If a file exists and neither ``overwrite`` nor ``skip_existing`` is set, if both are, or two
+            photos would become one.
+        DataError: If the output cannot be written, or there is no mask because no photo can be read.
     """
     found = found or outputs.survey()
-    check_existing(found, allowed=overwrite or skip_existing)
+    check_existing(found, overwrite=overwrite, skip_existing=skip_existing)
     _check_writable(outputs)
     if not outputs.single:
         outputs.failures.unlink(missing_ok=True)
@@ -173,8 +173,9 @@ class _Painting:
                     self._take_written()
             while self.writing:
                 self._take_written()
-            if self.painted.failures and outputs.single:
-                raise DataError(self.painted.failures[0])
+            failures = self.painted.failures
+            if failures and not self.painted.num_masks + self.painted.num_kept:
+                raise none_readable(len(failures), failures[0], outputs.failures)
         self._finish()
         return self.painted
 

@@ -498,7 +498,7 @@ def test_doctor_on_a_healthy_setup_and_on_an_empty_folder(tmp_path: Path, monkey
     (tmp_path / "empty").mkdir()
     result = slotseg("doctor", "empty", *tiny)
     assert result.exit_code == 1
-    assert "problem  training      no image in empty" in result.output
+    assert "problem  training      no photo in empty" in result.output
     assert "1 problem found; expected none: see above" in result.output
     result = slotseg("doctor", "--checkpoint", "gone", *tiny)
     assert "gone is not a file" in result.output

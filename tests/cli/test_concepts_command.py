@@ -53,8 +53,17 @@ def test_a_broken_photo_is_named_and_costs_itself() -> None:
     Path("photos/broken.jpg").write_bytes(b"")
     result = concepts()
     assert result.exit_code == 3, result.output
-    assert "1 photos failed: see concepts/failures.jsonl" in result.stdout
+    assert "1 photo failed: see concepts/failures.jsonl" in result.stdout
     assert "broken.jpg" in Path("concepts/failures.jsonl").read_text()
+
+
+def test_nothing_but_broken_photos_is_one_sentence_and_no_page() -> None:
+    for path in Path("photos").iterdir():
+        path.write_bytes(b"")
+    assert "none of the 4 photos could be read; expected one at least: see concepts/failures.jsonl." in refusal(
+        concepts()
+    )
+    assert [path.name for path in Path("concepts").iterdir()] == ["failures.jsonl"]
 
 
 def test_names_begin_the_page_and_the_figure() -> None:
@@ -133,9 +142,11 @@ def test_names_that_cannot_be_carried(old_run: Path, names: dict[str, Any] | Non
     [
         (("--figure", "fig.txt"), "ends in .png or .jpg"),
         (("--figure", "fig.png", "--figure-of", "one"), "expected numbers of concepts"),
-        (("--figure", "fig.png", "--figure-of", "9"), "there is no concept 9"),
+        (("--figure", "fig.png", "--figure-of", "0,9"), "there is no concept 9 for the figure; expected 0 to 5"),
+        (("--figure-of", "1"), "expected --figure FILE beside it"),
         (("--names", "nothing.json"), "nothing.json"),
     ],
 )
 def test_wrong_words_are_one_sentence(words: tuple[str, ...], message: str) -> None:
     assert message in refusal(concepts(*words))
+    assert not Path("concepts").exists()

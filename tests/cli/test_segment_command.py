@@ -98,11 +98,24 @@ def test_label_maps_are_taken_by_the_data_set_they_were_matched_on() -> None:
     assert "matched on: camvid, msrc" in refusal(wrong)
 
 
+def test_photos_of_which_none_can_be_read_are_one_sentence() -> None:
+    for path in ("photos/a.jpg", "photos/b.jpg", "photos/deep/c.jpg"):
+        Path(path).write_bytes(b"")
+    assert "none of the 3 photos could be read" in refusal(segment("photos", "-o", "m"))
+    assert "photos/a.jpg is empty" in refusal(segment("photos/a.jpg", "-o", "m"))
+
+
+def test_existing_masks_cannot_be_both_replaced_and_left() -> None:
+    assert "expected one of them" in refusal(segment("photos", "-o", "m", "--overwrite", "--skip-existing"))
+    assert not Path("m").exists()
+
+
 def test_photos_over_the_limit_name_the_option() -> None:
+    Image.new("RGB", (9, 9)).save("photos/small.png")
     result = segment("photos", "-o", "masks", "--max-pixels", "5000")
     assert result.exit_code == 3
     assert "raise --max-pixels" in result.stderr
-    assert "0 masks written to masks, 3 failed" in result.stdout
+    assert "1 mask written to masks, 3 failed" in result.stdout
 
 
 def test_small_parts_are_absorbed() -> None:

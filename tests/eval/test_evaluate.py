@@ -14,7 +14,7 @@ from PIL import Image
 
 from slotseg.data.labelled.labelled import LabelledPhotos, LabelledScenes, ScoredPhoto, labelled_folder
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
-from slotseg.errors import ConfigError, LabelError
+from slotseg.errors import ConfigError, DataError, LabelError
 from slotseg.eval.baselines import baseline_predictor
 from slotseg.eval.benchmark import Benchmark, open_benchmark
 from slotseg.eval.contingency import UNASSIGNED
@@ -213,6 +213,10 @@ def test_unreadable_photo_is_left_out_and_said(folder: Path) -> None:
     assert result.protocol.num_images == 2
     assert len(result.skipped) == 1
     assert "1.png" in result.skipped[0]
+    for path in (folder / "images").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"^none of the 3 photos could be read; .* The first: .*0\.png is empty"):
+        evaluate(Zeros(), Benchmark.of(opened(folder)))
 
 
 @pytest.mark.parametrize(

@@ -116,14 +116,29 @@ def test_what_exists_is_not_replaced_unasked() -> None:
     Path("m/overlay/a.jpg").write_bytes(b"")
     found = planned.survey()
     with pytest.raises(ConfigError, match=r"m/overlay/a\.jpg exists; expected a new --output, or --overwrite or"):
-        check_existing(found, allowed=False)
-    check_existing(found, allowed=True)
+        check_existing(found, overwrite=False, skip_existing=False)
+    check_existing(found, overwrite=True, skip_existing=False)
+    check_existing(found, overwrite=False, skip_existing=True)
     Path("m/overlay/a.jpg").unlink()
     Path("m/legend.json").write_text("{}")  # of an interrupted call; says nothing about the masks
-    check_existing(planned.survey(), allowed=False)
+    check_existing(planned.survey(), overwrite=False, skip_existing=False)
     Path("m/annotations.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"m/annotations\.json exists"):
-        check_existing(planned.survey(), allowed=False)
+        check_existing(planned.survey(), overwrite=False, skip_existing=False)
+
+
+def test_where_masks_exist_the_first_of_them_is_named() -> None:
+    planned = outputs(["photos"], "m", overlay=True, formats=("coco",))
+    for name in ("overlay/sheet.jpg", "annotations.json", "overlay/a.jpg", "b.png", "deep/er/c.png"):
+        (Path("m") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("m") / name).write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"^2 of 3 masks exist, the first file is m/b\.png; expected"):
+        check_existing(planned.survey(), overwrite=False, skip_existing=False)
+
+
+def test_two_ways_with_what_exists_are_refused_whether_anything_does_or_not() -> None:
+    with pytest.raises(ConfigError, match=r"^--overwrite replaces masks .* --skip-existing keeps them; expected one"):
+        check_existing(outputs(["photos"], "m").survey(), overwrite=True, skip_existing=True)
 
 
 def test_confidence_is_needed_where_a_format_has_a_place_for_it() -> None:

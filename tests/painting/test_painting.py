@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,24 @@ def test_only_photo_being_bad_is_an_error_and_leaves_nothing(segmenter: Segmente
     with pytest.raises(DataError, match="empty"):
         paint(segmenter, outputs([tmp_path / "empty.jpg"], tmp_path / "out" / "m.png", formats=("coco", "summary")))
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / "empty.jpg"]
+
+
+def test_nothing_but_bad_photos_is_an_error_that_names_the_file_of_failures(
+    segmenter: Segmenter, photos: Path, tmp_path: Path
+) -> None:
+    for path in ("bad/a.jpg", "bad/b.jpg"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    planned = outputs([tmp_path / "bad"], tmp_path / "m", formats=("coco",))
+    with pytest.raises(
+        DataError, match=r"^none of the 2 photos .*see .*m/failures\.jsonl\. The first: .*a\.jpg is empty"
+    ):
+        paint(segmenter, planned)
+    assert [p.name for p in (tmp_path / "m").iterdir()] == ["failures.jsonl"]
+    shutil.copy(photos / "b.png", tmp_path / "bad" / "c.png")
+    assert paint(segmenter, planned, skip_existing=True).num_masks == 1
+    again = paint(segmenter, planned, skip_existing=True)  # the mask that is kept makes it no error
+    assert (again.num_masks, again.num_kept, len(again.failures)) == (0, 1, 2)
 
 
 def test_interruption_leaves_whole_files_only(

@@ -124,7 +124,9 @@ def test_a_folder_and_a_link_beside_it_are_entered_once(tmp_path):
     assert list(list_photos([tmp_path])) == [tmp_path / "a" / "1.jpg"]
 
 
-@pytest.mark.parametrize(("name", "message"), [("gone", "gone does not exist"), ("empty", "no image in .*empty.*")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("gone", "gone does not exist: expected a photo"), ("empty", "no photo in .*empty.*")]
+)
 def test_refuses_useless_inputs(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     for inputs in ([tmp_path / name], [tmp_path, tmp_path / name]):
