@@ -58,6 +58,14 @@ def tiny_model(tiny_config: Callable[..., TrainConfig]) -> Callable[..., SlotCon
     return build
 
 
+@pytest.fixture(scope="module")
+def module_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that the tests of a module share. It is removed after the last of them; pytest's stay to the end."""
+    path = tmp_path_factory.mktemp("module")
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 class EventfulScenes(Scenes):
     """Eight scenes; something happens when the n-th of all photos that are asked for, counted from 1, is opened."""
 

@@ -61,9 +61,9 @@ def images() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def coco(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Backbone]:
+def coco(module_path: Path) -> tuple[Path, Backbone]:
     """The run of the page, and its backbone."""
-    run = tmp_path_factory.mktemp("runs") / "coco-1"
+    run = module_path / "coco-1"
     return run, make_run(run, BackboneConfig(name="resnet50"))
 
 

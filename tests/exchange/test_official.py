@@ -121,8 +121,8 @@ def content() -> Content:
 
 
 @pytest.fixture(scope="module")
-def file(content: Content, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("published") / "checkpoint.pth"
+def file(content: Content, module_path: Path) -> Path:
+    path = module_path / "checkpoint.pth"
     torch.save(content, path)
     return path
 

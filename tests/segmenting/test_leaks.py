@@ -62,12 +62,12 @@ def segmenter(tiny_model: Callable[..., SlotCon], tiny_config: Callable[..., Tra
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(module_path: Path) -> Path:
     """Ten folders of 1,000 photos, of which one in a hundred is damaged."""
-    top, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    top, rng = module_path / "photos", np.random.default_rng(0)
     for i in range(NUM_PHOTOS):
         path = top / str(i // EVERY) / f"{i}.jpg"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), rng.integers(0, 256, (24, 32, 3), np.uint8))
         if i % 100 == 0:
             path.write_bytes(path.read_bytes()[:300])
@@ -75,12 +75,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def command(segmenter: Segmenter, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+def command(segmenter: Segmenter, photos: Path, module_path: Path) -> Iterator[Command]:
     """A command that has begun to segment the photos, and the file of what it prints; the stream goes on beside it.
 
     In a process of its own, as what others have left in memory would be given back meanwhile.
     """
-    folder = tmp_path_factory.mktemp("command")
+    folder = module_path / "command"
+    folder.mkdir()
     segmenter.save(folder / "model.safetensors")
     words = ["segment", str(photos), "-o", str(folder / "masks"), "--json", "--format", "coco", "--confidence"]
     words += ["--size", "32", "--checkpoint", str(folder / "model.safetensors"), "--device", "cpu"]
