@@ -194,12 +194,20 @@ def _no_hub() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def monkeypatch(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """pytest's own, but undone before the test's folder is removed, which may need what was patched."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
 @pytest.fixture(autouse=True)
-def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def flushed() -> Iterator[list[str]]:
     """What was flushed to the disk, in order; no test waits for it."""
     paths: list[str] = []
-    monkeypatch.setattr("slotseg.files.os.fsync", lambda descriptor: paths.append(_path(descriptor)))
-    return paths
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slotseg.files.os.fsync", lambda descriptor: paths.append(_path(descriptor)))
+        yield paths
 
 
 def _path(descriptor: int) -> str:
