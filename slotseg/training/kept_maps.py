@@ -119,7 +119,7 @@ class KeptMaps:
     def release(self) -> None:
         """Let go of the maps. Another step has its round looked at again."""
         self._number = -1
-        self._maps = self._places = torch.empty(0)
+        self._maps = self._places = self._valid = torch.empty(0)
 
     def blocks(self, number: int) -> Iterator[Block]:
         """This process's share of the blocks of a round, on the CPU."""

@@ -72,8 +72,7 @@ class SelfTraining:
     def __init__(
         self, learner: Learner, photos: Sequence[KeptPhoto], used: Tensor, step: int, stop: Callable[[], bool]
     ) -> None:
-        self.config, self.model = learner.config, learner.model
-        self.device = learner.device
+        self.config, self.model, self.device = learner.config, learner.model, learner.device
         self.step, self.total_steps, self.stop = step, learner.config.decoder.steps, stop
         processes = distributed.world_size()
         self.batch_size = -(-BATCH // processes) * processes  # no number of processes ends a run at its second stage
@@ -84,8 +83,7 @@ class SelfTraining:
         if self.model.teacher.decoder is None:
             self._add_decoders(used)
         self.optimizer = self._new_optimizer()
-        self.targets: list[Tensor] = []
-        self.held_out_targets: list[Tensor] = []
+        self.targets, self.held_out_targets = list[Tensor](), list[Tensor]()
         self.parallel: nn.Module = self.student
 
     @classmethod
