@@ -240,7 +240,7 @@ class TrainConfig:
     seed: int = 0
     """Seed of weights, data order, crops and colours."""
     precision: str = "auto"
-    """``fp32``, ``bf16``, ``fp16`` or ``auto``: bf16 on GPUs that have it and CPUs on which it is measured faster."""
+    """``fp32``, ``bf16``, ``fp16`` or ``auto``: bf16 on GPUs that have it and CPUs with AMX."""
     compile: bool = False
     """Whether backbones and projectors go through ``torch.compile``."""
     log_every: int = 50

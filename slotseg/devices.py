@@ -47,37 +47,24 @@ def resolve_device(name: str = "auto") -> torch.device:
 def resolve_precision(name: str, device: torch.device) -> torch.dtype | None:
     """The autocast type of a precision on a device, None for plain float32.
 
-    ``auto`` is bf16 on a GPU that computes in it, else fp32.
-
-    Raises:
-        ConfigError: If there is no such precision, or fp16 is asked for on a CPU, which has no fast fp16.
-    """
-    if name == "auto":
-        name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    if name == "fp16" and device.type == "cpu":
-        raise ConfigError("precision is 'fp16' on a CPU; expected fp32 or bf16 there")
-    precisions = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if name not in precisions:
-        raise ConfigError(f"precision is {name!r}; expected auto, {', '.join(precisions)}")
-    return precisions[name]
-
-
-def inference_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type to segment in; None for plain float32.
-
     ``auto`` is bf16 on GPUs that compute in it and on CPUs with matrix tiles for it (AMX), else fp32. A CPU without
-    them is slower in bf16. Nothing is measured, as that would take longer than a photo.
+    them is slower in bf16. Nothing is timed, so the answer is the same each time, however busy the machine is.
 
     Args:
         name: Name of the precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         device: Device to compute on.
 
     Raises:
-        ConfigError: As ``resolve_precision``.
+        ConfigError: If there is no such precision, or fp16 is asked for on a CPU, which has no fast fp16.
     """
-    if name == "auto" and device.type == "cpu":
-        name = "bf16" if _has_tiles() else "fp32"
-    return resolve_precision(name, device)
+    if name == "auto":
+        name = "bf16" if _has_fast_bf16(device) else "fp32"
+    if name == "fp16" and device.type == "cpu":
+        raise ConfigError("precision is 'fp16' on a CPU; expected fp32 or bf16 there")
+    precisions = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name not in precisions:
+        raise ConfigError(f"precision is {name!r}; expected auto, {', '.join(precisions)}")
+    return precisions[name]
 
 
 def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[Any]:
@@ -88,17 +75,6 @@ def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractCon
 def precision_name(precision: torch.dtype | None) -> str:
     """Name of a precision on the command line: ``fp32``, ``bf16`` or ``fp16``."""
     return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[precision]
-
-
-def shortest_times(*functions: Callable[[], None], repetitions: int = 3) -> tuple[float, ...]:
-    """Seconds of the fastest call of each function. The functions take turns; their first call is not counted."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(1 + repetitions):
-        for function, taken in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
-    return tuple(min(taken[1:]) for taken in times)
 
 
 def timed(function: Callable[[], T], device: torch.device) -> tuple[float, T]:
@@ -134,7 +110,9 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _has_tiles() -> bool:
-    """Whether the CPU has matrix tiles for bf16, as far as this version of torch can tell."""
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return supported is not None and bool(supported())
+def _has_fast_bf16(device: torch.device) -> bool:
+    """Whether a device computes faster in bf16, as far as this version of torch can tell."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return device.type == "cpu" and tiles is not None and bool(tiles())

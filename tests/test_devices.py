@@ -4,18 +4,15 @@ import os
 import platform
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
 from slotseg.devices import (
-    inference_precision,
     precision_name,
     resolve_device,
     resolve_precision,
     resolve_workers,
-    shortest_times,
 )
 from slotseg.errors import ConfigError
 
@@ -68,6 +65,7 @@ def test_precisions(
     monkeypatch: pytest.MonkeyPatch, name: str, device: torch.device, has_bf16: bool, expected: torch.dtype | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     assert resolve_precision(name, device) == expected
 
 
@@ -102,12 +100,6 @@ def test_names_of_precisions_go_both_ways(name: str) -> None:
     assert precision_name(resolve_precision(name, CUDA)) == name
 
 
-def test_shortest_times_leave_out_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0, 9, 9, 10, 10, 13, 13, 20, 20, 22, 22, 23])  # fast: 9, 3, 2; slow: 1, 7, 1
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    assert shortest_times(lambda: None, lambda: None, repetitions=2) == (2, 1)
-
-
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_memory_that_is_freed_and_needed_again_costs_no_page_faults() -> None:
     """In a process of its own, as it can't be taken back."""
@@ -133,18 +125,18 @@ print(faults() - before)
     ("name", "tiles", "expected"),
     [("auto", True, torch.bfloat16), ("auto", False, None), ("fp32", True, None), ("bf16", False, torch.bfloat16)],
 )
-def test_segmenting_takes_bf16_where_there_are_tiles_for_it(
+def test_a_cpu_takes_bf16_where_there_are_tiles_for_it(
     name: str, tiles: bool, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles, raising=False)
-    assert inference_precision(name, CPU) == expected
+    assert resolve_precision(name, CPU) == expected
 
 
 def test_a_torch_that_cannot_tell_of_tiles_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
-    assert inference_precision("auto", CPU) is None
+    assert resolve_precision("auto", CPU) is None
 
 
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ConfigError, match="precision is 'int8'; expected auto, fp32, bf16, fp16"):
-        inference_precision("int8", CPU)
+        resolve_precision("int8", CPU)

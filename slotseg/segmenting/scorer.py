@@ -17,7 +17,7 @@ from slotseg.config import TrainConfig
 from slotseg.data.reading.scaling import scaled_photo
 from slotseg.data.reading.strips import scaled_strips
 from slotseg.data.reading.windows import ArrayWindows, Windows
-from slotseg.devices import autocast, inference_precision, resolve_device
+from slotseg.devices import autocast, resolve_device, resolve_precision
 from slotseg.errors import ConfigError
 from slotseg.method.building import compile_encoder
 from slotseg.method.model import Encoder
@@ -71,7 +71,7 @@ class Scorer:
         tile: Side of a tile in pixels of the scaled image; larger images are seen in tiles. By default those of more
             than ``MAX_WORKING_PIXELS`` are, in tiles of ``TILE``.
         device: Name of the device; see ``slotseg.devices.resolve_device``.
-        precision: Name of the precision; see ``slotseg.devices.inference_precision``.
+        precision: Name of the precision; see ``slotseg.devices.resolve_precision``.
         compiled: Whether the network goes through ``torch.compile``. The first photo of each size then takes longer.
 
     Raises:
@@ -100,7 +100,7 @@ class Scorer:
                 f"tile is {tile}; expected at least {MIN_TILE_CELLS} times the backbone's stride, {self.stride}"
             )
         self.device = resolve_device(device)
-        self.precision = inference_precision(precision, self.device)
+        self.precision = resolve_precision(precision, self.device)
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         if compiled:
             compile_encoder(self.encoder)

@@ -17,7 +17,14 @@ from slotseg.config import TrainConfig
 from slotseg.data.views.augment import augment, draw_augmentation, normalize, seed_of
 from slotseg.data.views.batches import ViewBatch, steps_per_epoch, view_batches
 from slotseg.data.views.sources import Source
-from slotseg.devices import autocast, keep_freed_memory, precision_name, resolve_device, resolve_workers
+from slotseg.devices import (
+    autocast,
+    keep_freed_memory,
+    precision_name,
+    resolve_device,
+    resolve_precision,
+    resolve_workers,
+)
 from slotseg.errors import ConfigError
 from slotseg.exchange.weights import check_features, load_into, read_weights
 from slotseg.method import schedules
@@ -28,14 +35,13 @@ from slotseg.runs.checkpoint import Checkpoint
 from slotseg.training.checkpoints import State, optimizer_tensors, restore_model, restore_optimizer
 from slotseg.training.guard import Guard
 from slotseg.training.kept_maps import KeptMaps
-from slotseg.training.precision import choose_precision
 from slotseg.values import to_dict
 
 
 class Learner:
     """A model in training; in each of several processes, that process's share of every batch.
 
-    The constructor loads weights. On a CPU, where the precision is ``auto``, it may also time some steps.
+    The constructor loads weights.
 
     Args:
         config: All settings; without ``resume``, weights named in ``config.backbone.init`` are loaded.
@@ -84,15 +90,9 @@ class Learner:
         if config.backbone.init and resume is None:
             self.taken = self._start_from(config.backbone.init)
         self.model.train()
-        share = len(range(config.batch_size)[self.part])
-        self.precision = choose_precision(
-            self._precision_before(resume),
-            self.model,
-            share,
-            config.views.image_size,
-            self.device,
-            config.views.kept > 0,
-        )
+        asked = self._precision_before(resume)
+        # the same in all processes, also where their machines differ
+        self.precision = distributed.once(lambda: resolve_precision(asked, self.device))
         self.kept: KeptMaps | None = None
         if config.views.kept:
             assert isinstance(self.model.student.backbone, Backbone)
@@ -248,7 +248,7 @@ class Learner:
         """The precision asked for; for ``auto``, a run resumed on the same kind of device keeps the one it had."""
         before = (resume.info.get("computed_in") if resume else None) or {}
         if self.config.precision == "auto" and before.get("device") == self.device.type:
-            return str(before["precision"])
+            return str(before.get("precision", "auto"))
         return self.config.precision
 
     def _restore(self, resume: Checkpoint) -> None:

@@ -25,7 +25,6 @@ from slotseg.runs.folder import RunFolder
 from slotseg.training import kept_maps, self_training
 from slotseg.training.kept_photos import keep_photos
 from slotseg.training.learner import Learner
-from slotseg.training.precision import time_precisions
 from slotseg.training.trainer import Trainer
 from slotseg.training.trial import measure_cost
 
@@ -220,13 +219,6 @@ def test_the_log_says_what_is_looked_at(trainer: Build, caplog: pytest.LogCaptur
     with caplog.at_level("INFO", "slotseg"):
         run.train()
     assert run.run.log.read_text().count("Looking at 8 photos once, 4 views each: 65.5 kB of maps") == 1
-
-
-def test_precision_is_measured_on_the_step_that_is_taken(learner: Callable[..., Learner]) -> None:
-    model, seen = learner().model, []
-    model.student.backbone.register_forward_hook(lambda *_: seen.append(0))
-    assert all(seconds > 0 for seconds in time_precisions(model, 2, 64, CPU, True))
-    assert len(seen) == 1, "the maps, once"
 
 
 def test_maps_are_drawn_in_bf16_too(trainer: Build) -> None:

@@ -46,6 +46,18 @@ def test_a_learner_learns_and_goes_on_from_its_state(learner: Build, source: Sce
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
 
 
+def test_a_run_goes_on_in_the_precision_it_was_begun_in(learner: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, object] = {"precision": "auto"}
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    tensors, info = learner(values).state()
+    assert info["computed_in"] == {"device": "cpu", "precision": "bf16"}
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert learner(values, resume=Checkpoint(tensors=tensors, info=info)).precision == torch.bfloat16
+    for elsewhere in ({"device": "cuda", "precision": "bf16"}, {"device": "cpu"}, None):  # chosen anew
+        resume = Checkpoint(tensors=tensors, info={**info, "computed_in": elsewhere})
+        assert learner(values, resume=resume).precision is None
+
+
 def test_frozen_backbone_stays_as_it_was(learner: Build) -> None:
     run = learner({"model.freeze_backbone": True})
     before = {k: v.clone() for k, v in run.model.student.backbone.state_dict().items()}
