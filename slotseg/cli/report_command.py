@@ -30,5 +30,7 @@ def command(run: Path | None, output: Path | None, overwrite: bool) -> None:
     record = read_run(folder)
     if record.step == 0:
         click.echo(f"{folder} has not learned anything: it is at step 0", err=True)
+    if record.unread:
+        click.echo(record.unread, err=True)
     write_run_page(file, record, diagnose(record.lines, record.config), overwrite=overwrite)
     click.echo(str(file))

@@ -44,7 +44,7 @@ SETTINGS = {
 @options.seed
 @options.device
 @options.workers
-@click.option("--out", type=options.PATH, metavar="DIR", help="Folder of the new run.  [default: runs/PRESET-N]")
+@click.option("-o", "--out", type=options.PATH, metavar="DIR", help="Folder of the new run.  [default: runs/PRESET-N]")
 @click.option("--resume", type=options.PATH, metavar="RUN", help="Continue this run, also longer or slower.")
 def command(
     photos: tuple[Path, ...],

@@ -19,7 +19,7 @@ WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."
 """Names that torch puts between others where it compiles, shards or recomputes a module."""
 AVERAGED = ("ema", "teacher", "swa", "averaged", "average", "momentum", "target", "key", "k")
 """Words in the names of weights that are averages over training. Of several that fit, the first word is taken."""
-BESIDE = re.compile(r"fc|classifier|pre_logits|mask\w*|\w*(head|project|predict|prototype|decoder|queue)\w*")
+BESIDE = re.compile(r"fc|classifier|pooler|pre_logits|mask\w*|\w*(head|project|predict|prototype|decoder|queue)\w*")
 """Names of layers behind a backbone, or only of its training, which files hold beside it."""
 CHUNK = re.compile(r"(^|[./])blocks\.\d+\.(\d+)\.")
 """Names of a ViT's blocks in DINOv2's training code, which has them in chunks."""
@@ -41,9 +41,12 @@ class Fit:
 
 
 def tensors_in(content: object, place: str = "") -> dict[str, Tensor]:
-    """All tensors in nested dicts, of those dicts that mostly hold tensors, by their place in the file."""
+    """All tensors in nested dicts, of those dicts that mostly hold tensors, by their place in the file.
+
+    The state of an optimiser is left out.
+    """
     found: dict[str, Tensor] = {}
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping) or is_optimizer(content):
         return found
     mostly = 2 * sum(isinstance(value, Tensor) for value in content.values()) > len(content)
     for key, value in content.items():
@@ -53,6 +56,11 @@ def tensors_in(content: object, place: str = "") -> dict[str, Tensor]:
         elif mostly:
             found[name] = value
     return found
+
+
+def is_optimizer(content: Mapping[Any, object]) -> bool:
+    """Whether a dict is the state of one of torch's optimisers, which has tensors that are no weights."""
+    return {"state", "param_groups"} <= content.keys()
 
 
 def unwrapped(key: str) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -22,10 +21,11 @@ from slotseg import amounts
 from slotseg.config import BackboneConfig
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange import hub, installed
-from slotseg.exchange.fitting import fit, tensors_in
+from slotseg.exchange.fitting import fit, is_optimizer, tensors_in
 from slotseg.exchange.misfits import SHOWN, advice, why_unnamed
+from slotseg.exchange.renames import renamed
 from slotseg.exchange.unpickling import load_plain
-from slotseg.networks.backbones import Backbone, are_numbers
+from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import find_checkpoint
 from slotseg.values import from_dict
@@ -51,6 +51,8 @@ class Weights:
     """File or name that the weights came from."""
     state: dict[str, Tensor]
     """Tensors by place in the file, a part of them under timm's key names."""
+    renamed: str = ""
+    """Words on what became of the keys of the file. Empty if they are as in the file."""
     name: str | None = None
     """Name of the timm model that they belong to. None if they do not say."""
     arch: str | None = None
@@ -73,7 +75,9 @@ def read_weights(init: str) -> Weights:
     if path.is_dir():
         return _from_checkpoint(find_checkpoint(path))
     if path.is_file():
-        return _from_file(path)
+        weights = _from_file(path)
+        state, words = renamed(weights.state)
+        return replace(weights, state=state, renamed=words)
     if init == installed.PACKAGE:
         return _from_package()
     if timm.is_model(init) and "/" not in init:
@@ -152,29 +156,7 @@ def load_into(backbone: Backbone, weights: Weights) -> str:
             "expected numbers: take others, or a checkpoint from before"
         )
     backbone.model.load_state_dict(state)
-    return found.words
-
-
-@torch.no_grad()
-def check_features(backbone: Backbone, size: int, source: str) -> None:
-    """Refuse weights that make no numbers of an image, or so large ones that their squares are none.
-
-    Args:
-        backbone: Backbone with its weights, in eval mode.
-        size: Side of the image, which is random.
-        source: File or name that the weights came from.
-
-    Raises:
-        CheckpointError: If a feature's square is not finite.
-    """
-    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    features = backbone(image.to(next(backbone.parameters()).device))
-    assert isinstance(features, Tensor)
-    if not are_numbers(features):
-        raise CheckpointError(
-            f"weights {source} make features that are no numbers (NaN or infinite) or too large to compute with; "
-            "expected numbers: take others, or a checkpoint from before"
-        )
+    return "; ".join(filter(None, (weights.renamed, found.words)))
 
 
 def _from_file(path: Path) -> Weights:
@@ -218,10 +200,18 @@ def _from_torch_file(path: Path) -> Weights:
         content.pop("ema_state_dict", None)  # mmengine saves the average as state_dict, and here what was averaged
     state = tensors_in(content)
     if not state:
-        keys = ", ".join(map(str, [*content][:SHOWN])) if isinstance(content, dict) else ""
-        holds = f"the keys {keys}" if keys else "an empty dict" if isinstance(content, dict) else "no dict"
-        raise CheckpointError(f"weights {path} hold no state dict; expected tensors by key, found {holds}")
+        raise CheckpointError(f"weights {path} hold no state dict; expected tensors by key, found {_kind(content)}")
     return Weights(source=str(path), state=state, arch=_architecture(content))
+
+
+def _kind(content: object) -> str:
+    """What a file without weights holds, in words."""
+    if not isinstance(content, dict):
+        return "no dict"
+    if is_optimizer(content):
+        return "the state of an optimiser"
+    keys = ", ".join(map(str, [*content][:SHOWN]))
+    return f"the keys {keys}" if keys else "an empty dict"
 
 
 def _architecture(content: Mapping[str, Any]) -> str | None:

@@ -128,8 +128,10 @@ class LabelMap:
                 origin=str(values["origin"]),
                 source=str(values.get("source", "")),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{where} is no label map ({error!r}); expected the labels.json of a run") from error
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{where} is no label map; expected the labels.json of a run, with classes, names, colors and origin"
+            ) from error
 
 
 def read_labels(path: Path) -> LabelMap:
@@ -143,4 +145,4 @@ def read_labels(path: Path) -> LabelMap:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); expected the labels.json of a run") from error
     except ValueError as error:
-        raise DataError(f"{path} is no JSON ({error}); expected the labels.json of a run") from error
+        raise DataError(f"{path} is no JSON; expected the labels.json of a run") from error

@@ -5,6 +5,8 @@ key names (torchvision's, for ResNets). Ours: convolutions that repeat the edge 
 Letters: B images, H W pixels, h w cells.
 """
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -142,7 +144,13 @@ def _create(config: BackboneConfig) -> Any:
     try:
         model = _create_for_any_size(config.name, arguments)
     except (LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise ConfigError(f"backbone {config.name!r} cannot be built with {arguments}: {error}") from error
+        given = json.dumps({name: value for name, value in arguments.items() if name != "in_chans"}, default=str)
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        reason = f"it knows no {unknown[1]}" if unknown else "a value is of another kind or out of range"
+        raise ConfigError(
+            f"backbone {config.name!r} cannot be built with {given}: {reason}; expected backbone.options that timm has "
+            "for this model"
+        ) from error
     if not hasattr(model, "forward_intermediates") or not getattr(model, "feature_info", None):
         raise ConfigError(f"backbone {config.name!r} has no dense feature levels in this version of timm")
     return model

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -21,12 +20,25 @@ from torch import Tensor
 import slotseg
 from slotseg.errors import CheckpointError
 from slotseg.files import missing_space, replacing, write_json
+from slotseg.values import is_whole
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 NOTES = ("preset", "photos", "sources", "official")
 """Fields of a run's header that say where the run came from; training does not make them."""
+
+
+KINDS: dict[type, tuple[tuple[str, ...], str]] = {
+    int: (
+        ("step", "total_steps", "decoder_step", "skipped_steps", "num_photos", "steps_per_epoch"),
+        "a whole number from 0",
+    ),
+    dict: (("computed_in", "scaler", "sources"), "values by name"),
+    list: (("photos",), "files and folders in a list"),
+    str: (("preset",), "a text"),
+}
+"""Names of a header's fields by the kind of their values, with words for it. Any of them may be missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +117,25 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has format {header.get('format')} of slotseg {header.get('version')}; this version reads {FORMAT}"
         )
-    if not isinstance(header.get("config"), dict) or type(header.get("step")) not in (int, NoneType):
-        raise CheckpointError(f"{path} has a damaged header; expected config with settings by name, and a whole step")
+    if not isinstance(header.get("config"), dict):
+        raise CheckpointError(f"{path} has a damaged header; expected config with settings by name")
+    for kind, (names, words) in KINDS.items():
+        for name in names:
+            value = header.get(name)
+            if value is not None and (type(value) is not kind or (is_whole(value) and value < 0)):
+                raise CheckpointError(f"{path} has a damaged header: {name} is {json.dumps(value)}; expected {words}")
     return header
+
+
+def misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """What keeps tensors from being the state of a module, in the words of an error; empty if nothing does."""
+    for key, tensor in expected.items():
+        if key not in found:
+            return f"it lacks {key}"
+        if found[key].shape != tensor.shape:
+            return f"{key} has shape {tuple(found[key].shape)} and not {tuple(tensor.shape)}"
+    unknown = next((key for key in found if key not in expected), None)
+    return f"it holds {unknown}, which is unknown" if unknown else ""
 
 
 def warn_if_untrained(path: Path, info: Mapping[str, Any]) -> None:

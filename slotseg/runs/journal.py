@@ -11,6 +11,7 @@ from slotseg import distributed
 from slotseg.errors import ConfigError
 from slotseg.files import append, read_json_lines, remove_leftovers, write_bytes, write_json, writing
 from slotseg.runs.folder import RunFolder
+from slotseg.values import is_whole
 
 try:
     import fcntl
@@ -104,8 +105,9 @@ class Journal:
             for folder in (self.run.path, self.run.last.parent, self.run.previews):
                 remove_leftovers(folder)
             write_json(self.run.config, config)
-            self.unreadable.update(line["error"] for line in read_json_lines(self.run.failures))
-            self.metrics = [line for line in read_json_lines(self.run.metrics) if line["step"] <= step]
+            self.unreadable.update(str(line.get("error", "")) for line in read_json_lines(self.run.failures))
+            lines = read_json_lines(self.run.metrics)
+            self.metrics = [line for line in lines if is_whole(line.get("step")) and line["step"] <= step]
             if self.run.metrics.is_file():
                 write_bytes(self.run.metrics, b"".join(map(_line, self.metrics)))
 

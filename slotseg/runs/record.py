@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from slotseg.amounts import count
 from slotseg.errors import CheckpointError, DataError
 from slotseg.files import read_json_lines
 from slotseg.labels.label_map import LabelMap, read_labels
@@ -51,6 +52,8 @@ class RunRecord:
     """Header of the last checkpoint; empty if there is none yet."""
     lines: list[dict[str, Any]]
     """Lines of ``metrics.jsonl``, ascending by ``step``."""
+    num_unread: int
+    """Number of lines of ``metrics.jsonl`` that cannot be read."""
     failures: list[str]
     """Messages about photos that could not be read."""
     checkpoints: list[CheckpointFile]
@@ -91,9 +94,16 @@ class RunRecord:
     @cached_property
     def step(self) -> int:
         """Steps done, as far as is known."""
-        of_lines = self.lines[-1]["step"] if self.lines else 0
         of_checkpoint = _whole(self.header.get("step")) or 0
-        return of_checkpoint if self.step_by_checkpoint else of_lines
+        return of_checkpoint if self.step_by_checkpoint or not self.lines else self.lines[-1]["step"]
+
+    @property
+    def unread(self) -> str:
+        """Sentence on lines of ``metrics.jsonl`` that cannot be read; empty if there are none."""
+        if not self.num_unread:
+            return ""
+        lines = count(self.num_unread, "line")
+        return f"{lines} of {RunFolder(self.path).metrics} cannot be read as JSON with a step; curves leave them out"
 
     @property
     def log_every(self) -> int:
@@ -213,12 +223,15 @@ def read_run(path: Path) -> RunRecord:
     settings = _object(run.config)
     if not isinstance(settings.get("config"), dict):
         raise CheckpointError(f"{path} has no config.json of a run; expected the folder of a training run")
+    num_lines = len(run.metrics.read_bytes().splitlines()) if run.metrics.is_file() else 0
+    lines = [line for line in read_json_lines(run.metrics) if _whole(line.get("step")) is not None]
     times = {file: modified(file) for file in (run.config, run.metrics, run.log, header)}
     return RunRecord(
         path=path,
         settings=settings,
         header=_object(header),
-        lines=_in_order(read_json_lines(run.metrics)),
+        lines=_in_order(lines),
+        num_unread=max(0, num_lines - len(lines)),  # more may have come meanwhile
         failures=[str(line.get("error", "")) for line in read_json_lines(run.failures)],
         checkpoints=_checkpoints(run.last.parent),
         previews=_previews(run.previews),
@@ -233,7 +246,7 @@ def read_run(path: Path) -> RunRecord:
 
 def _in_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One line for each step, the last that was written."""
-    by_step = {line["step"]: line for line in lines if _whole(line.get("step")) is not None}
+    by_step = {line["step"]: line for line in lines}
     return [by_step[step] for step in sorted(by_step)]
 
 

@@ -5,8 +5,6 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +24,9 @@ def cluster_centers(
     Returns:
         Centres ``(K, D)``. Where fewer vectors differ, some are equal, which is logged.
     """
+    from sklearn.cluster import KMeans  # takes seconds to load, and most commands need none of it
+    from sklearn.exceptions import ConvergenceWarning
+
     kmeans = KMeans(number, n_init=starts, max_iter=iterations, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said below

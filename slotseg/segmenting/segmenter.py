@@ -130,7 +130,7 @@ class Segmenter:
         checkpoint.warn_if_untrained(file, content.info)
         config = from_dict(TrainConfig, content.info["config"])
         config = with_values(config, {f"segment.{name}": value for name, value in (segment or {}).items()})
-        encoder = _teacher(content, config, file)
+        encoder = teacher_of(content, config, file)
         if labels is None and matched:
             labels = _labels_of(file, content.info, num_prototypes)
         _merge(encoder, num_prototypes, labels)
@@ -241,18 +241,23 @@ class Segmenter:
         return self.scorer.batch_scores(images)
 
 
-def _teacher(content: checkpoint.Checkpoint, config: TrainConfig, file: Path) -> Encoder:
-    """The teacher that a checkpoint holds."""
+def teacher_of(content: checkpoint.Checkpoint, config: TrainConfig, file: Path) -> Encoder:
+    """The teacher that a checkpoint of a run or of a segmenter holds.
+
+    Raises:
+        CheckpointError: If its tensors are not those of its configuration; ``file`` names it.
+        ConfigError: If the configuration is of no network.
+    """
     backbone = Backbone(config.backbone)
     encoder = Encoder(backbone, backbone.channels, config.model)
     tensors = content.part("teacher.")
     if "decoder.used" in tensors:
         add_decoder(encoder, tensors["decoder.used"])
-    try:
-        encoder.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"{file} does not fit its own configuration ({reason}); it is damaged") from error
+    if problem := checkpoint.misfit(tensors, encoder.state_dict()):
+        raise CheckpointError(
+            f"{file} does not fit the settings in its header: {problem}; expected a whole checkpoint: take another"
+        )
+    encoder.load_state_dict(tensors)
     return encoder
 
 

@@ -43,18 +43,21 @@ def restore_model(model: SlotCon, saved: Checkpoint) -> None:
     Raises:
         CheckpointError: If it is of another model.
     """
-    names = set(model.state_dict())
-    try:
-        model.load_state_dict({k: v for k, v in saved.tensors.items() if k in names})
-    except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint to resume from does not fit its configuration: {error}") from error
+    expected = model.state_dict()
+    tensors = {key: value for key, value in saved.tensors.items() if key in expected}
+    if problem := checkpoint.misfit(tensors, expected):
+        raise CheckpointError(
+            f"the checkpoint to resume from does not fit the settings in its header: {problem}; expected a whole "
+            "checkpoint of one run: go on from another of its checkpoints, or start a new run"
+        )
+    model.load_state_dict(tensors)
 
 
 def restore_optimizer(model: SlotCon, optimizer: Optimizer, saved: Checkpoint) -> None:
     """Put the tensors of ``optimizer_tensors`` back. States of the other stage's parameters are left out.
 
     Raises:
-        CheckpointError: If the checkpoint has states of parameters that no stage trains.
+        CheckpointError: If the checkpoint has states of parameters that no stage trains, or of another shape.
     """
     parameters = dict(model.named_parameters())
     indices = {name: index for index, name in enumerate(trained_names(model, optimizer))}
@@ -69,7 +72,12 @@ def restore_optimizer(model: SlotCon, optimizer: Optimizer, saved: Checkpoint) -
                 f"the checkpoint to resume from has a state of the optimiser for {parameter}, which is not trained; "
                 "expected a checkpoint of this version's `slotseg train`: take its weights with --init"
             )
-        if value.shape == parameters[parameter].shape:  # fused optimisers need the layout of the parameter
+        if value.ndim and value.shape != parameters[parameter].shape:
+            raise CheckpointError(
+                f"the checkpoint to resume from has a state of the optimiser of another shape than {parameter}; "
+                "expected a whole checkpoint of one run: take its weights with --init"
+            )
+        if value.ndim:  # fused optimisers need the layout of the parameter
             value = torch.empty_like(parameters[parameter], dtype=value.dtype).copy_(value)
         states.setdefault(indices[parameter], {})[name] = value
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -20,19 +20,22 @@ from slotseg.data.views.sources import Source
 from slotseg.devices import num_cores, resolve_device
 from slotseg.errors import CheckpointError, DataError, SlotSegError
 from slotseg.exchange.default_weights import Choice, choose
+from slotseg.exchange.features import check_features
 from slotseg.exchange.fitting import shown
 from slotseg.exchange.misfits import likely_model, options_for
 from slotseg.exchange.official import converted
 from slotseg.exchange.unpickling import load_plain
-from slotseg.exchange.weights import Weights, adopt, check_features, load_into, read_weights
-from slotseg.method.building import build_model
+from slotseg.exchange.weights import Weights, adopt, load_into, read_weights
+from slotseg.labels.label_map import read_labels
 from slotseg.networks.backbones import Backbone
 from slotseg.presets import photos
 from slotseg.runs import checkpoint
-from slotseg.runs.folder import find_checkpoint, run_of
+from slotseg.runs.folder import RunFolder, find_checkpoint, run_of
+from slotseg.runs.record import read_run
+from slotseg.segmenting.segmenter import teacher_of
 from slotseg.training.decoder_trial import DecoderCost
 from slotseg.training.trial import Cost
-from slotseg.values import from_dict
+from slotseg.values import from_dict, is_whole
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow")
 LOOKED_AT = 200
@@ -165,23 +168,32 @@ def check_checkpoint(path: Path | None) -> Iterator[Remark]:
     broken = [key for key, tensor in content.tensors.items() if not tensor.isfinite().all()]
     if broken:
         yield problem("checkpoint", f"{file}: {broken[0]} and {len(broken) - 1} more hold values that are no numbers")
-    model = build_model(config)
-    expected = {k: v.shape for k, v in model.teacher.state_dict().items()}
-    found = {k: v.shape for k, v in content.part("teacher.").items()}
-    if expected != found:
-        yield problem(
-            "checkpoint", f"{file}: its tensors are not those of its configuration; expected a whole checkpoint"
-        )
+    try:
+        teacher_of(content, config, file)
+    except SlotSegError as error:
+        yield problem("checkpoint", str(error))
         return
     step, total = content.info.get("step"), content.info.get("total_steps")
-    done = f"step {step} of {total}" if total else "a segmenter, which cannot be trained on"
+    done = (
+        f"step {step} of {total}" if is_whole(step) and is_whole(total) else "a segmenter, which cannot be trained on"
+    )
     number = config.model.num_prototypes or f"{config.model.num_trained}, merged"
     yield ok("checkpoint", f"{file}: {config.backbone.name}, prototypes: {number}, {done}")
     run = run_of(file)
-    if run and step is not None and step < total:
+    if run and is_whole(step) and is_whole(total) and step < total:
         yield note("checkpoint", f"the run is not finished: slotseg train --resume {run.path}")
-    if run and not run.labels.is_file():
-        yield note("checkpoint", "its prototypes have no names yet: slotseg eval matches them to classes")
+    if run:
+        yield from checked("run", lambda: _check_run(run))
+
+
+def _check_run(run: RunFolder) -> Iterator[Remark]:
+    """Remarks on what lies beside the checkpoints of a run."""
+    if not run.labels.is_file():
+        yield note("run", "its prototypes have no names yet: slotseg eval matches them to classes")
+    else:
+        read_labels(run.labels)
+    if unread := read_run(run.path).unread:
+        yield note("run", unread)
 
 
 def _check_foreign(file: Path, error: CheckpointError) -> Iterator[Remark]:
@@ -203,7 +215,7 @@ def _as_weights(weights: Weights) -> str:
     """Whether weights of others can start a training, tried in memory, and how."""
     name = weights.name or likely_model(weights.state) or weights.arch
     if name is None:
-        return "as weights of a timm backbone it can start a training with --init, and --backbone to name it"
+        return "they are of no usual model, and can start a training with --init only if --backbone names theirs"
     try:
         backbone = Backbone(adopt(BackboneConfig(name=name), weights, named=True)).eval()
         taken = load_into(backbone, weights)

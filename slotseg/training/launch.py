@@ -12,7 +12,7 @@ from slotseg.data.views.batches import steps_per_epoch
 from slotseg.data.views.sources import PhotoFolder, Scenes, Source
 from slotseg.data.views.unlabelled import NO_PHOTOS, NUM_PHOTOS, Photos
 from slotseg.devices import precision_name
-from slotseg.errors import ConfigError
+from slotseg.errors import CheckpointError, ConfigError
 from slotseg.exchange.default_weights import Choice, choose
 from slotseg.exchange.weights import adopt, read_weights
 from slotseg.presets import DATASET_PRESETS, auto_epochs, changed, resolve, sources_now
@@ -172,7 +172,12 @@ def resumed_training(
     """
     run, file = run_to_resume(path)
     content = checkpoint.load(file)
-    of_run = {name: content.info[name] for name in checkpoint.NOTES if name in content.info}
+    if content.info.get("step") is None:
+        raise CheckpointError(
+            f"{file} does not say at which step it is, as of a file to segment with alone; expected a checkpoint of "
+            f"`slotseg train`: start a new run with --init {file}"
+        )
+    of_run = {name: content.info[name] for name in checkpoint.NOTES if content.info.get(name) is not None}
     notes = {"preset": preset, "photos": None, "sources": {}, **of_run}  # a run made in Python may have none
     if preset not in (None, notes["preset"]):
         raise ConfigError(f"the run's preset is {notes['preset']} and not {preset}; expected no other: leave it out")
@@ -183,19 +188,18 @@ def resumed_training(
         made = "imported" if "official" in of_run else "made"
         raise ConfigError(f"{path} was {made} without photos; expected them: slotseg train PHOTOS --resume {path}")
     where = [str(p.resolve()) for p in folders] or notes["photos"]
-    step = content.info["step"]
     sources = sources_now(before, content.info["config"], notes["sources"])
-    sources |= dict.fromkeys(differences, f"option, from step {step}")
+    sources |= dict.fromkeys(differences, f"option, from step {content.info['step']}")
     trainer = Trainer(
         config,
-        _source([Path(p) for p in where]),
+        _source([Path(str(p)) for p in where]),
         run,
         device=device,
         workers=workers,
         resume=content,
         notes={**notes, "photos": where, "sources": sources},
     )
-    lines = [f"Continuing {path} at step {step} of {trainer.total_steps}."]
+    lines = [f"Continuing {path} at step {content.info['step']} of {trainer.total_steps}."]
     if photos and where != notes["photos"]:
         lines.append(f"  photos: {_listed(where)}, before {_listed(notes['photos'])}")
     lines += [f"  {name}: {after}, before {before}" for name, (before, after) in differences.items()]

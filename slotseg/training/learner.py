@@ -26,7 +26,8 @@ from slotseg.devices import (
     resolve_workers,
 )
 from slotseg.errors import ConfigError
-from slotseg.exchange.weights import check_features, load_into, read_weights
+from slotseg.exchange.features import check_features
+from slotseg.exchange.weights import load_into, read_weights
 from slotseg.method import schedules
 from slotseg.method.building import add_decoders, build_model, build_optimizer, compile_networks
 from slotseg.method.outputs import SlotConOutput
@@ -110,7 +111,7 @@ class Learner:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         if resume is not None:
             self._restore(resume)
-        self.guard = Guard(self.model, skipped=int(resume.info.get("skipped_steps", 0)) if resume else 0)
+        self.guard = Guard(self.model, skipped=int(resume.info.get("skipped_steps") or 0) if resume else 0)
         if config.compile:
             compile_networks(self.model)
         self.parallel: nn.Module = self.model
@@ -265,7 +266,7 @@ class Learner:
                 f"there are {len(self.source)} photos and the run was started with "
                 f"{number}; expected the same photos: restore the folder or start a new run"
             )
-        decoder_step = int(resume.info.get("decoder_step", 0))
+        decoder_step = int(resume.info.get("decoder_step") or 0)
         step = int(resume.info["step"]) - decoder_step
         if step > self.total_steps:
             raise ConfigError(
@@ -275,8 +276,8 @@ class Learner:
             add_decoders(self.model, resume.tensors["teacher.decoder.used"])
         restore_model(self.model, resume)
         restore_optimizer(self.model, self.optimizer, resume)
-        if resume.info["scaler"]:
-            self.scaler.load_state_dict(resume.info["scaler"])
+        if scaler := resume.info.get("scaler"):
+            self.scaler.load_state_dict(scaler)
         self.step = step
 
 

@@ -70,7 +70,7 @@ class Trainer:
         self.journal = Journal(run)
         self.learner = Learner(config, source, device=device, workers=workers, resume=resume)
         kept = resume is not None and self.learner.model.teacher.decoder is not None
-        self.decoder_step = int(resume.info["decoder_step"]) if resume and kept else 0
+        self.decoder_step = int(resume.info.get("decoder_step") or 0) if resume and kept else 0
         self.decoder_seconds = 0.0
         self.stage: SelfTraining | None = None
         self.resumed = resume if kept else None

@@ -371,7 +371,7 @@ def test_checkpoint_of_another_architecture(work: Path) -> None:
     content = checkpoint.load(last)
     content.info["config"]["model"]["projection_dim"] = 999
     checkpoint.save(last, content.tensors, content.info)
-    assert "does not fit its own configuration" in sentence(slotseg("segment", "photos", "-o", "m"))
+    assert "does not fit the settings in its header: " in sentence(slotseg("segment", "photos", "-o", "m"))
 
 
 def test_help_is_quick_and_needs_no_torch() -> None:

@@ -79,7 +79,12 @@ def test_map_equals_timms_own_features(name: str) -> None:
         ({"name": "resnet18", "stride": 5}, "stride is 5; resnet18 has levels of stride 2, 4, 8, 16, 32"),
         ({"name": "resnet18", "stage": 5}, "stage is 5; resnet18 has levels 0 to 4"),
         ({"name": "resnet18", "stage": -6}, "stage is -6"),
-        ({"name": "resnet18", "output_stride": 7}, "output_stride"),
+        ({"name": "resnet18", "output_stride": 7}, 'with {"output_stride": 7}: a value is of another kind'),
+        (
+            {"name": "resnet18", "options": {"layers": "x"}},
+            'with {"layers": "x"}: a value is of another kind or out',
+        ),
+        ({"name": "resnet18", "options": {"foo": 1}}, 'built with {"foo": 1}: it knows no foo; expected backbone.opt'),
         ({"name": "vit_tiny_patch16_224", "output_stride": 8}, "output_stride"),
         ({"name": "vit_tiny_patch16_224", "stride": 8}, "levels of stride 16"),
         ({"name": "resnet18", "options": {"pad_tipe": "same"}}, "pad_tipe"),

@@ -73,6 +73,10 @@ def _with_header(text: str | None) -> Any:
     return write
 
 
+def _of_field(name: str, value: object) -> Any:
+    return _with_header(json.dumps({"format": 1, "config": {}, name: value}))
+
+
 @pytest.mark.parametrize("read", [checkpoint.load, checkpoint.read_header])
 @pytest.mark.parametrize(
     ("spoil", "message"),
@@ -92,7 +96,11 @@ def _with_header(text: str | None) -> Any:
         (_with_header("{}"), "has format None"),
         (_with_header(json.dumps({"format": 1, "step": 3})), "has a damaged header; expected config"),
         (_with_header(json.dumps({"format": 1, "config": [], "step": 3})), "has a damaged header; expected config"),
-        (_with_header(json.dumps({"format": 1, "config": {}, "step": "x"})), "has a damaged header; expected config"),
+        (_of_field("step", "x"), 'has a damaged header: step is "x"; expected a whole number from 0'),
+        (_of_field("step", -1), "has a damaged header: step is -1; expected a whole number from 0"),
+        (_of_field("computed_in", "cpu"), 'computed_in is "cpu"; expected values by name'),
+        (_of_field("photos", 5), "photos is 5; expected files and folders in a list"),
+        (_of_field("preset", []), r"preset is \[\]; expected a text"),
         (Path.unlink, "is not a file"),
     ],
     ids=[
@@ -110,6 +118,10 @@ def _with_header(text: str | None) -> Any:
         "no config",
         "list for config",
         "text for step",
+        "step before 0",
+        "text for values",
+        "number for photos",
+        "list for text",
     ],
 )
 def test_what_is_not_ours_is_refused(path: Path, spoil: Any, message: str, read: Any) -> None:
@@ -117,6 +129,20 @@ def test_what_is_not_ours_is_refused(path: Path, spoil: Any, message: str, read:
     with pytest.raises(CheckpointError, match=message) as caught:
         read(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ({"a": (2, 3), "b": (1,)}, ""),
+        ({"a": (2, 3)}, "it lacks b"),
+        ({"a": (2, 4), "b": (1,)}, "a has shape (2, 4) and not (2, 3)"),
+        ({"a": (2, 3), "b": (1,), "c": (1,)}, "it holds c, which is unknown"),
+    ],
+)
+def test_what_keeps_tensors_from_fitting(found: dict[str, tuple[int, ...]], problem: str) -> None:
+    expected = {"a": torch.zeros(2, 3), "b": torch.zeros(1)}
+    assert checkpoint.misfit({key: torch.ones(shape) for key, shape in found.items()}, expected) == problem
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

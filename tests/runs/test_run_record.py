@@ -179,6 +179,14 @@ def test_lines_are_sorted_and_one_for_each_step(tmp_path: Path) -> None:
     assert read_run(written(tmp_path, lines=lines)).lines == [line(20, loss=9.0), line(40, loss=1.0)]
 
 
+def test_a_run_without_a_readable_line_is_at_the_step_of_its_checkpoint(tmp_path: Path) -> None:
+    run = written(tmp_path, lines=[], header=HEADER)
+    (run / "metrics.jsonl").write_text("junk\n")
+    record = read_run(run)
+    assert (record.step, record.lines, record.num_unread) == (200, [], 1)
+    assert read_run(written(tmp_path, lines=[line(220)], header=HEADER)).unread == ""
+
+
 def test_torn_files_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     run = written(tmp_path, lines=[line(20)], header=HEADER)
     with (run / "metrics.jsonl").open("ab") as file:
@@ -189,6 +197,9 @@ def test_torn_files_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     (run / "log.txt").write_bytes(b"\xff\xfe\0" * 5_000)
     record = read_run(run)
     assert [found["step"] for found in record.lines] == [20, 60]
+    assert (
+        record.unread == f"4 lines of {run / 'metrics.jsonl'} cannot be read as JSON with a step; curves leave them out"
+    )
     assert record.header == {}
     assert record.failures == ["a.jpg is empty", ""]
     assert record.labels is None

@@ -151,7 +151,7 @@ def test_tensors_that_do_not_fit_the_configuration_are_refused(make_segmenter: M
     tensors = {f"teacher.{k}": v for k, v in ours.encoder.state_dict().items()}
     del tensors["teacher.prototypes.weight"]
     checkpoint.save(path, tensors, {"config": to_dict(ours.config)})
-    with pytest.raises(CheckpointError, match=r"does not fit its own configuration .*prototypes\.weight"):
+    with pytest.raises(CheckpointError, match=r"does not fit the settings in its header: it lacks prototypes\.weight"):
         Segmenter.load(path, device="cpu")
 
 

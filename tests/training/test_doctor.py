@@ -101,6 +101,16 @@ def test_a_checkpoint_in_order(run: RunFolder) -> None:
     found = list(doctor.check_checkpoint(run.path))
     assert "resnet18, prototypes: 6, step 2 of 2" in texts(found, "ok")
     assert texts(found, "note") == "its prototypes have no names yet: slotseg eval matches them to classes"
+    for name, content, level, text in (
+        ("labels.json", "junk", "problem", f"{run.labels} is no JSON; expected the labels.json of a run"),
+        ("labels.json", "{}", "problem", f"{run.labels} is no label map; expected"),
+        ("metrics.jsonl", "junk\n{}", "note", f"2 lines of {run.metrics} cannot be read"),
+        ("config.json", "{}", "problem", f"{run.path} has no config.json of a run; expected"),
+    ):
+        kept = (run.path / name).read_bytes() if (run.path / name).exists() else None
+        (run.path / name).write_text(content)
+        assert text in texts(doctor.check_checkpoint(run.path), level)
+        (run.path / name).unlink() if kept is None else (run.path / name).write_bytes(kept)
 
 
 def test_an_unfinished_run_says_how_to_go_on(run: RunFolder) -> None:
@@ -123,7 +133,9 @@ def test_damaged_checkpoints(run: RunFolder) -> None:
         doctor.check_checkpoint(run.path), "problem"
     )
     checkpoint.save(run.last, {"teacher.prototypes.weight": torch.ones(6, 8)}, content.info)
-    assert "not those of its configuration" in texts(doctor.check_checkpoint(run.path), "problem")
+    assert "does not fit the settings in its header: it lacks backbone" in texts(
+        doctor.check_checkpoint(run.path), "problem"
+    )
 
 
 def test_foreign_checkpoints_say_what_they_are(tmp_path: Path) -> None:
@@ -134,6 +146,13 @@ def test_foreign_checkpoints_say_what_they_are(tmp_path: Path) -> None:
     )
     torch.save({"code": Path}, file)
     assert "hold more than tensors" in texts(doctor.check_checkpoint(file), "problem")
+    optimizer = torch.optim.AdamW([torch.zeros(2, requires_grad=True)]).state_dict()
+    torch.save({**optimizer, "state": {0: {"step": torch.ones(()), "exp_avg": torch.ones(2)}}}, file)
+    assert "expected tensors by key, found the state of an optimiser" in texts(doctor.check_checkpoint(file), "problem")
+    torch.save({"encoder.0.weight": torch.ones(2)}, file)
+    assert "they are of no usual model, and can start a training with --init only if --backbone names theirs" in texts(
+        doctor.check_checkpoint(file), "problem"
+    )
     assert "not a file" in texts(doctor.check_checkpoint(tmp_path / "gone"), "problem")
 
 
@@ -149,6 +168,10 @@ def test_what_works_for_checkpoints_of_other_code(tmp_path: Path) -> None:
     torch.save(both, file)
     assert "it will not do: weights" in texts(doctor.check_checkpoint(file), "problem")
     assert "no numbers (NaN or infinite) in bn1.bias;" in texts(doctor.check_checkpoint(file), "problem")
+    torch.save({key: torch.zeros_like(value) for key, value in state.items()}, file)
+    assert "make the same features of different images, as weights that are all zero do" in texts(
+        doctor.check_checkpoint(file), "problem"
+    )
 
 
 # what it would cost

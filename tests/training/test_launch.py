@@ -15,7 +15,7 @@ from slotseg.data.views.unlabelled import Photos
 from slotseg.errors import CheckpointError, ConfigError, DataError
 from slotseg.exchange.default_weights import Choice
 from slotseg.presets import auto_epochs
-from slotseg.runs.checkpoint import load
+from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.training import launch
 from slotseg.training.launch import new_training, plan_training, resumed_training
@@ -89,7 +89,7 @@ def test_init_from_a_run_takes_its_backbone(tmp_path: Path, photos: Path, tiny_v
         out=tmp_path / "two",
         device="cpu",
     )
-    trained = load(first.run.last).part("teacher.backbone.")
+    trained = checkpoint.load(first.run.last).part("teacher.backbone.")
     assert all((second.learner.model.student.backbone.state_dict()[k] == v).all() for k, v in trained.items())
 
 
@@ -218,3 +218,7 @@ def test_a_run_made_in_python_is_resumed_once_its_photos_are_named(
         resumed_training(tmp_path / "run", device="cpu")
     again = resumed_training(tmp_path / "run", Photos([photos]), device="cpu", workers=0)
     assert (again.step, again.config) == (2, config)
+    content = checkpoint.load(again.run.last)
+    checkpoint.save(again.run.last, content.tensors, {k: v for k, v in content.info.items() if k != "step"})
+    with pytest.raises(CheckpointError, match=r"does not say at which step it is, .* start a new run with --init"):
+        resumed_training(tmp_path / "run", Photos([photos]), device="cpu")

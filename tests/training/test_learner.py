@@ -8,7 +8,7 @@ from missing_corners import Corners
 
 from slotseg.config import TrainConfig
 from slotseg.data.views.sources import Scenes
-from slotseg.errors import ConfigError
+from slotseg.errors import CheckpointError, ConfigError
 from slotseg.method.building import build_optimizer
 from slotseg.runs.checkpoint import Checkpoint
 from slotseg.training.learner import Learner, total_steps
@@ -56,6 +56,20 @@ def test_a_run_goes_on_in_the_precision_it_was_begun_in(learner: Build, monkeypa
     for elsewhere in ({"device": "cuda", "precision": "bf16"}, {"device": "cpu"}, None):  # chosen anew
         resume = Checkpoint(tensors=tensors, info={**info, "computed_in": elsewhere})
         assert learner(values, resume=resume).precision is None
+
+
+def test_a_checkpoint_of_another_network_is_refused(learner: Build) -> None:
+    run = learner()
+    learn(run, 1)
+    tensors, info = run.state()
+    key = next(key for key, value in tensors.items() if key.startswith("optimizer.") and value.numel() > 1)
+    for changed, message in (
+        ({k: v for k, v in tensors.items() if "layer2" not in k}, "it lacks student.backbone.model.layer2"),
+        ({**tensors, "student.prototypes.weight": torch.ones(5, 8)}, r"weight has shape \(5, 8\) and not \(6, 8\);"),
+        ({**tensors, key: torch.ones(1)}, "has a state of the optimiser of another shape than"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            learner(resume=Checkpoint(tensors=changed, info=dict(info)))
 
 
 def test_frozen_backbone_stays_as_it_was(learner: Build) -> None:
