@@ -5,14 +5,22 @@ a thread asks once, and is left behind if no answer comes: no timeout of a socke
 """
 
 import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from urllib.parse import urlsplit
 
-from huggingface_hub import constants, get_hf_file_metadata, get_session, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    get_session,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     are_progress_bars_disabled,
@@ -22,6 +30,12 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 FILE = "model.safetensors"
 """File of a repository that timm takes weights from first."""
+PATIENCE = 12.0
+"""Seconds without a byte after which a download is given up."""
+LOOK_EVERY = 0.2
+"""Seconds between two looks at how much has come."""
+PIECE = 1 << 14
+"""Bytes that are written at once."""
 
 
 def cached(repo: str) -> Path | None:
@@ -51,6 +65,68 @@ def unreachable(repo: str, seconds: float) -> str | None:
         return answers.get(timeout=seconds)
     except Empty:
         return f"{_host(url)} does not answer within {seconds:g} seconds"
+
+
+class StalledError(Exception):
+    """A download of which no byte comes any more; the message is a reason in words."""
+
+
+def fetch(repo: str) -> Path:
+    """Download a repository's weights into the hub's cache, for as long as bytes come, however slowly.
+
+    A download that stalls is left behind in its thread, where huggingface_hub ends it within a minute or so.
+
+    Raises:
+        StalledError: If no byte comes for ``PATIENCE``.
+        EntryNotFoundError: If the repository has its weights in another file.
+        Exception: As huggingface_hub and its HTTP library raise.
+    """
+    answers: SimpleQueue[str | Exception] = SimpleQueue()
+
+    def download() -> None:
+        try:
+            answers.put(hf_hub_download(repo, FILE))
+        except Exception as error:
+            answers.put(error)
+
+    with _in_pieces():
+        Thread(target=download, daemon=True).start()
+        received, heard = -1, time.monotonic()
+        while time.monotonic() - heard < PATIENCE:
+            try:
+                answer = answers.get(timeout=LOOK_EVERY)
+            except Empty:
+                if received != (received := _received(repo)):
+                    heard = time.monotonic()
+                continue
+            if isinstance(answer, Exception):
+                raise answer
+            return Path(answer)
+    raise StalledError(f"{_host(hf_hub_url(repo, FILE))} has sent nothing for {PATIENCE:g} seconds")
+
+
+@contextmanager
+def _in_pieces() -> Iterator[None]:
+    """Let huggingface_hub write small pieces as they come, by HTTP alone, so that a file's size tells how it goes."""
+    changes = {"DOWNLOAD_CHUNK_SIZE": PIECE, "HF_HUB_DISABLE_XET": True}
+    before = {name: getattr(constants, name) for name in changes if hasattr(constants, name)}  # versions differ
+    try:
+        for name in before:
+            setattr(constants, name, changes[name])
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(constants, name, value)
+
+
+def _received(repo: str) -> int:
+    """Bytes of a repository in the cache, of whole files and others."""
+    blobs = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "blobs"
+    total = 0
+    for file in blobs.glob("*"):
+        with suppress(OSError):  # it was renamed or removed meanwhile
+            total += file.stat().st_size
+    return total
 
 
 @contextmanager

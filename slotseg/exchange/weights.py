@@ -9,11 +9,13 @@ import json
 import logging
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import timm
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -269,11 +271,15 @@ def _from_timm(name: str) -> Weights:
         _announce(name, pretrained)
     try:
         with hub.quiet():
+            if repo and not file:
+                with suppress(EntryNotFoundError):  # timm takes another file
+                    file = hub.fetch(repo)
             overlay = {"file": str(file)} if file else None
             model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # OSError when offline; halfway, the HTTP library's own, which differs by version
         what = f"cannot be read from {file}" if file else "could not be downloaded"
-        raise CheckpointError(f"weights {name!r} {what} ({type(error).__name__}); {ELSEWHERE}") from error
+        reason = str(error) if isinstance(error, hub.StalledError) else type(error).__name__
+        raise CheckpointError(f"weights {name!r} {what} ({reason}); {ELSEWHERE}") from error
     return Weights(source=name, state=model.state_dict(), name=name, mean=pretrained.mean, std=pretrained.std)
 
 

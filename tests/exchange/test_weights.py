@@ -268,6 +268,7 @@ def hub_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub answers, and what timm would download from it are random weights."""
     create = timm.create_model
     monkeypatch.setattr(hub, "unreachable", lambda repo, seconds: None)
+    monkeypatch.setattr(hub, "fetch", lambda repo: None)
     monkeypatch.setattr(timm, "create_model", lambda name, **k: create(name, **{**k, "pretrained": False}))
 
 
