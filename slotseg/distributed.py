@@ -125,6 +125,13 @@ def total(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def share_buffers(model: nn.Module) -> None:
+    """Give a model's buffers their values in the first process. On CPUs, BatchNorm's statistics differ."""
+    if is_distributed():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def anywhere(*flags: bool) -> tuple[bool, ...]:
     """Whether each flag is set in any process."""
     if not is_distributed():

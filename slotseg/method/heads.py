@@ -3,6 +3,8 @@
 Letters: B images, D projection dimension, h w feature cells, N slots.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +22,15 @@ class PointwiseConv2d(nn.Conv2d):
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__(in_dim, out_dim, 1)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "PointwiseConv2d":
+        """Keep the weight's strides those of its gradient where a module is moved or laid out channels last.
+
+        The numbers lie in the same order either way. DDP warns of strides that differ.
+        """
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.weight.data = self.weight.data.flatten(1)[:, :, None, None]
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_dim, h, w)`` -> ``(B, out_dim, h, w)``, channels last in memory."""

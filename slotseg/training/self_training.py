@@ -103,6 +103,7 @@ class SelfTraining:
         Raises:
             DataError: If no photo can be read any more.
         """
+        distributed.share_buffers(learner.model)  # all processes have to find the same prototypes in use
         teacher = learner.model.teacher
         if learner.kept:
             learner.kept.release()

@@ -55,3 +55,7 @@ def test_pointwise_convolution_is_the_convolution(layout: torch.memory_format) -
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
     assert ours(one).is_contiguous(memory_format=torch.channels_last)
+    ours.zero_grad()
+    (ours(one) + ours(two)).sum().backward()  # twice, as with two views
+    assert ours.weight.grad is not None
+    assert ours.weight.grad.stride() == ours.weight.stride()
