@@ -52,8 +52,6 @@ class RunRecord:
     """Header of the last checkpoint; empty if there is none yet."""
     lines: list[dict[str, Any]]
     """Lines of ``metrics.jsonl``, ascending by ``step``."""
-    num_unread: int
-    """Number of lines of ``metrics.jsonl`` that cannot be read."""
     failures: list[str]
     """Messages about photos that could not be read."""
     checkpoints: list[CheckpointFile]
@@ -72,6 +70,8 @@ class RunRecord:
     """Whether the checkpoint is newer than the last line."""
     now: float
     """Time when the record was read."""
+    num_unread: int = 0
+    """Number of lines of ``metrics.jsonl`` that cannot be read."""
 
     @property
     def config(self) -> Mapping[str, Any]:
