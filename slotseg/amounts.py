@@ -1,5 +1,6 @@
 """Counts, times, sizes and shares as people read them, spelled alike in every message and page."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from math import inf
 
@@ -7,6 +8,11 @@ from math import inf
 def count(number: int, noun: str) -> str:
     """A number and what it counts: 1 photo, 1,234 photos, 2 classes."""
     return f"{number:,} {noun if number == 1 else f'{noun}es' if noun.endswith('s') else f'{noun}s'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as people list them: ``1, 2 and 3``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def tenths(value: float) -> str:

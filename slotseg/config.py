@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from slotseg.segment_config import SegmentConfig
+from slotseg.segment_config import ReadingConfig, SegmentConfig
 from slotseg.values import is_number, is_whole, require, require_positive, require_range
 
 OPTIMIZERS = ("lars", "adamw")
@@ -221,6 +221,8 @@ class TrainConfig:
     """The network below the heads."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Sizes, temperatures and weights of the method."""
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    """Bands and range of photos."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
     """The two views."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -1,14 +1,49 @@
-"""Settings of the segmentation of an image, as a frozen dataclass that checks itself."""
+"""Settings of reading and segmenting an image, as frozen dataclasses that check themselves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar
 
-from slotseg.values import is_number, require, require_positive, require_range
+from slotseg.values import is_number, is_whole, require, require_positive, require_range
 
 EDGES = ("none", "field", "guided")
 SEVERAL_SCALES = (0.85, 1.4)
 """Relative working sizes of test-time augmentation, where a run has none of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig:
+    """Reading of photos with other than three bands, or with values of more than 8 bits."""
+
+    bands: tuple[int, ...] = ()
+    """Numbers, from 1, of the bands to take as red, green and blue, or of one for grey; empty: the first three."""
+    range: tuple[float, ...] = ()
+    """Values that become 0 and 255, a pair for all bands or one for each. Empty: at the start of a training those that
+    its photos use; later, those of the type."""
+
+    def __post_init__(self) -> None:
+        """Check numbers and order."""
+        ok = len(self.bands) in (0, 1, 3) and all(is_whole(b) and b >= 1 for b in self.bands)
+        require(ok, self, "bands", "one or three whole numbers from 1")
+        pairs = tuple(zip(self.range[::2], self.range[1::2], strict=False))
+        ok = all(is_number(v) and isfinite(v) for v in self.range)
+        ok = ok and len(self.range) in (0, 2, 6) and all(a < b for a, b in pairs)
+        require(ok, self, "range", "LOW,HIGH with LOW below HIGH, or three such pairs")
+
+    def sentence(self) -> str:
+        """Words on the range: ``values 104 to 3,050 as 0 to 255``; empty without one."""
+        pairs = zip(self.range[::2], self.range[1::2], strict=True)
+        words = [f"{low:,.6g} to {high:,.6g}" for low, high in pairs]
+        of = f", of each band ({', '.join(words)})" if len(words) > 1 else ""
+        return f"values {words[0] if not of else 'by a range'}{of} as 0 to 255" if words else ""
+
+    def ranges(self, num_bands: int) -> tuple[tuple[float, float], ...]:
+        """A pair (LOW, HIGH) for each of so many bands; empty without a range."""
+        pairs = tuple(zip(self.range[::2], self.range[1::2], strict=True))
+        if len(pairs) == num_bands or not pairs:
+            return pairs
+        return ((min(low for low, _ in pairs), max(high for _, high in pairs)),) * num_bands
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from slotseg.data.finding.photo_trees import PhotoTree, stem
 from slotseg.data.finding.walk import IMAGE_SUFFIXES
 from slotseg.data.finding.words import FileWord, ListWord, TreeWord, Word, below, identity, parse_words
-from slotseg.data.reading.images import MAX_PIXELS, image_size
+from slotseg.data.reading.images import AS_TYPED, MAX_PIXELS, image_size
 from slotseg.data.reading.notes import shown
 from slotseg.data.reading.photos import read_photo
-from slotseg.data.reading.windows import Windows, open_windows
+from slotseg.data.reading.window_formats import open_windows
+from slotseg.data.reading.windows import Windows
 from slotseg.errors import DataError
+from slotseg.segment_config import ReadingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +52,25 @@ class Input:
         """Path of an output below the output folder: ``a.jpg`` with ``.png`` is ``a.jpg.png``."""
         return self.relative.with_name(self.relative.name + suffix)
 
-    def read(self, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Pixels ``(H, W, 3)`` and notes, as ``slotseg.data.reading.photos.read_photo`` gives them.
+    def read(
+        self, max_pixels: int = MAX_PIXELS, reading: ReadingConfig = AS_TYPED
+    ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Pixels, ``(H, W, 3)`` or ``(H, W, 4)``, and notes, as ``slotseg.data.reading.photos.read_photo`` gives them.
 
         Raises:
             DataError: If it cannot be read. Other images may still be fine.
         """
         self._check()
-        return read_photo(self.source, max_pixels, self.name)
+        return read_photo(self.source, max_pixels, self.name, reading)
 
-    def windows(self, max_pixels: int = MAX_PIXELS) -> Windows:
+    def windows(self, max_pixels: int = MAX_PIXELS, reading: ReadingConfig = AS_TYPED) -> Windows:
         """Open the photo to read it in bands of rows.
 
         Raises:
             DataError: If it cannot be read.
         """
         self._check()
-        return open_windows(self.source, max_pixels, self.name)
+        return open_windows(self.source, max_pixels, self.name, reading)
 
     def size_hw(self) -> tuple[int, int]:
         """Upright height and width in pixels, from the header; zeros if it cannot be read."""

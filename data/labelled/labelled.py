@@ -19,7 +19,7 @@ from slotseg.data.labelled.label_search import without_labels
 from slotseg.data.labelled.label_sources import LabelSource
 from slotseg.data.labelled.own_labels import annotations_hint, open_own_labels
 from slotseg.data.labelled.taxonomy import Taxonomy, plain_taxonomy
-from slotseg.data.reading.images import read_image
+from slotseg.data.reading.images import AS_TYPED, read_image, read_with_notes, split_missing
 from slotseg.data.scenes import CLASS_NAMES, draw_scene
 from slotseg.errors import DataError, LabelError
 
@@ -144,6 +144,7 @@ class LabelledPhotos:
         limit: int | None = None,
     ) -> None:
         self.name, self.split, self.taxonomy, self.source = name, split, taxonomy, source
+        self.reading = AS_TYPED
         files = dict(photos)
         twice = next(((path, files[key]) for key, path in photos if files[key] != path), None)
         if twice:
@@ -163,7 +164,7 @@ class LabelledPhotos:
 
     def read_image(self, index: int) -> NDArray[np.uint8]:
         """Pixels of a photo alone, ``(H, W, 3)``."""
-        return read_image(self.photos[index][1])
+        return read_image(self.photos[index][1], reading=self.reading)
 
     def read(self, index: int) -> LabelledImage:
         """A photo with its ground truth.
@@ -173,13 +174,15 @@ class LabelledPhotos:
             LabelError: If the label map cannot be read, has another size, or holds an id without a meaning.
         """
         key, path = self.photos[index]
-        image = read_image(path)
+        image, missing = split_missing(read_with_notes(path, reading=self.reading)[0])
         class_map = self.read_classes(key)
         if image.shape[:2] != class_map.shape:
             raise LabelError(
                 f"{self.source.where(key)} is {class_map.shape[1]} x {class_map.shape[0]} and its photo {path.name} "
                 f"{image.shape[1]} x {image.shape[0]}; expected the same size: scale labels with nearest neighbour"
             )
+        if missing is not None:  # what is no picture is not scored
+            class_map = np.where(missing, class_map.dtype.type(self.taxonomy.ignore), class_map)
         return LabelledImage(key=key, image=image, size_hw=(image.shape[0], image.shape[1]), class_map=class_map)
 
     def read_classes(self, key: str) -> NDArray[np.uint8] | NDArray[np.uint16]:

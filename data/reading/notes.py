@@ -6,8 +6,6 @@ completes ``photo.tif: …``, so it has neither a capital letter nor a full stop
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL.ImageFile import ImageFile
 
 DEEP = "the upper 8 of 16 bits"
@@ -16,7 +14,6 @@ TRANSPARENT = "transparency laid over white"
 DARK = 32
 """Brightest value, of 255, below which a photo of 16 bits was likely stored with only 10 or 12 bits."""
 
-_PAGED = ("TIFF",)
 _ACCOMPANIED = ("MPO",)  # a phone's JPEG: what follows the photo is a depth or brightness map, no page
 
 
@@ -27,25 +24,23 @@ def shown(source: Path | str | bytes) -> str:
 
 def header_notes(image: ImageFile) -> tuple[str, ...]:
     """Notes on what reading will change. Call this before the pixels are loaded."""
+    return ((DEEP,) if is_deep(image) else ()) + ((CMYK,) if image.mode == "CMYK" else ())
+
+
+def is_deep(image: ImageFile) -> bool:
+    """Whether an image has 16 bits. Call this before the pixels are loaded."""
     args = image.tile[0][3] if image.tile else None
     raw_mode = str(args[0] if isinstance(args, tuple) else args)
-    deep = image.mode.startswith("I") or ";16" in raw_mode
-    return ((DEEP,) if deep else ()) + ((CMYK,) if image.mode == "CMYK" else ())
+    most = args[1] if image.format == "PPM" and isinstance(args, tuple) and len(args) > 1 else 0
+    return image.mode.startswith("I") or ";16" in raw_mode or (isinstance(most, int) and most > 255)
 
 
 def page_notes(image: ImageFile) -> tuple[str, ...]:
-    """Note on pages or frames behind the first, which are not read. Call this after the pixels are loaded."""
+    """Note on frames behind the first, which are not read. Call this after the pixels are loaded."""
     try:
         count = int(getattr(image, "n_frames", 1))
-    except Exception:  # damage behind the first page raises nearly anything and is no reason to lose it
-        return ("the first page or frame; those behind it are damaged",)
+    except Exception:  # damage behind the first frame raises nearly anything and is no reason to lose it
+        return ("the first frame; those behind it are damaged",)
     if count == 1 or image.format in _ACCOMPANIED:
         return ()
-    return (f"the first of {count} {'pages' if image.format in _PAGED else 'frames'}",)
-
-
-def pixel_notes(pixels: NDArray[np.uint8], so_far: tuple[str, ...]) -> tuple[str, ...]:
-    """Note on a photo of 16 bits that is nearly black as 8 bits, RGB ``(H, W, 3)``."""
-    if DEEP not in so_far or (brightest := int(pixels.max())) >= DARK:
-        return ()
-    return (f"nearly black, its brightest value is {brightest} of 255",)
+    return (f"the first of {count} frames",)

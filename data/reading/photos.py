@@ -15,9 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slotseg.data.reading.images import MAX_PIXELS, read_image, read_with_notes
-from slotseg.data.reading.pillow import SIDEWAYS, opened_image, orientation, upright_size
+from slotseg.data.reading.images import AS_TYPED, MAX_PIXELS, open_raster, read_with_notes
+from slotseg.data.reading.notes import shown
+from slotseg.data.reading.pillow import SIDEWAYS, opened_image, orientation, turned_size, upright_size
 from slotseg.data.reading.releasing import ReleasedRows
+from slotseg.data.reading.rendering import Rendering
+from slotseg.segment_config import ReadingConfig
 
 REDUCTIONS = (8, 4, 2, 1)
 """Reductions that ``Photo.pixels`` can give, the coarsest first."""
@@ -46,7 +49,8 @@ class Photo(Protocol):
 
         Returns:
             RGB pixels, ``(H, W, 3)``, each side divided by ``reduction`` and rounded up. If reducing would cost
-            more, the photo has its full size.
+            more, the photo has its full size. Where some pixels are no picture, there is a fourth channel: 0 for
+            these, 255 for picture.
 
         Raises:
             DataError: If the photo cannot be decoded.
@@ -59,7 +63,7 @@ class ArrayPhoto:
     """A photo in memory. It is always given at full size."""
 
     array: NDArray[np.uint8]
-    """RGB pixels, ``(H, W, 3)``."""
+    """RGB pixels, ``(H, W, 3)``, or with the fourth channel of ``Photo.pixels``."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -82,18 +86,34 @@ class _PhotoFile:
 
     def pixels(self, reduction: int = 1) -> NDArray[np.uint8]:
         decoded = None if self.jpeg is None else _decode(self.jpeg, reduction)
-        return read_image(self.path, self.max_pixels) if decoded is None else _upright(decoded, self.orientation)
+        if decoded is None:
+            return read_with_notes(self.path, self.max_pixels)[0]
+        return _upright(decoded, self.orientation)
 
 
-def open_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
+@dataclass(frozen=True)
+class _RasterPhoto:
+    rendering: Rendering
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return turned_size(self.rendering.size_hw, self.rendering.facts.turn)
+
+    def pixels(self, reduction: int = 1) -> NDArray[np.uint8]:
+        return self.rendering.upright()
+
+
+def open_photo(path: Path | str, max_pixels: int = MAX_PIXELS, reading: ReadingConfig = AS_TYPED) -> Photo:
     """Open any image as a photo. Only its header is decoded yet.
 
-    Its pixels at full size are those of ``read_image``.
+    Its pixels at full size are those of ``read_with_notes``.
 
     Raises:
         DataError: In the cases of ``read_image``. Damage behind the header shows only in ``Photo.pixels``.
     """
     path = Path(path)
+    if (raster := open_raster(path, max_pixels, shown(path), "max_pixels", reading)) is not None:
+        return _RasterPhoto(Rendering(raster, reading))
     with opened_image(path, max_pixels) as image:
         jpeg = None
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
@@ -108,7 +128,7 @@ def open_photo(path: Path | str, max_pixels: int = MAX_PIXELS) -> Photo:
 
 
 def read_photo(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str = ""
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str = "", reading: ReadingConfig = AS_TYPED
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Read a photo as ``slotseg.data.reading.images.read_with_notes`` does, but faster for plain JPEG files."""
     if isinstance(source, Path) and source.suffix.lower() in (".jpg", ".jpeg"):
@@ -118,7 +138,7 @@ def read_photo(
         decoded = _decode(jpeg, 1) if jpeg.endswith(_END_OF_IMAGE) else None
         if decoded is not None:
             return _upright(decoded, turn), ()
-    return read_with_notes(source, max_pixels, name)
+    return read_with_notes(source, max_pixels, name, reading)
 
 
 def read_large_jpeg(path: Path, max_pixels: int = MAX_PIXELS) -> ReleasedRows | None:

@@ -106,7 +106,12 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
     width, height = image.size
     if isinstance(image, TiffImageFile):  # newer Pillow gives the turned size here, older the stored one
         width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
-    return (width, height) if orientation(image) in SIDEWAYS else (height, width)
+    return turned_size((height, width), orientation(image))
+
+
+def turned_size(size_hw: tuple[int, int], turn: int) -> tuple[int, int]:
+    """Upright height and width of an image that is stored with this EXIF orientation."""
+    return size_hw[::-1] if turn in SIDEWAYS else size_hw
 
 
 def upright_rgb(image: ImageFile, name: str) -> tuple[NDArray[np.uint8], bool]:
@@ -116,7 +121,8 @@ def upright_rgb(image: ImageFile, name: str) -> tuple[NDArray[np.uint8], bool]:
     image and the result.
 
     Returns:
-        RGB pixels, ``(H, W, 3)``, and whether any of them was transparent.
+        RGB pixels, ``(H, W, 3)``, and whether any of them was partly transparent. Where some were wholly so, there is
+        a fourth channel: 0 for these, 255 for picture.
 
     Raises:
         DataError: If the image holds 32-bit or float values.
@@ -124,19 +130,23 @@ def upright_rgb(image: ImageFile, name: str) -> tuple[NDArray[np.uint8], bool]:
     turn = turn_of(image)
     image.load()  # a TIFF changes its size here
     width, height = image.size
-    pixels = np.empty((width, height, 3) if turn in SIDEWAYS else (height, width, 3), np.uint8)
-    stored = as_stored(pixels, turn)
+    channels = 3
+    pixels = np.empty((*turned_size((height, width), turn), channels), np.uint8)
     transparent = False
     for top in range(0, height, _BAND):
         band = image.crop((0, top, width, min(top + _BAND, height)))
-        rgb, laid_over_white = to_rgb(band, image.format, name)
-        stored[top : top + _BAND] = np.asarray(rgb)
+        rows, laid_over_white = to_rgb(band, image.format, name)
+        if rows.shape[2] > channels:
+            channels, pixels = 4, np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+        stored = as_stored(pixels, turn)
+        stored[top : top + _BAND, :, : rows.shape[2]] = rows
+        stored[top : top + _BAND, :, rows.shape[2] :] = 255
         transparent |= laid_over_white
     return pixels, transparent
 
 
-def to_rgb(image: Image.Image, file_format: str | None, name: str) -> tuple[Image.Image, bool]:
-    """Convert an image, or a band of one, to RGB, and say whether any of it was transparent.
+def to_rgb(image: Image.Image, file_format: str | None, name: str) -> tuple[NDArray[np.uint8], bool]:
+    """Convert an image, or a band of one, to RGB as ``upright_rgb`` does, and say whether any was partly so.
 
     Raises:
         DataError: If the image holds 32-bit or float values.
@@ -149,11 +159,15 @@ def to_rgb(image: Image.Image, file_format: str | None, name: str) -> tuple[Imag
     if sixteen_bits:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
-        return image.convert("RGB"), False
+        return np.asarray(image.convert("RGB")), False
     image = image.convert("RGBA")
-    transparent = image.getchannel("A").getextrema() != (255, 255)
+    alpha = image.getchannel("A")
+    least = alpha.getextrema()[0]
     white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB"), transparent
+    pixels = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
+    if least == 0:
+        pixels = np.dstack([pixels, np.where(np.asarray(alpha) > 0, 255, 0).astype(np.uint8)])
+    return pixels, sum(alpha.histogram()[1:255]) > 0
 
 
 def as_stored(upright: NDArray[Any], turn: int) -> NDArray[Any]:
@@ -161,6 +175,15 @@ def as_stored(upright: NDArray[Any], turn: int) -> NDArray[Any]:
     view = upright.swapaxes(0, 1) if turn in SIDEWAYS else upright
     view = view[::-1] if turn in (3, 4, 6, 7) else view
     return view[:, ::-1] if turn in (2, 3, 7, 8) else view
+
+
+def check_size(height: int, width: int, name: str, max_pixels: int, allowed_by: str) -> None:
+    """Refuse an image of more pixels than the limit, which the setting ``allowed_by`` raises."""
+    if width * height > max_pixels:
+        raise DataError(
+            f"{name} has {width} x {height} pixels, more than the limit of {max_pixels}: "
+            f"cut it into pieces or raise {allowed_by}"
+        )
 
 
 @contextmanager
@@ -178,11 +201,7 @@ def _pillow_tamed() -> Iterator[None]:
 def _check_header(image: Image.Image, name: str, max_pixels: int, allowed_by: str) -> None:
     if image.format == "EPS":  # Pillow would run Ghostscript on it
         raise DataError(f"{name} is a PostScript file; expected an image of pixels: convert it to PNG")
-    if image.width * image.height > max_pixels:
-        raise DataError(
-            f"{name} has {image.width} x {image.height} pixels, more than the limit of {max_pixels}: "
-            f"cut it into pieces or raise {allowed_by}"
-        )
+    check_size(image.height, image.width, name, max_pixels, allowed_by)
 
 
 def _unidentified(head: bytes, name: str) -> DataError:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Protocol
 
 from slotseg.data.finding.listing import list_photos
+from slotseg.data.reading.images import AS_TYPED
 from slotseg.data.reading.photos import ArrayPhoto, Photo, open_photo
 from slotseg.data.scenes import draw_scene
+from slotseg.segment_config import ReadingConfig
 
 
 class Source(Protocol):
@@ -30,13 +32,14 @@ class PhotoFolder:
 
     Args:
         inputs: Files and folders to search.
+        reading: Bands and range.
 
     Raises:
         DataError: If a file or folder does not exist, or a folder holds no photo.
     """
 
-    def __init__(self, inputs: Sequence[Path]) -> None:
-        self.paths = list_photos(inputs)
+    def __init__(self, inputs: Sequence[Path], reading: ReadingConfig = AS_TYPED) -> None:
+        self.paths, self.reading = list_photos(inputs), reading
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -47,7 +50,7 @@ class PhotoFolder:
 
     def open(self, index: int) -> Photo:
         """Open the photo of a file."""
-        return open_photo(self.paths[index])
+        return open_photo(self.paths[index], reading=self.reading)
 
 
 class Scenes:

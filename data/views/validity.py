@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slotseg.data.reading.images import split_missing
 from slotseg.errors import DataError
 
 
@@ -32,12 +33,12 @@ def parted(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.boo
     Raises:
         NoPictureError: If none is.
     """
-    if pixels.shape[2] == 3:
-        return pixels, None
-    valid = pixels[:, :, 3] >= 128
-    if not valid.any():
+    colors, missing = split_missing(pixels)
+    if missing is None or not missing.any():
+        return colors, None
+    if missing.all():
         raise NoPictureError
-    return pixels[:, :, :3], None if valid.all() else valid
+    return colors, ~missing
 
 
 def stacked(valid: Sequence[Tensor | None], dim: int = 0) -> Tensor | None:

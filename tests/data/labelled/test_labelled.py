@@ -234,3 +234,12 @@ def test_held_out_scenes_are_not_those_of_training():
     assert np.array_equal(held_out.read_image(0), draw_scene(HELD_OUT_SCENES)[0])
     seen = {training.open(i).pixels().tobytes() for i in range(100)}
     assert len(seen | {held_out.read_image(i).tobytes() for i in range(100)}) == 200
+
+
+def test_what_is_no_picture_is_not_scored(folder):
+    write(folder / "images" / "hole.png", np.dstack([np.full((2, 4, 3), 9, np.uint8), np.uint8([[0, 9, 9, 9]] * 2)]))
+    write(folder / "labels" / "hole.png", IDS)
+    dataset = opened(folder)
+    sample = dataset.read([key for key, _ in dataset.photos].index("hole"))
+    assert (sample.class_map[:, 0] == dataset.taxonomy.ignore).all()
+    assert np.array_equal(sample.class_map[:, 1:], IDS[:, 1:])

@@ -143,7 +143,7 @@ def test_first_frame_of_an_animation(tmp_path, suffix):
 )
 def test_refuses_values_of_unknown_range(tmp_path, pixels, mode):
     path = save(tmp_path / "x.tif", pixels, mode)
-    with pytest.raises(DataError, match="8 or 16 bits"):
+    with pytest.raises(DataError, match=r"whose range is unknown; expected .* --range LOW,HIGH"):
         read_image(path)
 
 

@@ -29,7 +29,7 @@ def difference(pixels, others):
 
 @pytest.fixture
 def fast_only(monkeypatch):
-    monkeypatch.setattr(photos, "read_image", lambda *_: pytest.fail("OpenCV was to decode it"))
+    monkeypatch.setattr(photos, "read_with_notes", lambda *_: pytest.fail("OpenCV was to decode it"))
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from slotseg.data.reading import windows
-from slotseg.data.reading.images import read_image
-from slotseg.data.reading.windows import Windows, open_windows
+from slotseg.data.reading import window_formats as windows
+from slotseg.data.reading.images import read_image, read_with_notes
+from slotseg.data.reading.window_formats import open_windows
+from slotseg.data.reading.windows import Windows
 from slotseg.errors import DataError
 
 HEIGHT, WIDTH = 203, 157
@@ -227,6 +228,17 @@ def test_transparency_is_said_once_it_is_seen(tmp_path: Path) -> None:
     assert opened.notes == ("transparency laid over white",)
 
 
+def test_what_is_wholly_transparent_is_said_to_be_left_out(tmp_path: Path) -> None:
+    pixels = np.dstack([picture(), np.full((HEIGHT, WIDTH), 255, np.uint8)])
+    pixels[150:, :20, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    opened = open_windows(tmp_path / "x.png")
+    opened.read(0, 100)
+    assert opened.notes == ()
+    opened.read(100, HEIGHT)
+    assert opened.notes == read_with_notes(tmp_path / "x.png")[1] == ("pixels that are no picture are left out",)
+
+
 @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.jpg", "x.bmp"])
 def test_a_truncated_photo_is_one_sentence(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -270,7 +282,7 @@ def test_a_photo_in_parts_is_never_whole_in_memory(tmp_path: Path, name: str) ->
     Image.fromarray(picture()).resize((6000, 6000), Image.Resampling.NEAREST).save(tmp_path / name, compress_level=1)
     code = """
 import resource, sys
-from slotseg.data.reading.windows import open_windows
+from slotseg.data.reading.window_formats import open_windows
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 opened, before = open_windows(sys.argv[1]), peak()
 for top in range(0, 6000, 250):
