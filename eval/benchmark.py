@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from slotseg import distributed
 from slotseg.data.labelled.benchmarks import SETS, open_set
-from slotseg.data.labelled.labelled import LabelledDataset, LabelledScenes, labelled_folder
+from slotseg.data.labelled.labelled import LabelledDataset, LabelledPhotos, LabelledScenes, labelled_folder
 from slotseg.errors import ConfigError, DataError
 from slotseg.eval.protocols import Protocol, find_protocol
+from slotseg.segment_config import ReadingConfig
 
 DATASETS = ("scenes", "folder", *SETS)
 """Names that ``open_benchmark`` takes."""
@@ -47,6 +48,12 @@ class Benchmark:
     def size(self, dataset: LabelledDataset) -> int:
         """Number of photos of a set within the limit."""
         return min(len(dataset), self.limit or len(dataset))
+
+    def read_as(self, reading: ReadingConfig) -> None:
+        """Read the photos with these bands and this range from now on."""
+        for dataset in (self.dataset, self.match_on):
+            if isinstance(dataset, LabelledPhotos):
+                dataset.reading = reading
 
     def unlabelled(self) -> Iterator[NDArray[np.uint8]]:
         """Prepared photos to fit a baseline on, the same that give the matching. Unreadable ones are left out."""

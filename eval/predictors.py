@@ -73,6 +73,7 @@ def run_predictor(
     names: Naming | None = None,
     num_prototypes: int | None = None,
     segment: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None,
     size: Size | None = None,
     tile: int | None = None,
     device: str = "auto",
@@ -85,6 +86,7 @@ def run_predictor(
         names: A person's names; the prototypes are merged as they were when the names were given.
         num_prototypes: Number of prototypes to merge to; by default the number it was trained for.
         segment: Settings of ``SegmentConfig`` to change, as in ``Segmenter.load``.
+        reading: Settings of ``ReadingConfig`` to change. The benchmark's photos are read as the run reads them.
         size: Short side that the network sees, in pixels; by default that of the crop, or the run's working size.
         tile: Side of the tiles in which larger photos are seen, in pixels.
         device: Device, in the words of ``slotseg.devices.resolve_device``.
@@ -97,10 +99,12 @@ def run_predictor(
         matched=False,
         num_prototypes=num_prototypes,
         segment=segment,
+        reading=reading,
         size=size or benchmark.protocol.crop,
         tile=tile,
         device=device,
     )
+    benchmark.read_as(segmenter.reading)
     info = PredictorInfo(
         name=_name(segmenter),
         checkpoint=checkpoints.digest(file),

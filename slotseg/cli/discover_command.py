@@ -41,6 +41,8 @@ class _RecordingCommand(click.Command):
 @options.num_prototypes
 @options.epochs
 @options.steps
+@options.bands
+@options.value_range
 @options.extra
 @options.seed
 @options.device

@@ -23,6 +23,8 @@ from slotseg.errors import ConfigError
 @click.option("--backbone", metavar="NAME", help="timm model.")
 @click.option("--image-size", type=int, help="Side of a training crop in pixels.")
 @click.option("--batch-size", type=int, help="Photos per step.")
+@options.bands
+@options.value_range
 @options.precision
 @options.extra
 @options.device
@@ -74,6 +76,8 @@ def command(
     def look_at_photos() -> Iterator[doctor.Remark]:
         plan = plan_training(chosen, settings, preset=preset, download=False)
         yield from doctor.check_photos(plan.source)
+        reading = plan.config.reading
+        yield from doctor.describe_reading(reading, plan.sources.get("reading.range", "option"), plan.photo_notes)
         if plan.default or not (chosen or preset or plan.config.backbone.init):
             yield from doctor.check_weights(plan.default)
         if not any(remark.level == "problem" for remark in found):

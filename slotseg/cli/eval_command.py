@@ -10,7 +10,7 @@ import click
 from slotseg import amounts
 from slotseg.cli import options
 from slotseg.errors import ConfigError, DataError
-from slotseg.segment_config import PLAIN
+from slotseg.segment_config import PLAIN, ReadingConfig
 
 DATASETS = (
     "cocostuff27", "cocostuff15", "cocostuff171", "cocopanoptic27", "voc", "ade20k", "cityscapes27", "cityscapes19",
@@ -51,6 +51,8 @@ BASELINES = ("colour", "features", "one-class", "random")
 @click.option("--plain", is_flag=True, help="Score the network alone: --tta none --edges none.")
 @options.tta
 @options.edges
+@options.bands
+@options.value_range
 @click.option("--init", metavar="WEIGHTS", help="features: weights to take.  [default: those the run began with]")
 @click.option("--backbone", metavar="NAME", help="features: timm model.  [default: as --init says, or the run's]")
 @click.option("--stride", type=int, help="features: pixels per cell.  [default: the run's]")
@@ -89,6 +91,8 @@ def command(
     plain: bool,
     tta: str | None,
     edges: str | None,
+    bands: tuple[int, ...] | None,
+    value_range: tuple[float, ...] | None,
     **where: Any,
 ) -> None:
     """Score a run against labels: one table over all images, one matching of prototypes to classes.
@@ -122,6 +126,8 @@ def command(
     with distributed.joined():
         names = read_names(names_file) if names_file else None
         benchmark = open_benchmark(labels=truth, **where)
+        reading = options.reading(bands, value_range)
+        benchmark.read_as(ReadingConfig(**reading))
         predictor: Predictor
         if preds:
             predictor = MaskFolder(preds, benchmark)
@@ -146,6 +152,7 @@ def command(
                 names=names,
                 num_prototypes=num_prototypes,
                 segment=PLAIN if plain else options.quality(tta, edges),
+                reading=reading,
                 size=size,
                 tile=tile,
                 device=device,

@@ -66,6 +66,35 @@ edges = click.option(
     type=click.Choice(["none", "field", "guided"]),
     help="Make masks follow the photo's edges: by a mean field, or a guided filter.  [default: as the run was set]",
 )
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise click.BadParameter(f"{text!r} are no numbers of bands; expected one or three from 1, such as 4,3,2")
+    return tuple(int(part) for part in parts)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no range; expected LOW,HIGH, such as 0,4095") from None
+
+
+bands = click.option(
+    "--bands",
+    type=_whole_numbers,
+    metavar="R,G,B",
+    help="Bands of files with more than three, from 1, or one for grey.  [default: the first three, or the run's]",
+)
+value_range = click.option(
+    "--range",
+    "value_range",
+    type=_numbers,
+    metavar="LOW,HIGH",
+    help="Values of more than 8 bits that become 0 and 255.  [default: the run's, which its training found]",
+)
 dataset = click.option(
     "--dataset", type=click.Choice(DATASETS), help="Instead of PHOTOS: a training set, with its preset."
 )
@@ -92,6 +121,11 @@ def quality(tta: str | None, edges: str | None) -> dict[str, Any]:
         looks = tta.split(",")
         changes |= {"mirror": "flip" in looks, "scales": SEVERAL_SCALES if "scales" in looks else (1.0,)}
     return changes
+
+
+def reading(bands: tuple[int, ...] | None, value_range: tuple[float, ...] | None) -> dict[str, Any]:
+    """Changes that ``--bands`` and ``--range`` make to a run's ``ReadingConfig``, by name."""
+    return {name: value for name, value in (("bands", bands), ("range", value_range)) if value is not None}
 
 
 def settings(values: tuple[str, ...]) -> dict[str, Any]:

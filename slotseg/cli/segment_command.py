@@ -55,6 +55,8 @@ Exit code 3: done, but some photos could not be read; failures.jsonl names them.
     "their photo.  Can be given for each of them.",
 )
 @click.option("--json", "summary", is_flag=True, help="Also write segments.jsonl: what each photo holds.")
+@options.bands
+@options.value_range
 @options.size
 @options.tta
 @options.edges
@@ -81,6 +83,8 @@ def command(
     legend: bool,
     forms: tuple[str, ...],
     summary: bool,
+    bands: tuple[int, ...] | None,
+    value_range: tuple[float, ...] | None,
     size: Any,
     tile: int | None,
     tta: str | None,
@@ -130,6 +134,7 @@ def command(
         matched=labels is None and num_prototypes is None,
         num_prototypes=num_prototypes,
         segment=options.quality(tta, edges),
+        reading=options.reading(bands, value_range),
         size=size,
         tile=tile,
         confidence=wanted.needs_confidence or ignore_below > 0,

@@ -14,6 +14,8 @@ SETTINGS = {
     "backbone": "backbone.name",
     "stride": "backbone.stride",
     "init": "backbone.init",
+    "bands": "reading.bands",
+    "value_range": "reading.range",
     "num_prototypes": "model.num_prototypes",
     "image_size": "views.image_size",
     "batch_size": "batch_size",
@@ -40,6 +42,8 @@ SETTINGS = {
 @options.steps
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @options.precision
+@options.bands
+@options.value_range
 @options.extra
 @options.seed
 @options.device

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotseg.concepts.collection import CarriedName, Collection
+from slotseg.labels.label_map import IGNORE_16
 from slotseg.labels.naming import Naming, name_key
 
 SURE = 0.75
@@ -38,10 +39,15 @@ class Overlap:
         self.table = np.zeros((num_old, num_new))
 
     def add(self, image: NDArray[np.uint8], new: NDArray[np.uint16]) -> None:
-        """Add a photo, by its pixels ``(H, W, 3)`` and the prototype map ``(H, W)`` of the new run."""
+        """Add a photo, by its pixels ``(H, W, 3)`` and the prototype map ``(H, W)`` of the new run.
+
+        Pixels of ``IGNORE_16`` do not count.
+        """
         num_old, num_new = self.table.shape
-        pairs = self.look(image).astype(np.int64) * num_new + new
-        self.table += np.bincount(pairs.ravel(), minlength=self.table.size).reshape(num_old, num_new) / new.size
+        seen = new != IGNORE_16
+        pairs = self.look(image)[seen].astype(np.int64) * num_new + new[seen]
+        shared = np.bincount(pairs, minlength=self.table.size).reshape(num_old, num_new)
+        self.table += shared / max(len(pairs), 1)
 
 
 @dataclass(frozen=True, kw_only=True)

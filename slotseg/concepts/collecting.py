@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -33,11 +34,12 @@ from slotseg.data.reading.images import MAX_PIXELS
 from slotseg.data.reading.windows import Windows
 from slotseg.errors import none_readable
 from slotseg.files import note_failure
-from slotseg.labels.label_map import palette
+from slotseg.labels.label_map import IGNORE_16, palette
 from slotseg.method.merging import IN_VIEWS, SIZE_EXPONENT
+from slotseg.segment_config import ReadingConfig
 from slotseg.segmenting.scorer import Scorer, rgb_size
 from slotseg.segmenting.segmenter import Segmenter
-from slotseg.segmenting.streaming import stream
+from slotseg.segmenting.streaming import Missing, Pixels, stream
 from slotseg.segmenting.upsampling import best_prototypes
 
 LARGEST = 2048
@@ -102,7 +104,7 @@ def collect(
             assert result.segmentation is not None
             if observe:
                 observe(result.segmentation.image, result.segmentation.prototype_map)
-            occurrences.add(result.photo.file_name, result.segmentation.scores, result.segmentation.kept)
+            occurrences.add(result.photo.file_name, result.segmentation.seen, result.segmentation.kept)
     if num_failures and not occurrences.num_photos:
         raise none_readable(num_failures, first_failure, failures)
     vectors = segmenter.encoder.concept_vectors().cpu().numpy()
@@ -176,6 +178,8 @@ class _PhotoMaps:
 
     scores: Tensor
     """Cosines of the cells that the photo covers, ``(K, h, w)``."""
+    seen: Tensor
+    """Those of the cells that are picture, ``(K, h, w)`` or ``(K, cells, 1)``."""
     image: NDArray[np.uint8]
     prototype_map: NDArray[np.uint16]
     factor: float
@@ -203,25 +207,32 @@ class _PhotoReader:
     """Makes maps from scores. See ``slotseg.segmenting.streaming.Computing``."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.scorer = scorer
-
-    def batch_scores(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[float, float]]:
-        return self.scorer.batch_scores(images)
+        self.scorer, self.batch_scores = scorer, scorer.batch_scores
 
     def segmentation(
-        self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float], factor: float = 1.0
+        self, image: Pixels, scores: Tensor, covered: tuple[float, float], missing: Missing = None, factor: float = 1.0
     ) -> _PhotoMaps:
         prototype_map = best_prototypes(*self.scorer.follow_edges(image, scores, covered), rgb_size(image))
         height, width = (math.ceil(cells) for cells in covered)
-        return _PhotoMaps(scores=scores[:, :height, :width], image=image, prototype_map=prototype_map, factor=factor)
+        seen = scores = scores[:, :height, :width]
+        if missing is not None:
+            prototype_map[missing] = IGNORE_16
+            shares = cv2.resize(missing.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+            seen = scores[:, torch.from_numpy(shares < 0.5).to(scores.device)][:, :, None]
+        return _PhotoMaps(scores=scores, seen=seen, image=image, prototype_map=prototype_map, factor=factor)
+
+    @property
+    def reading(self) -> ReadingConfig:
+        return self.scorer.config.reading
 
     def tiled(self, _: tuple[int, int]) -> bool:
         return False
 
     def segment_windows(self, windows: Windows) -> _PhotoMaps:
         image = windows.reduced(LARGEST)
+        missing = windows.reduced_missing(*image.shape[:2])
         scores, covered = self.scorer.scores(image)
-        return self.segmentation(image, scores, covered, max(windows.size_hw) / max(image.shape[:2]))
+        return self.segmentation(image, scores, covered, missing, max(windows.size_hw) / max(image.shape[:2]))
 
 
 class _Thumbnails(Mapping[str, Thumbnail]):

@@ -90,6 +90,8 @@ class Occurrences(Generic[Picture]):
             picture: Function that makes the picture to keep of a prototype's segment. It is called only for segments
                 that are among the best so far.
         """
+        if not scores[0].numel():  # a photo without any picture
+            return
         values = segment_scores(scores[None])[0].tolist()
         winners = scores.argmax(dim=0).flatten()
         shares = np.bincount(winners.cpu().numpy(), minlength=len(scores)) / len(winners)

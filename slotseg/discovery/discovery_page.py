@@ -17,13 +17,13 @@ import slotseg
 from slotseg import amounts
 from slotseg.concepts.collection import BoxXYXY, Collection
 from slotseg.data.reading.notes import shown
-from slotseg.data.reading.windows import open_windows
 from slotseg.discovery.record import DiscoveryRecord
 from slotseg.errors import DataError
 from slotseg.labels.label_map import UNNAMED, Color, LabelMap
 from slotseg.labels.naming import Naming
 from slotseg.pages import Picture, picture_uri, render_page, write_page
 from slotseg.painting.outputs import Outputs
+from slotseg.segment_config import ReadingConfig
 from slotseg.watching.diagnosis import Finding
 
 NUM_EXAMPLES = 12
@@ -80,6 +80,8 @@ class Report:
     """Sentence on weights that took the place of the default ones; empty where none did."""
     learned: str = ""
     """Sentence on what the decoder has learned; empty where that is not known."""
+    read: Sequence[str] = ()
+    """Sentences on how the photos were read, where that changed them."""
     scores: Sequence[str] = ()
     """Sentence for each data set with labels that the run was scored on."""
 
@@ -124,8 +126,8 @@ def render(report: Report) -> str:
     )
 
 
-def examples(outputs: Outputs) -> list[Example]:
-    """Examples, evenly spread over the photos that are painted."""
+def examples(outputs: Outputs, reading: ReadingConfig) -> list[Example]:
+    """Examples, evenly spread over the photos that are painted, as the network sees them."""
     painted = [
         item for item in outputs.inputs if not item.problem and (file := outputs.files(item).overlay) and file.is_file()
     ]
@@ -134,7 +136,7 @@ def examples(outputs: Outputs) -> list[Example]:
         overlay = outputs.files(item).overlay
         assert overlay is not None
         try:
-            photo = Image.fromarray(open_windows(item.source, name=item.name).reduced(2 * EXAMPLE_SIDE))
+            photo = Image.fromarray(item.windows(reading=reading).reduced(2 * EXAMPLE_SIDE))
             with Image.open(overlay) as opened:
                 opened.draft("RGB", (2 * EXAMPLE_SIDE, 2 * EXAMPLE_SIDE))
                 laid = opened.convert("RGB")

@@ -27,10 +27,12 @@ from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder
 from slotseg.runs.record import read_run
 from slotseg.runs.results import read_results
+from slotseg.segment_config import ReadingConfig
 from slotseg.segmenting.segmenter import Segmenter
 from slotseg.training.launch import Plan, planned_training, resumed_training
+from slotseg.values import from_dict
 from slotseg.watching.diagnosis import diagnose
-from slotseg.watching.run_page import decoder_sentence, weights_sentence, write_run_page
+from slotseg.watching.run_page import decoder_sentence, reading_sentences, weights_sentence, write_run_page
 
 log = logging.getLogger(__name__)
 
@@ -184,11 +186,12 @@ class Stages:
             labels=labelling.labels,
             naming=self.naming,
             figure=self.concepts.figure,
-            examples=examples(self.outputs),
+            examples=examples(self.outputs, from_dict(ReadingConfig, run.config.get("reading", {}))),
             failures=[str(line.get("error", "")) for line in read_json_lines(self.outputs.failures)],
             findings=findings,
             weights=weights_sentence(run),
             learned=decoder_sentence(run),
+            read=reading_sentences(run),
             scores=[of.sentence() for of in read_results(self.run.last, labelling.labels.num_prototypes)],
         )
         write_report(file, report)

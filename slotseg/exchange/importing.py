@@ -41,7 +41,7 @@ def import_run(file: Path, out: Path | None = None) -> RunFolder:
         said = str(error)
         raise error if said.startswith(str(file)) else CheckpointError(f"{file} cannot be imported: {said}") from error
     run = new_run(out, NAME)
-    notes = {name: content.info[name] for name in checkpoint.NOTES}
+    notes = {name: content.info[name] for name in checkpoint.NOTES if name in content.info}
     with writing(run.path, "choose another --out", ConfigError), _whole_or_nothing(run):
         write_json(run.config, {"config": content.info["config"], **notes})
         checkpoint.save(run.last, content.tensors, content.info, readable=True)

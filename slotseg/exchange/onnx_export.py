@@ -32,6 +32,7 @@ from slotseg.labels.label_map import IGNORE
 from slotseg.segment_config import PLAIN
 from slotseg.segmenting.looks import default_size
 from slotseg.segmenting.segmenter import Segmenter
+from slotseg.values import to_dict
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ def metadata(segmenter: Segmenter) -> dict[str, Any]:
         "stride": segmenter.stride,
         "mean": list(config.mean),
         "std": list(config.std),
+        "reading": to_dict(segmenter.config.reading),
         "prototypes": segmenter.encoder.num_concepts,
         "ignore": labels.ignore,
         **labels.to_dict(),

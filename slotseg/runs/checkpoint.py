@@ -25,7 +25,7 @@ from slotseg.values import is_whole
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-NOTES = ("preset", "photos", "sources", "official")
+NOTES = ("preset", "photos", "sources", "photo_notes", "official")
 """Fields of a run's header that say where the run came from; training does not make them."""
 
 

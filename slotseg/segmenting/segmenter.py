@@ -5,7 +5,8 @@ colours (``slotseg.segmenting.refinement``). They are upsampled bilinearly to it
 (``slotseg.segmenting.upsampling``). Letters: B images, K prototypes, H W pixels, h w feature cells.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +17,22 @@ from torch import Tensor
 
 from slotseg.config import TrainConfig
 from slotseg.data.finding.inputs import Input
-from slotseg.data.reading.images import MAX_PIXELS, image_size, read_image
-from slotseg.data.reading.windows import Windows, open_windows
+from slotseg.data.reading.images import MAX_PIXELS, image_size, read_with_notes, split_missing
+from slotseg.data.reading.window_formats import open_windows
+from slotseg.data.reading.windows import Windows
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.labels.label_map import LabelMap, read_labels
+from slotseg.labels.label_map import IGNORE_16, LabelMap, read_labels
 from slotseg.labels.naming import Naming
 from slotseg.method.building import add_decoder
 from slotseg.method.model import Encoder
 from slotseg.networks.backbones import Backbone
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import SUFFIX, find_checkpoint, run_of
+from slotseg.segment_config import ReadingConfig
 from slotseg.segmenting.confidence import confidence
 from slotseg.segmenting.looks import Size
 from slotseg.segmenting.scorer import Scorer, ScorerOptions, Stripes, rgb_size
-from slotseg.segmenting.streaming import PIXELS_AHEAD, StreamResult, stream
+from slotseg.segmenting.streaming import PIXELS_AHEAD, Missing, StreamResult, stream
 from slotseg.segmenting.upsampling import bands, best_prototypes
 from slotseg.values import from_dict, to_dict, with_values
 
@@ -49,7 +52,7 @@ class Segmentation:
     labels: LabelMap
     """Names and colours of the classes."""
     prototype_map: NDArray[np.uint16] | None
-    """Nearest prototype of each pixel, ``(H, W)``; None for photos of more than ``HUGE`` pixels, to spare memory."""
+    """Nearest prototype of each pixel, ``(H, W)``, ``IGNORE_16`` for no picture; None above ``HUGE`` pixels."""
     confidence: NDArray[np.uint8] | None = None
     """Probability of each pixel's class, ``(H, W)``, 255 is 1; None unless it was asked for."""
 
@@ -103,6 +106,7 @@ class Segmenter:
         matched: bool = True,
         num_prototypes: int | None = None,
         segment: Mapping[str, Any] | None = None,
+        reading: Mapping[str, Any] | None = None,
         confidence: bool = False,
         **options: "Unpack[ScorerOptions]",
     ) -> "Segmenter":
@@ -116,6 +120,7 @@ class Segmenter:
             num_prototypes: Number of concepts to merge the trained prototypes to; by default that of the label map,
                 or the one the run was trained for.
             segment: Settings of ``SegmentConfig`` to change, by name, such as ``{"mirror": True, "edges": "guided"}``.
+            reading: Settings of ``ReadingConfig`` to change, by name, such as ``{"range": (0, 4095)}``.
             confidence: Whether segmentations say how certain each pixel is.
             options: Options of ``slotseg.segmenting.scorer.Scorer``: ``size``, ``tile``, ``device``, ``precision``
                 and ``compiled``.
@@ -129,7 +134,8 @@ class Segmenter:
         content = checkpoint.load(file)
         checkpoint.warn_if_untrained(file, content.info)
         config = from_dict(TrainConfig, content.info["config"])
-        config = with_values(config, {f"segment.{name}": value for name, value in (segment or {}).items()})
+        for room, changes in (("segment", segment), ("reading", reading)):
+            config = with_values(config, {f"{room}.{name}": value for name, value in (changes or {}).items()})
         encoder = teacher_of(content, config, file)
         if labels is None and matched:
             labels = _labels_of(file, content.info, num_prototypes)
@@ -151,6 +157,11 @@ class Segmenter:
         tensors = {f"teacher.{k}": v for k, v in self.encoder.state_dict().items()}
         info = {"kind": "segmenter", "config": to_dict(self.config), "labels": self.labels.to_dict()}
         checkpoint.save(path, tensors, info)
+
+    @property
+    def reading(self) -> ReadingConfig:
+        """Bands and range that photos are read with."""
+        return self.config.reading
 
     @property
     def size(self) -> Size:
@@ -175,11 +186,11 @@ class Segmenter:
             ValueError: If the array is not RGB in 8 bits.
         """
         if isinstance(image, str | Path):
-            height, width = image_size(image)
-            if height * width > HUGE:
-                return self.segment_windows(open_windows(image))
-            image = read_image(image)
-        return self._segmentation(self.scorer.stripes(image), rgb_size(image))
+            if math.prod(image_size(image)) > HUGE:
+                return self.segment_windows(open_windows(image, reading=self.reading))
+            pixels, missing = split_missing(read_with_notes(image, reading=self.reading)[0])
+            return self._segmentation(self.scorer.stripes(pixels), rgb_size(pixels), _rows(missing))
+        return self._segmentation(self.scorer.stripes(image), rgb_size(image), _rows(None))
 
     def segment_windows(self, windows: Windows) -> Segmentation:
         """Segment a photo that is read in bands of rows, or reduced where it is not seen in tiles.
@@ -189,19 +200,26 @@ class Segmenter:
         Raises:
             DataError: If it cannot be decoded.
         """
-        return self._segmentation(self.scorer.window_stripes(windows), windows.size_hw)
+        return self._segmentation(self.scorer.window_stripes(windows), windows.size_hw, windows.missing)
 
-    def segmentation(self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float]) -> Segmentation:
-        """The maps of an image from its own scores; see ``scores``."""
-        return self._segmentation(self.scorer.follow_edges(image, scores, covered), rgb_size(image))
+    def segmentation(
+        self, image: NDArray[np.uint8], scores: Tensor, covered: tuple[float, float], missing: Missing = None
+    ) -> Segmentation:
+        """The maps of an image from its own scores; see ``scores``. Pixels that are no picture get the ignore id."""
+        return self._segmentation(self.scorer.follow_edges(image, scores, covered), rgb_size(image), _rows(missing))
 
-    def _segmentation(self, stripes: Stripes, size_hw: tuple[int, int]) -> Segmentation:
+    def _segmentation(
+        self, stripes: Stripes, size_hw: tuple[int, int], missing: Callable[[int, int], Missing]
+    ) -> Segmentation:
         prototype_map = np.empty(size_hw, np.uint16) if size_hw[0] * size_hw[1] <= HUGE else None
         class_map: NDArray[Any] = np.empty(size_hw, self.labels.dtype)
         certain = np.empty(size_hw, np.uint8) if self.confidence else None
         temperature = None if self.scorer.assigns else self.config.model.teacher_temperature
         for band in bands(*stripes, size_hw):
             class_map[band.span] = self.labels.class_map(band.prototypes)
+            if (hidden := missing(band.span.start, band.span.stop)) is not None:
+                class_map[band.span][hidden] = self.labels.ignore
+                band.prototypes[hidden] = IGNORE_16
             if prototype_map is not None:
                 prototype_map[band.span] = band.prototypes
             if certain is not None:
@@ -239,6 +257,10 @@ class Segmenter:
     def batch_scores(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[float, float]]:
         """Scores ``(B, K, h, w)`` of RGB images ``(H, W, 3)`` of one size, and how many cells, (h, w), each covers."""
         return self.scorer.batch_scores(images)
+
+
+def _rows(missing: Missing) -> Callable[[int, int], Missing]:
+    return lambda top, bottom: None if missing is None else missing[top:bottom]
 
 
 def teacher_of(content: checkpoint.Checkpoint, config: TrainConfig, file: Path) -> Encoder:

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slotseg.data.finding.inputs import Input
-from slotseg.data.reading.images import MAX_PIXELS
+from slotseg.data.reading.images import MAX_PIXELS, split_missing
 from slotseg.data.reading.notes import shown
 from slotseg.data.reading.windows import Windows
 from slotseg.errors import DataError
+from slotseg.segment_config import ReadingConfig
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -36,16 +37,22 @@ PIXELS_AHEAD = 1 << 26
 """Pixels of photos that are held at once; a larger photo is read in windows."""
 
 Pixels = NDArray[np.uint8]
+Missing = NDArray[np.bool_] | None
+"""Pixels of a photo that are no picture, ``(H, W)``; None: all are picture."""
 
 
 class BatchSegmenter(Protocol[T_co]):
     """Interface of a segmenter for photos; see ``slotseg.segmenting.segmenter.Segmenter``."""
 
+    @property
+    def reading(self) -> ReadingConfig:
+        """Bands and range that photos are read with."""
+
     def batch_scores(self, images: Sequence[Pixels], /) -> tuple[Tensor, tuple[float, float]]:
         """Scores ``(B, K, h, w)`` of images of one size, and the number of cells that each covers."""
 
-    def segmentation(self, image: Pixels, scores: Tensor, covered: tuple[float, float], /) -> T_co:
-        """The maps of an image from its own scores."""
+    def segmentation(self, image: Pixels, scores: Tensor, covered: tuple[float, float], missing: Missing, /) -> T_co:
+        """The maps of an image from its own scores, and its pixels that are no picture."""
 
     def tiled(self, size_hw: tuple[int, int], /) -> bool:
         """Whether a photo of that size is seen in tiles, and so read in windows."""
@@ -77,6 +84,7 @@ class _Content:
     """Content of a file that was read."""
 
     pixels: Pixels | None
+    missing: Missing
     windows: Windows | None
     notes: tuple[str, ...]
 
@@ -114,6 +122,10 @@ class _Job(Generic[T]):
         assert pixels is not None
         return pixels
 
+    def missing(self) -> Missing:
+        """Pixels that are no picture."""
+        return self.read.result().missing
+
 
 def stream(
     segmenter: BatchSegmenter[T], photos: Iterable[str | Path | Input], batch_size: int, max_pixels: int = MAX_PIXELS
@@ -131,7 +143,7 @@ def stream(
                     source = photo if isinstance(photo, Input) else _input(Path(photo))
                     height, width = source.size_hw()
                     in_windows = height * width > PIXELS_AHEAD or (height > 0 and segmenter.tiled((height, width)))
-                    read = readers.submit(_read, source, max_pixels, in_windows)
+                    read = readers.submit(_read, source, max_pixels, segmenter.reading, in_windows)
                     jobs.append(_Job(photo, height * width, read))
                 if not jobs:
                     return
@@ -147,12 +159,12 @@ def _input(photo: Path) -> Input:
     return Input(source=photo, relative=Path(photo.stem), name=shown(photo))
 
 
-def _read(photo: Input, max_pixels: int, in_windows: bool) -> _Content:
+def _read(photo: Input, max_pixels: int, reading: ReadingConfig, in_windows: bool) -> _Content:
     if in_windows:
-        windows = photo.windows(max_pixels)
-        return _Content(None, windows, windows.notes)
-    pixels, notes = photo.read(max_pixels)
-    return _Content(pixels, None, notes)
+        windows = photo.windows(max_pixels, reading)
+        return _Content(None, None, windows, windows.notes)
+    pixels, notes = photo.read(max_pixels, reading)
+    return _Content(*split_missing(pixels), None, notes)
 
 
 def _compute(segmenter: BatchSegmenter[T], jobs: deque[_Job[T]], batch_size: int, painters: ThreadPoolExecutor) -> None:
@@ -166,7 +178,7 @@ def _compute(segmenter: BatchSegmenter[T], jobs: deque[_Job[T]], batch_size: int
             batch.append(job)
     scores, covered = segmenter.batch_scores([job.pixels() for job in batch])
     for job, its_scores in zip(batch, scores, strict=True):
-        job.done.append(painters.submit(segmenter.segmentation, job.pixels(), its_scores, covered))
+        job.done.append(painters.submit(segmenter.segmentation, job.pixels(), its_scores, covered, job.missing()))
     if scores.device.type == "cpu" and torch.get_num_threads() <= READERS:
         wait([job.done[0] for job in batch])  # the next batch, on all cores itself, would only wait for one of them
 

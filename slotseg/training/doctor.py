@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +32,7 @@ from slotseg.presets import photos
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import RunFolder, find_checkpoint, run_of
 from slotseg.runs.record import read_run
+from slotseg.segment_config import ReadingConfig
 from slotseg.segmenting.segmenter import teacher_of
 from slotseg.training.decoder_trial import DecoderCost
 from slotseg.training.trial import Cost
@@ -140,6 +141,14 @@ def check_photos(source: Source) -> Iterator[Remark]:
         yield note("photos", f"{share} cannot be read; training takes others instead and lists them in failures.jsonl")
     if number < 50:
         yield note("photos", f"{number} photos are few: expect what fifty or more have in common, seen from few sides")
+
+
+def describe_reading(reading: ReadingConfig, origin: str, notes: Sequence[str]) -> Iterator[Remark]:
+    """Remarks on the range of the photos' values, and on what reading leaves out or changes."""
+    if words := reading.sentence():
+        yield ok("reading", f"{words} ({origin})")
+    for sentence in notes:
+        yield note("reading", sentence)
 
 
 def check_weights(default: Choice | None = None) -> Iterator[Remark]:

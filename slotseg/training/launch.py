@@ -8,6 +8,7 @@ from typing import Any
 
 from slotseg import distributed
 from slotseg.config import TrainConfig
+from slotseg.data.reading.survey import survey
 from slotseg.data.views.batches import steps_per_epoch
 from slotseg.data.views.sources import PhotoFolder, Scenes, Source
 from slotseg.data.views.unlabelled import NO_PHOTOS, NUM_PHOTOS, Photos
@@ -18,6 +19,7 @@ from slotseg.exchange.weights import adopt, read_weights
 from slotseg.presets import DATASET_PRESETS, auto_epochs, changed, resolve, sources_now
 from slotseg.runs import checkpoint
 from slotseg.runs.folder import new_run, run_to_resume
+from slotseg.segment_config import ReadingConfig
 from slotseg.training.trainer import Trainer
 from slotseg.values import from_dict
 
@@ -40,6 +42,8 @@ class Plan:
     """Origin of each setting, by dotted name."""
     default: Choice | None = None
     """Choice of weights, where nobody has asked for others."""
+    photo_notes: Sequence[str] = ()
+    """Sentences on what reading changes or leaves out, each with a number of photos."""
 
 
 def plan_training(
@@ -61,7 +65,8 @@ def plan_training(
     folders = photos.folders()
     preset = preset or DATASET_PRESETS.get(photos.dataset or "") or ("photos" if photos else "tiny")
     config, sources = resolve(preset, values)
-    source = _source(folders)  # before weights may be downloaded
+    source = _source(folders, config.reading)  # before weights may be downloaded
+    config, photo_notes = _surveyed(config, source, sources)
     config, default = _with_default(config, sources, download)
     if default and default.reason and download:
         log.warning(default.sentence())
@@ -82,7 +87,26 @@ def plan_training(
         sources["epochs"] = f"auto: {len(source)} photos"
     if not photos:
         log.info("No photos given: training on the %d built-in scenes.", len(source))
-    return Plan(config=config, source=source, preset=preset, photos=folders, sources=sources, default=default)
+    return Plan(
+        config=config,
+        source=source,
+        preset=preset,
+        photos=folders,
+        sources=sources,
+        default=default,
+        photo_notes=photo_notes,
+    )
+
+
+def _surveyed(config: TrainConfig, source: Source, sources: dict[str, str]) -> tuple[TrainConfig, list[str]]:
+    """Settle the range of the photos' values. One process looks for all; ``sources`` tells where it is from."""
+    if not isinstance(source, PhotoFolder):
+        return config, []
+    seen = distributed.once(lambda: survey(source.paths, config.reading))
+    if seen.found:
+        sources["reading.range"] = seen.found
+    source.reading = seen.reading
+    return replace(config, reading=seen.reading), seen.lines(len(source))
 
 
 def _with_default(config: TrainConfig, sources: dict[str, str], download: bool) -> tuple[TrainConfig, Choice | None]:
@@ -140,9 +164,10 @@ def planned_training(
             "preset": plan.preset,
             "photos": [str(p.resolve()) for p in plan.photos],
             "sources": dict(plan.sources),
+            "photo_notes": list(plan.photo_notes),
         },
     )
-    trainer.announce(_description(trainer, plan.sources))
+    trainer.announce([*_description(trainer, plan.sources), *(f"  {note}" for note in plan.photo_notes)])
     return trainer
 
 
@@ -192,7 +217,7 @@ def resumed_training(
     sources |= dict.fromkeys(differences, f"option, from step {content.info['step']}")
     trainer = Trainer(
         config,
-        _source([Path(str(p)) for p in where]),
+        _source([Path(str(p)) for p in where], config.reading),
         run,
         device=device,
         workers=workers,
@@ -211,9 +236,9 @@ def _listed(photos: Sequence[str] | None) -> str:
     return ", ".join(photos) if photos else "not known" if photos is None else "the built-in scenes"
 
 
-def _source(photos: Sequence[Path]) -> Source:
+def _source(photos: Sequence[Path], reading: ReadingConfig) -> Source:
     """The photos. With several processes, one looks for them."""
-    return distributed.once(lambda: PhotoFolder(photos)) if photos else Scenes()
+    return distributed.once(lambda: PhotoFolder(photos, reading)) if photos else Scenes()
 
 
 def _description(trainer: Trainer, sources: Mapping[str, str]) -> list[str]:
@@ -228,11 +253,13 @@ def _description(trainer: Trainer, sources: Mapping[str, str]) -> list[str]:
     loaders = f"{learner.workers} loader process{'' if learner.workers == 1 else 'es'}"
     decoder = f", then {config.decoder.steps} of a decoder" if config.decoder.steps else ""
     taken = [f"  weights: {learner.taken}"] if learner.taken else []
+    reading = [f"  {words} ({sources['reading.range']})"] if (words := config.reading.sentence()) else []
     shared = "" if processes == 1 else f" for each of {processes} processes, which share every batch"
     return [
         f"{trainer.run.path}: {len(learner.source)} photos, {concepts}",
         f"  {learner.total_steps} steps of {config.batch_size} photos, {epochs:.1f} epochs ({reason})" + decoder,
         f"  {config.backbone.name} from {init}, stride {backbone.stride}, {taught}",
         *taken,
+        *reading,
         f"  on {learner.device} in {precision_name(learner.precision)}, {loaders}{shared}",
     ]

@@ -5,8 +5,7 @@ assignments follow the photos' colours. They are the targets of the round: soft,
 decoder gives the teacher's own assignments, so the first round needs nothing else.
 
 All of it is a pure function of the configuration, the photos, the teacher and the step. So a checkpoint needs no
-random state, and a resumed run equals an uninterrupted one. Letters: U prototypes in use, P trained prototypes, h w
-feature cells, p points along a cell's side.
+random state, and a resumed run equals an uninterrupted one. Letters: U of P prototypes, h w cells, p points along one.
 """
 
 from collections.abc import Callable, Iterator, Sequence

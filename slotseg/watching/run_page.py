@@ -16,7 +16,8 @@ import slotseg
 from slotseg import amounts
 from slotseg.pages import Picture, check_replaceable, data_uri, render_page, write_page
 from slotseg.runs.record import RunRecord
-from slotseg.values import flatten
+from slotseg.segment_config import ReadingConfig
+from slotseg.values import flatten, from_dict
 from slotseg.watching.charts import CHARTS
 from slotseg.watching.curves import HEIGHT, WIDTH, Drawing, draw, number_text
 from slotseg.watching.diagnosis import Finding
@@ -111,6 +112,7 @@ def summary(run: RunRecord) -> str:
     started, ago = amounts.date(run.started), amounts.duration(run.now - run.heard)
     left = "" if run.seconds_left is None else f" About {amounts.duration(run.seconds_left)} left at its speed so far."
     learned = f" {sentence}" if (sentence := decoder_sentence(run)) else ""
+    learned += "".join(f" {sentence}" for sentence in reading_sentences(run))
     left += learned
     ended, took = amounts.date(run.heard), amounts.duration(run.heard - run.started)
     return {
@@ -143,6 +145,14 @@ def weights_sentence(run: RunRecord) -> str:
     if not isinstance(source, str) or not source.startswith("instead of "):
         return ""
     return f"The network starts from {flatten(run.config).get('backbone.init')} {source}."
+
+
+def reading_sentences(run: RunRecord) -> list[str]:
+    """Sentences on the bands and the range of the photos, and on what reading them left out or changed."""
+    config = from_dict(ReadingConfig, run.config.get("reading", {}))
+    notes = run.settings.get("photo_notes")
+    said = [f"Photos were read with {words}." for words in (config.sentence(),) if words]
+    return said + [f"{note}." for note in (notes if isinstance(notes, list) else [])]
 
 
 def points(drawings: Sequence[Drawing], steps_per_epoch: int | None) -> dict[str, Any]:

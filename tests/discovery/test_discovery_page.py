@@ -27,6 +27,7 @@ from slotseg.discovery.record import STAGES, DiscoveryRecord, Stage
 from slotseg.labels.label_map import LabelMap, palette
 from slotseg.labels.naming import Naming
 from slotseg.painting.outputs import OutputOptions, Outputs
+from slotseg.segment_config import ReadingConfig
 
 HOSTILE = "\"'><img src=x onerror=alert(1)></style>{{ 7 * 7 }}<script>alert(2)</script>"
 
@@ -144,7 +145,7 @@ def test_examples_are_spread_and_what_is_gone_is_left_out(tmp_path: Path) -> Non
         overlay.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (500, 400)).save(overlay)
     (tmp_path / "photos" / "01 #.jpg").write_bytes(b"")
-    found = examples(outputs)
+    found = examples(outputs, ReadingConfig())
     assert len(found) == NUM_EXAMPLES - 1
     assert found[0].link == "masks/overlay/03%20%23.jpg"
     assert found[0].overlay.size == (360, 288)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from slotseg.method.heads import PointwiseConv2d, predictor, projector
+from slotseg.method.heads import predictor, projector
+from slotseg.networks.pointwise import PointwiseConv2d
 
 DENSE = [PointwiseConv2d, nn.BatchNorm2d, nn.GELU, PointwiseConv2d, nn.BatchNorm2d, nn.GELU, PointwiseConv2d]
 LINEAR = [nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Linear]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slotseg.data.reading.scaling import scaled_photo
-from slotseg.data.reading.windows import ArrayWindows, open_windows
+from slotseg.data.reading.window_formats import open_windows
+from slotseg.data.reading.windows import ArrayWindows
 from slotseg.data.scenes import draw_scene
 from slotseg.errors import ConfigError
 from slotseg.labels.label_map import LabelMap
@@ -115,7 +116,7 @@ def test_huge_photos_are_read_in_windows(make_segmenter: Make, tmp_path: Path, m
     Image.fromarray(scene(200, 300)).save(tmp_path / "x.png")
     expected = make_segmenter(size=100)(tmp_path / "x.png")
     monkeypatch.setattr(segmenter_module, "HUGE", 200 * 300 - 1)
-    monkeypatch.setattr(segmenter_module, "read_image", None)
+    monkeypatch.setattr(segmenter_module, "read_with_notes", None)
     huge = make_segmenter(size=100)(tmp_path / "x.png")
     assert huge.prototype_map is None
     assert expected.prototype_map is not None
