@@ -72,7 +72,7 @@ class Rendering:
         if deep and facts.full and self.pairs[0] == facts.full:
             notes.append(DEEP if facts.bits == 16 else f"the upper 8 of {facts.bits} bits")
             if 0 < self._brightest < DARK:
-                notes.append(f"nearly black, its brightest value is {self._brightest} of 255")
+                notes.append(f"nearly black, its brightest value is {self._brightest} of 255: --range helps")
         if self._transparent:
             notes.append(TRANSPARENT)
         if self._missing:

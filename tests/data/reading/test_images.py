@@ -278,7 +278,7 @@ def test_depth_is_said(tmp_path, suffix, channels):
     cv2.imwrite(str(path), deep // 16)
     assert read_with_notes(path)[1] == (
         "the upper 8 of 16 bits",
-        f"nearly black, its brightest value is {deep.max() // 16 // 256} of 255",
+        f"nearly black, its brightest value is {deep.max() // 16 // 256} of 255: --range helps",
     )
 
 
