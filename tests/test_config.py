@@ -77,6 +77,8 @@ NOT_OF_THE_PAPER = {
     "compile",
     "previews",
     "tensorboard",
+    "reading.bands",
+    "reading.range",
     "views.kept",
     "views.kept_memory",
 }
