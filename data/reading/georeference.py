@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from slotseg.data.reading.pillow import opened_file, opened_image, orientation
+from slotseg.data.reading.tiff_pages import TIFF_MARKS
 from slotseg.errors import DataError
 
 TURNED = "turned upright, so the mask has no georeference"
@@ -35,7 +36,6 @@ _ORIENTATION = 274
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its warnings would go to the screen
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_XML, _MOST_NUMBERS = 1 << 23, 1 << 10
 _CODE = re.compile(r'(?:AUTHORITY|ID)\["EPSG", ?"?(\d{4,5})"?\]\s*\]\s*$')
 
@@ -97,7 +97,7 @@ def read_georeference(source: Path | bytes) -> tuple[Georeference | None, tuple[
     """
     try:
         with opened_file(source, "the photo") as file:
-            is_tiff = file.read(4) in _TIFF
+            is_tiff = file.read(4) in TIFF_MARKS
         found, turn = _in_tiff(source) if is_tiff else (None, 0)
         if isinstance(source, Path) and (found is None or not any(tag.code in _PLACES for tag in found.tags)):
             found = _beside(source, found.tags if found else ())

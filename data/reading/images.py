@@ -21,7 +21,7 @@ from slotseg.data.reading.pillow import (
 )
 from slotseg.data.reading.rasters import ArrayRaster, Raster, deep_values
 from slotseg.data.reading.rendering import MISSING, Rendering
-from slotseg.data.reading.tiff_pages import tiff_page_notes
+from slotseg.data.reading.tiff_pages import TIFF_MARKS, tiff_page_notes
 from slotseg.data.reading.tiff_rasters import open_tiff, tiff_size
 from slotseg.errors import DataError
 from slotseg.segment_config import ReadingConfig
@@ -33,7 +33,6 @@ AS_TYPED = ReadingConfig()
 """Reading without a choice of bands and without a range."""
 
 _RAW_SUFFIXES = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw")
-_TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OPTION = "--max-pixels"
 
 
@@ -93,7 +92,7 @@ def open_raster(
     """
     with opened_file(source, name) as file:
         head = file.read(32)
-    if head[:4] in _TIFF_MARKS:
+    if head[:4] in TIFF_MARKS:
         raster = open_tiff(source, name, always=bool(reading.bands))
         if raster is not None:
             check_size(*raster.facts.size_hw, name, max_pixels, allowed_by)
@@ -116,7 +115,7 @@ def image_size(source: Path | str | bytes, max_pixels: int = MAX_PIXELS) -> tupl
     """
     name = shown(source)
     with opened_file(source, name) as file:
-        is_tiff = file.read(4) in _TIFF_MARKS
+        is_tiff = file.read(4) in TIFF_MARKS
     found = tiff_size(Path(source) if isinstance(source, str) else source) if is_tiff else None
     if found is not None:
         check_size(*found[0], name, max_pixels, "max_pixels")

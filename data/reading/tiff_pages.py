@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of a TIFF, of a BigTIFF too."""
+
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MOST_BANDS = 64  # a last axis of at most so many values is one of bands
 _AUXILIARY = 64  # pages that are asked whether they are overviews; the writers put these first

@@ -53,7 +53,7 @@ def open_tiff(source: Path | bytes, name: str, *, always: bool = False) -> Raste
             _check_kind(tiff, page, name)
             raster = _TiffRaster(tiff, name, _facts(tiff, page, channels), channels)
             return _with_alpha(raster, page)
-    except (DataError, MemoryError):
+    except (DataError, MemoryError, ImportError, NameError):  # no fault of the file: Pillow might show noise
         raise
     except Exception:  # a damaged header raises nearly anything; Pillow says what is wrong with it
         return None
@@ -65,6 +65,8 @@ def tiff_size(source: Path | bytes) -> tuple[tuple[int, int], int] | None:
         with opened(source) as tiff:
             page = tiff.pages.first
             return (page.imagelength, page.imagewidth), _turn(page)
+    except (ImportError, NameError):
+        raise
     except Exception:  # Pillow says what is wrong with it
         return None
 

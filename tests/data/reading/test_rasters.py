@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+from slotseg.data.reading import tiff_rasters
 from slotseg.data.reading.images import image_size, read_image, read_with_notes
 from slotseg.data.reading.photos import open_photo
 from slotseg.data.reading.rendering import MISSING, MISSING_COLOR
@@ -336,6 +337,21 @@ def test_what_is_no_picture_as_it_is_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=sentence):
         read_image(write(tmp_path / "x.tif", values, **options))
+
+
+@pytest.mark.parametrize("fault", [ImportError, NameError])
+def test_a_fault_that_is_not_the_files_is_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    """Pillow would show noise in place of these planes."""
+    path = write(tmp_path / "x.tif", planar(DEEP), photometric="rgb", planarconfig="separate")
+
+    def broken(*_: object) -> None:
+        raise fault("broken")
+
+    monkeypatch.setattr(tiff_rasters, "_pillow_reads", broken)
+    with pytest.raises(fault, match="broken"):
+        read_image(path)
 
 
 def test_rows_that_were_taken_for_pages_are_refused(tmp_path: Path) -> None:
